@@ -1,0 +1,49 @@
+# make help lists the targets. Everything is installed into .venv on first use.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/default.yaml
+PICK ?= --knee
+STORAGE ?= runs
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help sweep test test-slow check ui pick doctor clean setup
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/ready: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "goodnet needs Python 3.11; point PYTHON at one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@# torch first: whatever else wants torch then finds this version.
+	$(BIN)/pip install -q $$(sed -nE 's/^ *"(torch==[^"]+)".*/\1/p' pyproject.toml)
+	$(BIN)/pip install -q -e '.[test]'
+	@touch $@
+
+setup: $(VENV)/ready  ## make the environment (the other targets do it by themselves)
+
+sweep: $(VENV)/ready  ## search; CONFIG=configs/default.yaml; again: goes on where it was
+	$(BIN)/goodnet sweep $(CONFIG)
+
+pick: $(VENV)/ready  ## take a GoodNet from the last sweep; PICK='--max-accuracy-drop 2'
+	$(BIN)/goodnet pick $(PICK) --storage $(STORAGE)
+
+ui: $(VENV)/ready  ## the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db
+
+doctor: $(VENV)/ready  ## check versions, data, model, storage, tracking before a long run
+	$(BIN)/goodnet doctor $(CONFIG)
+
+test: $(VENV)/ready  ## the tests, about ten minutes on two cores
+	$(BIN)/pytest
+
+test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
+	$(BIN)/pytest -m 'slow or browser'
+
+check: $(VENV)/ready  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:  ## remove the environment and caches; runs/ and goodnets/ stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,587 @@
+"""The incremental evaluator: the counts of ``PlainEvaluator``, for a small part of the work.
+
+Activations of a *base* mask are kept. A mask that differs from it in few channels is answered by
+what those channels change (``deltas``), for the images in which they change anything, and only
+where a bound does not already prove that the decision stands (``output_bounds``). When questions
+go on from a mask that was asked before, it becomes the base, by the same differences. Two bases
+are kept, since the seed policy tries channels in one net and accumulates them in another.
+
+Images whose decision lies within ``GUARD`` of a tie go to the float64 network, as the plain
+evaluator sends its own; so both count the same.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from prune_core.caches import Kept
+from prune_core.dataflow import Dataflow, Step
+from prune_core.deltas import Rows, Run
+from prune_core.evaluate import (
+    EVERYTHING,
+    TIE,
+    PlainEvaluator,
+    check_labels,
+    decided,
+    margin_unit,
+    rounded_margin,
+)
+from prune_core.evaluate import ExactNet
+from prune_core.images import Split
+from prune_core.masks import Channel, ChannelMask
+from prune_core.metrics import Ask, Counts
+from prune_core.model import PrunableModel
+from prune_core.output_bounds import OutputLayer, distance
+from prune_core.pieces import Piece
+
+# Relative error of a mean margin; like MARGIN_TIE of the plain evaluator, measured smaller.
+MARGIN_GUARD = 1e-6
+# What the process takes besides images and kept values: Python, torch, one block's activations.
+OVERHEAD = int(0.75 * 2**30)
+FIRST_BLOCK = 128  # images at a time where every activation of the network is needed
+BLOCK = 512  # images at a time where kept values are
+RISKY = 512  # images at a time when looking for an early refusal
+REMEMBERED = 8  # outcomes
+
+
+class NotFinite(ArithmeticError):
+    """Logits overflow; bounds and differences mean nothing there."""
+
+
+@dataclass
+class Outcome:
+    """What a net does with every image, clean ones first.
+
+    Attributes:
+        wins: (N, k) bool, whether image i gets its label; second column: its true label.
+        margins: (poisoned images,) float64, or None when not asked for.
+        rounded: their mean in whole ``margin_unit``, once it is known.
+    """
+
+    wins: torch.Tensor
+    margins: torch.Tensor | None
+    rounded: float | None = None
+
+
+@dataclass
+class Base:
+    """A mask whose activations are kept, its outcome, and where each image is anchored."""
+
+    mask: ChannelMask
+    outcome: Outcome
+    anchor: torch.Tensor  # (N, d)
+    radius: torch.Tensor  # (N, k)
+    slack: torch.Tensor  # (N,) of the radius, how much the base's own distance leaves
+
+
+class IncrementalEvaluator:
+    """See the module. Interface and counts are those of ``PlainEvaluator``; the model is only read."""
+
+    def __init__(self, model: PrunableModel, split: Split, memory_gb: float = 4.0) -> None:
+        """One whole forward pass.
+
+        Args:
+            memory_gb: GiB that the process may take, images included. With less than the network
+                needs, answers take longer and stay the same.
+
+        Raises:
+            InputError: images and network, or labels and classes, do not fit.
+        """
+        self.model, self.split = model, split
+        classes = model.check_images(split.clean.shape, split.clean.name)
+        for images in (split.clean, split.poisoned):
+            check_labels(images, classes, model.name)
+        self.exact = ExactNet(model)
+        self.flow = Dataflow(model, split.clean.shape)
+        self.output = OutputLayer(self.flow)
+        self.sets = (split.clean, split.poisoned)
+        self.first_poisoned, self.total = len(split.clean), len(split.clean) + len(split.poisoned)
+        self.labels = self._label_table().to(model.device)
+        taken = sum(i.pixels.nbytes for i in self.sets) + OVERHEAD
+        self.kept = Kept(self.flow, self.total, max(0, int(memory_gb * 2**30) - taken))
+        walked = [la.name for la in model.layers[1:] or model.layers if la.name in self.flow.chains]
+        self.kept.choose(self.output.goal, reversed(walked))
+        self._plain: PlainEvaluator | None = None
+        self._outcomes: OrderedDict[ChannelMask, Outcome] = OrderedDict()
+        self._ceilings: dict[tuple[str, object], torch.Tensor] = {}
+        self._attack_refuses = False
+        try:
+            self._start()
+        except NotFinite:
+            self._give_up()
+
+    def counts(self, mask: ChannelMask, ask: Ask = EVERYTHING) -> Counts:
+        """The counts of the network with ``mask`` pruned; bounds when a limit of ``ask`` is
+        certain to be missed."""
+        if self._plain is None:
+            try:
+                with torch.inference_mode():
+                    return self._counts(mask, ask)
+            except NotFinite:
+                self._give_up()
+            except BaseException:
+                self._forget()
+                raise
+        assert self._plain is not None
+        return self._plain.counts(mask, ask)
+
+    # Start ----------------------------------------------------------------------------------
+
+    def _label_table(self) -> torch.Tensor:
+        columns = [np.concatenate([i.labels for i in self.sets])]
+        truth = self.split.poisoned.true_labels
+        if truth is not None:
+            columns.append(np.concatenate([self.split.clean.labels, truth]))
+        return torch.from_numpy(np.stack(columns, axis=1))
+
+    @torch.inference_mode()
+    def _start(self) -> None:
+        """The unpruned net on every image: what is kept, anchors, the BadNet's counts."""
+        self._nothing = ChannelMask()
+        self._scale = torch.zeros(self.total, device=self.model.device)
+        classes = np.empty(self.total, np.int64)
+        unsure = np.empty(self.total, bool)
+        wins = torch.empty(self.labels.shape, dtype=torch.bool, device=self.model.device)
+        doubt = torch.empty_like(wins)
+        radius = torch.full(self.labels.shape, -1.0, device=self.model.device)
+        margins = torch.empty(self.total, dtype=torch.float64, device=self.model.device)
+        rooms = {n: self.kept.make(n, ()) for n in self.kept.nodes}
+        hidden: list[torch.Tensor] = []
+        for rows in self._slices(FIRST_BLOCK):
+            values = self._forward(rows, {*self.kept.nodes, self.output.goal})
+            for node, room in rooms.items():
+                if room is not None:
+                    room[rows] = values[node]
+            goal = values[self.output.goal]
+            logits = self.output.logits(goal)
+            self._scale[rows] = logits.abs().amax(dim=1)
+            at = slice(rows.start, rows.stop)
+            classes[at], unsure[at] = decided(logits, TIE)
+            told = self.output.decide(goal, self.labels[rows], self._scale[rows], radii=True)
+            _check_finite(told.margin)
+            wins[rows], doubt[rows], margins[rows] = told.wins, told.unsure, told.margin
+            if told.radius is not None:
+                radius[rows] = told.radius
+                hidden.append(goal.float().clone())
+        anchor = torch.cat(hidden) if hidden else torch.zeros((self.total, 0))
+        for rows, found in self._exactly(self._nothing, torch.from_numpy(unsure)):
+            classes[rows] = found
+        self._settle(self._nothing, wins, doubt)
+        outcome = Outcome(wins, margins[self.first_poisoned :])
+        self._origin = outcome
+        self.bases = [Base(self._nothing, outcome, anchor, radius, radius.amin(dim=1))]
+        self.badnet_classes = classes[self.first_poisoned :]
+        self.margin_unit = margin_unit(outcome.margins.cpu().numpy())  # type: ignore[union-attr]
+        agrees = self.badnet_classes == self.split.target
+        self._agrees = torch.from_numpy(agrees).to(self.model.device)
+        self.badnet = self._counted(self._nothing, outcome, margin=True)
+
+    def _forward(self, rows: slice, wanted: set[str]) -> dict[str, torch.Tensor]:
+        """The unpruned values of wanted nodes, others let go of on the way."""
+        values: dict[str, torch.Tensor] = {}
+        left = {s.name: set(s.users) & self.flow.steps.keys() for s in self.flow.steps.values()}
+        for step in self.flow.steps.values():
+            here = step.name == self.flow.input
+            values[step.name] = self._pixels(rows) if here else step.call(values)
+            for name in step.inputs:
+                left[name].discard(step.name)
+                if not left[name] and name not in wanted:
+                    del values[name]
+        return values
+
+    def _give_up(self) -> None:
+        """From here on, the plain evaluator answers."""
+        self._plain = PlainEvaluator(self.model, self.split)
+        self.badnet, self.badnet_classes = self._plain.badnet, self._plain.badnet_classes
+        self.margin_unit = self._plain.margin_unit
+        self.kept.values.clear()
+
+    def _forget(self) -> None:
+        """After an interruption, kept values may be half changed: start over when asked again."""
+        self.kept.values.clear()
+        self._outcomes.clear()
+        self.bases = [b for b in self.bases if b.mask == self._nothing]
+
+    # Images ---------------------------------------------------------------------------------
+
+    def _slices(self, block: int, start: int = 0, stop: int | None = None) -> Iterator[slice]:
+        """Blocks of images, each all clean or all poisoned."""
+        for low, high in ((0, self.first_poisoned), (self.first_poisoned, self.total)):
+            low, high = max(low, start), min(high, self.total if stop is None else stop)
+            for begin in range(low, high, block):
+                yield slice(begin, min(begin + block, high))
+
+    def _pixels(self, rows: Rows) -> torch.Tensor:
+        if isinstance(rows, slice):
+            poisoned = rows.start >= self.first_poisoned
+            offset = self.first_poisoned if poisoned else 0
+            floats = self.sets[poisoned].floats(rows.start - offset, rows.stop - offset)
+        else:
+            wanted = rows.cpu().numpy()
+            clean = wanted[wanted < self.first_poisoned]
+            rest = wanted[wanted >= self.first_poisoned] - self.first_poisoned
+            parts = [
+                images.keeping(part).floats(0, len(part))
+                for images, part in zip(self.sets, (clean, rest), strict=True)
+                if len(part)
+            ]
+            floats = np.concatenate(parts)
+        return self.model.arranged(torch.from_numpy(floats).to(self.model.device))
+
+    def _exactly(
+        self, mask: ChannelMask, chosen: torch.Tensor
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, classes) of chosen images, (N,) bool, by the float64 network."""
+        picked = chosen.cpu().numpy()
+        for images, offset in zip(self.sets, (0, self.first_poisoned), strict=True):
+            rows = np.flatnonzero(picked[offset : offset + len(images)])
+            if len(rows):
+                reply = self.exact.reply(images.keeping(rows), mask, self.split.target)
+                yield rows + offset, reply.classes
+
+    def _settle(self, mask: ChannelMask, wins: torch.Tensor, doubt: torch.Tensor) -> None:
+        """Correct ``wins`` where there is doubt; both (N, k)."""
+        for rows, classes in self._exactly(mask, doubt.any(dim=1)):
+            where = torch.from_numpy(rows).to(wins.device)
+            found = torch.from_numpy(classes).to(wins.device)
+            wins[where] = found[:, None] == self.labels[where]
+
+    # Questions ------------------------------------------------------------------------------
+
+    def _counts(self, mask: ChannelMask, ask: Ask) -> Counts:
+        if not mask.channels:
+            return self.badnet if ask.margin else replace(self.badnet, margin=None)
+        known = self._outcomes.get(mask)
+        if known is None or (ask.margin and known.margins is None):
+            base = self._base_for(mask)
+            found = _Question(self, base, mask, ask).answer()
+            if isinstance(found, Counts):
+                return found
+            known = self._outcomes[mask] = found
+            while len(self._outcomes) > REMEMBERED:
+                self._outcomes.popitem(last=False)
+        self._outcomes.move_to_end(mask)
+        return self._counted(mask, known, ask.margin)
+
+    def _counted(self, mask: ChannelMask, outcome: Outcome, margin: bool) -> Counts:
+        cut = self.first_poisoned
+        wins, attacked = outcome.wins, outcome.wins[cut:, 0]
+        known = self.split.poisoned.true_labels is not None
+        return Counts(
+            clean_correct=int(wins[:cut, 0].sum()),
+            clean_total=cut,
+            attacked=int(attacked.sum()),
+            attacked_agreeing=int((attacked & self._agrees).sum()),
+            poisoned_total=self.total - cut,
+            margin=self._rounded(mask, outcome) if margin else None,
+            recovered=int(wins[cut:, 1].sum()) if known else None,
+        )
+
+    def _rounded(self, mask: ChannelMask, outcome: Outcome) -> float:
+        def exactly() -> float:
+            reply = self.exact.reply(self.split.poisoned, mask, self.split.target)
+            return float(reply.margins.mean())
+
+        if outcome.rounded is None:
+            assert outcome.margins is not None
+            mean = float(outcome.margins.mean())
+            outcome.rounded = rounded_margin(mean, self.margin_unit, MARGIN_GUARD, exactly)
+        return outcome.rounded
+
+    # Bases ----------------------------------------------------------------------------------
+
+    def _base_for(self, mask: ChannelMask) -> Base:
+        """The base to answer from. A mask that was asked before and that lies one channel away
+        was accepted, by all appearances: it becomes a base."""
+        if not self.bases:
+            self._start()
+        nearest = min(self.bases, key=lambda b: _apart(b.mask, mask))
+        if _apart(nearest.mask, mask) <= 1:
+            return nearest
+        for parent in self._parents(mask):
+            start = min(self.bases, key=lambda b: _apart(b.mask, parent))
+            # One step on, the base moves along; further away, a second one is set up.
+            moves = _apart(start.mask, parent) == 1 or len(self.bases) > 1
+            return self._moved(start, parent, moves)
+        return nearest
+
+    def _parents(self, mask: ChannelMask) -> Iterator[ChannelMask]:
+        for known in reversed(self._outcomes):
+            if known.keep_bias == mask.keep_bias and _apart(known, mask) == 1 < len(mask):
+                if known.channels < mask.channels:
+                    yield known
+        if len(mask) == 1:
+            yield self._nothing
+
+    def _moved(self, start: Base, mask: ChannelMask, in_place: bool) -> Base:
+        """A base with ``mask``, made from another one, which it replaces if ``in_place``."""
+        outcome = self._outcomes[mask] if mask.channels else self._origin
+        others = [b.mask for b in self.bases if not (in_place and b is start)]
+        steps = self.flow.behind(_layers_apart(start.mask, mask))
+        writes = self._writes(steps, start.mask, mask, others)
+        base = Base(mask, outcome, start.anchor, start.radius, start.slack.clone())
+        if not in_place:
+            base.anchor, base.radius = base.anchor.clone(), base.radius.clone()
+        changed = self.changed(start.mask, mask)
+        if any(fresh for _, fresh in writes.values()):
+            changed[:] = True
+        for rows in self.chosen(changed):
+            run = self.run(start.mask, mask, rows)
+            run.go(steps)
+            if self.output.bounded:
+                self._anchor(base, rows, run.new(self.output.goal))
+            for node, (room, fresh) in writes.items():
+                form = run.raw_forms[node] if self.flow.steps[node].chain else run.forms.get(node)
+                if isinstance(form, Piece):
+                    form = form.into(run.raw(node))
+                if form is None and fresh:
+                    form = run.raw(node)
+                if form is not None:
+                    room[rows] = form
+        for node, (room, fresh) in writes.items():
+            if not fresh:
+                self.kept.values[node, self.flow.key(node, mask)] = room
+        self.bases = [b for b in self.bases if not (in_place and b is start)] + [base]
+        self._ceilings = {k: c for k, c in self._ceilings.items() if k in self.kept.values}
+        self.kept.keep_only(
+            {(n, self.flow.key(n, b.mask)) for n in self.kept.nodes for b in self.bases}
+        )
+        return base
+
+    def _writes(
+        self, steps: list[Step], start: ChannelMask, mask: ChannelMask, others: list[ChannelMask]
+    ) -> dict[str, tuple[torch.Tensor, bool]]:
+        """Where new values go, per kept node whose value changes: (tensor, whether it is new)."""
+        writes = {}
+        for step in steps:
+            node = step.name
+            key, old = self.flow.key(node, mask), self.flow.key(node, start)
+            if node not in self.kept.nodes or key == old or self.kept.get(node, key) is not None:
+                continue
+            room = self.kept.get(node, old)
+            shared = any(self.flow.key(node, other) == old for other in others)
+            if room is None or shared:
+                room = self.kept.make(node, key)
+                if room is not None:
+                    writes[node] = (room, True)
+            else:
+                writes[node] = (room, False)
+        return writes
+
+    def _anchor(self, base: Base, rows: Rows, hidden: torch.Tensor) -> None:
+        """Anchor anew the images that have moved far from where they were decided."""
+        moved = distance(hidden, base.anchor[rows])
+        radius = base.radius[rows].amin(dim=1)
+        far = (moved >= 0.5 * radius).nonzero().flatten()
+        if len(far):
+            where = far + rows.start if isinstance(rows, slice) else rows[far]
+            told = self.output.decide(hidden[far], self.labels[where], self._scale[where], True)
+            assert told.radius is not None
+            base.anchor[where], base.radius[where] = hidden[far], told.radius
+            moved[far] = 0.0
+        base.slack[rows] = base.radius[rows].amin(dim=1) - moved
+
+    def changed(self, base: ChannelMask, mask: ChannelMask) -> torch.Tensor:
+        """(N,) bool, on the CPU: images in which the channels that two masks differ in change
+        anything at all. All, where to find out would cost as much as the answer."""
+        changed = torch.ones(self.total, dtype=torch.bool)
+        layers = _layers_apart(base, mask)
+        if len(layers) != 1:
+            return changed
+        chain = self.flow.chains[next(iter(layers))]
+        if all(self.kept.get(n, self.flow.key(n, base)) is None for n in chain.nodes):
+            return changed
+        channels = sorted({c.index for c in base.channels ^ mask.channels})
+        parts = []
+        for rows in self._slices(8 * BLOCK):
+            piece = self.run(base, mask, rows).changed_piece(chain, channels)
+            parts.append((piece.new != piece.old).flatten(1).any(dim=1))
+        return torch.cat(parts).cpu()
+
+    def chosen(self, todo: torch.Tensor, offset: int = 0) -> Iterator[Rows]:
+        """Blocks that cover the images marked in ``todo`` (bool, on the CPU; the first is image
+        ``offset``): whole blocks, which need no gathering, or only those where they are few."""
+        if int(todo.sum()) > 0.6 * len(todo):
+            for rows in self._slices(BLOCK, offset, offset + len(todo)):
+                if todo[rows.start - offset : rows.stop - offset].any():
+                    yield rows
+            return
+        for some in (todo.nonzero().flatten() + offset).split(BLOCK):
+            if len(some):
+                yield some.to(self.model.device)
+
+    def run(self, base: ChannelMask, mask: ChannelMask, rows: Rows) -> Run:
+        return Run(self.flow, self.kept, base, mask, rows, lambda: self._pixels(rows))
+
+    def ceiling(self, node: str, mask: ChannelMask) -> torch.Tensor | None:
+        """(C,) largest raw value of each channel of a kept convolution over all images."""
+        key = (node, self.flow.key(node, mask))
+        kept = self.kept.values.get(key)
+        if kept is None or kept.ndim != 4:
+            return None
+        if key not in self._ceilings:
+            parts = [kept[rows].amax(dim=0).amax(dim=(1, 2)) for rows in self._slices(8 * BLOCK)]
+            self._ceilings[key] = torch.stack(parts).amax(dim=0)
+        return self._ceilings[key]
+
+
+class _Question:
+    """One mask, asked from one base."""
+
+    def __init__(
+        self, evaluator: IncrementalEvaluator, base: Base, mask: ChannelMask, ask: Ask
+    ) -> None:
+        self.of, self.base, self.mask, self.ask = evaluator, base, mask, ask
+        self.cut = evaluator.first_poisoned
+        self.layers = _layers_apart(base.mask, mask)
+        self.steps = evaluator.flow.behind(self.layers)
+        self.wins = base.outcome.wins.clone()
+        self.doubt = torch.zeros_like(self.wins)
+        self.margins: torch.Tensor | None = None
+
+    def answer(self) -> Outcome | Counts:
+        """The outcome, or bounds that miss a limit."""
+        self.changed = self.of.changed(self.base.mask, self.mask)
+        sides: list[Callable[[], Counts | None]] = [self._clean, self._poisoned]
+        if self.of._attack_refuses:
+            sides.reverse()
+        for side in sides:
+            refused = side()
+            if refused is not None:
+                self.of._attack_refuses = side == self._poisoned
+                return refused
+        rounded = None if self.changed[self.cut :].any() else self.base.outcome.rounded
+        return Outcome(self.wins, self.margins, rounded)
+
+    def _clean(self) -> Counts | None:
+        limit = self.ask.clean_correct
+        todo = self.changed[: self.cut].clone()
+        if limit is not None:
+            wrong = self._risky_first(todo, self.cut - limit)
+            if wrong > self.cut - limit:
+                return self._bounds(clean_correct=self.cut - wrong)
+        self._decide_all(todo, 0)
+        self._settle(slice(0, self.cut))
+        correct = int(self.wins[: self.cut, 0].sum())
+        if limit is not None and correct < limit:
+            return self._bounds(clean_correct=correct)
+        return None
+
+    def _risky_first(self, todo: torch.Tensor, allowed: int) -> int:
+        """Try to show more than ``allowed`` wrong clean images: those that are wrong in the base
+        first, then by how little keeps them right. Returns how many are certainly wrong."""
+        right = self.base.outcome.wins[: self.cut, 0].cpu()
+        wrong = int((~right & ~todo).sum())
+        rows = todo.nonzero().flatten()
+        risk = torch.where(right, self.base.slack[: self.cut].cpu(), -torch.inf)[rows]
+        rows = rows[risk.argsort()]
+        for start in range(0, len(rows), RISKY):
+            some = rows[start : start + RISKY].sort().values
+            todo[some] = False
+            found = self._decide(some.to(self.wins.device), margins=False)
+            wrong += found
+            if wrong > allowed or found < RISKY // 8:
+                break
+        return wrong
+
+    def _poisoned(self) -> Counts | None:
+        if self.ask.margin:
+            self.margins = self.of_base_margins().clone()
+        self._decide_all(self.changed[self.cut :], self.cut)
+        self._settle(slice(self.cut, self.of.total))
+        attacked = self.wins[self.cut :, 0]
+        count, agreeing = int(attacked.sum()), int((attacked & self.of._agrees).sum())
+        ask = self.ask
+        if (ask.attacked is not None and count >= ask.attacked) or (
+            ask.attacked_agreeing is not None and agreeing >= ask.attacked_agreeing
+        ):
+            return self._bounds(attacked=count, agreeing=agreeing)
+        return None
+
+    def _bounds(self, clean_correct: int | None = None, attacked: int = 0, agreeing: int = 0) -> Counts:
+        return Counts(
+            clean_correct=self.cut if clean_correct is None else clean_correct,
+            clean_total=self.cut,
+            attacked=attacked,
+            attacked_agreeing=agreeing,
+            poisoned_total=self.of.total - self.cut,
+            margin=None,
+            recovered=None,
+            complete=False,
+        )
+
+    def of_base_margins(self) -> torch.Tensor:
+        """The base's margins, computed when nobody has asked for them yet."""
+        outcome = self.base.outcome
+        if outcome.margins is None:
+            parts = []
+            for rows in self.of._slices(BLOCK, start=self.cut):
+                hidden = self.of.run(self.base.mask, self.base.mask, rows).old(self.of.output.goal)
+                told = self._told(hidden, torch.arange(rows.start, rows.stop))
+                parts.append(told.margin)
+            outcome.margins = torch.cat(parts)
+        return outcome.margins
+
+    def _decide_all(self, todo: torch.Tensor, offset: int) -> None:
+        """Decide the images marked in ``todo``; the first is image ``offset``."""
+        for rows in self.of.chosen(todo, offset):
+            self._decide(rows, margins=offset == self.cut)
+
+    def _decide(self, rows: Rows, margins: bool) -> int:
+        """Decide some images; how many are certainly not given their first label."""
+        run = self.of.run(self.base.mask, self.mask, rows)
+        run.ceiling = lambda node: self.of.ceiling(node, self.base.mask)
+        run.go(self.steps)
+        hidden = run.new(self.of.output.goal)
+        every = rows
+        if isinstance(rows, slice):
+            every = torch.arange(rows.start, rows.stop, device=self.wins.device)
+        assert isinstance(every, torch.Tensor)
+        wants_margins = margins and self.margins is not None
+        if self.of.output.bounded and not wants_margins:
+            moved = distance(hidden, self.base.anchor[rows])
+            open_ = ~(moved < self.base.radius[rows].amin(dim=1))
+            hidden, every = hidden[open_], every[open_]
+        if len(every):
+            told = self._told(hidden, every)
+            self.wins[every], self.doubt[every] = told.wins, told.unsure
+            if wants_margins and self.margins is not None:
+                self.margins[every - self.cut] = told.margin
+        if isinstance(rows, slice):
+            return 0
+        return int((~self.wins[rows, 0] & ~self.doubt[rows, 0]).sum())
+
+    def _told(self, hidden: torch.Tensor, rows: torch.Tensor):  # noqa: ANN202
+        told = self.of.output.decide(hidden, self.of.labels[rows], self.of._scale[rows], False)
+        _check_finite(told.margin)
+        return told
+
+    def _settle(self, rows: slice) -> None:
+        doubt = torch.zeros_like(self.doubt)
+        doubt[rows] = self.doubt[rows]
+        if doubt.any():
+            self.of._settle(self.mask, self.wins, doubt)
+
+
+def _apart(a: ChannelMask, b: ChannelMask) -> int:
+    """In how many channels two masks differ; any two that treat the bias differently in all."""
+    if a.keep_bias != b.keep_bias and a.channels and b.channels:
+        return len(a) + len(b)
+    return len(a.channels ^ b.channels)
+
+
+def _layers_apart(a: ChannelMask, b: ChannelMask) -> set[str]:
+    channels: frozenset[Channel] = a.channels ^ b.channels
+    if a.keep_bias != b.keep_bias:
+        channels = a.channels | b.channels
+    return {c.layer for c in channels}
+
+
+def _check_finite(margin: torch.Tensor) -> None:
+    if not torch.isfinite(margin).all():
+        raise NotFinite

@@ -1,0 +1,137 @@
+"""Count first, divide last: integer counts of a net on a split, and the rates made from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What somebody wants to know of a net; the default is everything.
+
+    The limits say what an acceptable net would have. An evaluator that is certain that one of them
+    is missed may stop there and return bounds (see ``Counts.complete``); it never has to.
+
+    Attributes:
+        margin: whether the mean target margin is wanted; without it ``Counts.margin`` is None.
+        clean_correct: at least so many clean images right.
+        attacked: fewer than so many poisoned images that get the target.
+        attacked_agreeing: the same of those that the BadNet calls target too.
+    """
+
+    margin: bool = True
+    clean_correct: int | None = None
+    attacked: int | None = None
+    attacked_agreeing: int | None = None
+
+    @property
+    def complete(self) -> Ask:
+        """The same without limits: whole counts."""
+        return Ask(margin=self.margin)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a net does on one split (clean images and poisoned images).
+
+    Attributes:
+        clean_correct: clean images that get their label.
+        clean_total: clean images.
+        attacked: poisoned images that get the target label.
+        attacked_agreeing: of those, the ones that the BadNet also calls target: the successes
+            against the N+1-class net, and what the seed author's script counts.
+        poisoned_total: poisoned images whose true class is not the target.
+        margin: mean over poisoned images of (target logit minus best other logit); falls as the
+            attack weakens. In logits, rounded to ``margin_unit`` of the evaluator. None when
+            nobody asked for it.
+        recovered: poisoned images that get their true label; None when true labels are not known.
+        complete: False when counting stopped early, because a limit of the ``Ask`` was certain to
+            be missed: then ``clean_correct`` is an upper bound, ``attacked`` and
+            ``attacked_agreeing`` are lower bounds, ``margin`` and ``recovered`` are None.
+    """
+
+    clean_correct: int
+    clean_total: int
+    attacked: int
+    attacked_agreeing: int
+    poisoned_total: int
+    margin: float | None
+    recovered: int | None = None
+    complete: bool = True
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Fraction of clean images that get their label; higher is better."""
+        return self.clean_correct / self.clean_total
+
+    @property
+    def attack_success(self) -> float:
+        """Fraction of poisoned images that get the target label; lower is better."""
+        return self.attacked / self.poisoned_total
+
+    @property
+    def recovered_accuracy(self) -> float | None:
+        """Fraction of poisoned images that get their true label; None when that is not known."""
+        return None if self.recovered is None else self.recovered / self.poisoned_total
+
+    def clean_accuracy_fell(self, since: Counts) -> Fraction:
+        """Points of clean accuracy lost since ``since``, exactly (negative when it rose)."""
+        now = Fraction(self.clean_correct, self.clean_total)
+        return 100 * (Fraction(since.clean_correct, since.clean_total) - now)
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, the rates as fractions, and their 95 % Wilson intervals."""
+        out: dict[str, Any] = {
+            "clean_accuracy": self.clean_accuracy,
+            "attack_success": self.attack_success,
+            "clean_correct": self.clean_correct,
+            "clean_total": self.clean_total,
+            "attacked": self.attacked,
+            "attacked_agreeing": self.attacked_agreeing,
+            "poisoned_total": self.poisoned_total,
+            "margin": self.margin,
+            "complete": self.complete,
+            "clean_accuracy_interval": wilson_interval(self.clean_correct, self.clean_total),
+            "attack_success_interval": wilson_interval(self.attacked, self.poisoned_total),
+        }
+        if self.recovered is not None:
+            out["recovered"] = self.recovered
+            out["recovered_accuracy"] = self.recovered_accuracy
+        return out
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Counts:
+        return cls(
+            clean_correct=value["clean_correct"],
+            clean_total=value["clean_total"],
+            attacked=value["attacked"],
+            attacked_agreeing=value["attacked_agreeing"],
+            poisoned_total=value["poisoned_total"],
+            margin=value["margin"],
+            recovered=value.get("recovered"),
+            complete=value.get("complete", True),
+        )
+
+
+def exact_points(points: float) -> Fraction:
+    """Percentage points as the decimal that was written: 0.14 is 14/100, not its binary neighbour."""
+    return Fraction(str(points))
+
+
+def wilson_interval(successes: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions (95 % by default).
+
+    Source: E. B. Wilson, JASA 22 (1927). Unlike the normal interval it is right at 0 and at 1.
+    """
+    if total == 0:
+        return (0.0, 1.0)
+    rate = successes / total
+    centre = rate + z * z / (2 * total)
+    spread = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    low = 0.0 if successes == 0 else (centre - spread) / scale
+    high = 1.0 if successes == total else (centre + spread) / scale
+    return (low, high)

@@ -1,0 +1,1 @@
+"""Everything around the algorithm: configuration, trials, records, executors, tracking, reports, commands."""

@@ -1,0 +1,305 @@
+"""The console script ``goodnet``: reads the command line, calls one function, prints what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prune_core.errors import InputError
+from sweeps.console import SweepProgress, rates, say
+
+app = typer.Typer(
+    name="goodnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Repair a backdoored convolutional network (a BadNet) by pruning channels: search how, "
+         "look at the frontier of clean accuracy against attack success, pick a GoodNet.",
+    epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 1 a fault of "
+           "ours. --json prints one JSON object on standard output; rates in it are fractions.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the "
+                            "configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.")
+]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
+Sweep = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name; the last one "
+                                             "in the storage when left out.")]
+StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
+Architecture = Annotated[
+    str | None, typer.Option(help="Network of a weights-only .h5 file, e.g. deepid.")
+]
+Result = dict[str, Any]
+
+
+@contextlib.contextmanager
+def _stdout_kept_for_the_result() -> Iterator[Callable[[str], None]]:
+    """Whatever libraries print goes to standard error; the yielded function writes to the real
+    standard output."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield lambda text: _write_all(real, (text + "\n").encode())
+    finally:
+        sys.stdout.flush()
+        os.dup2(real, 1)
+        os.close(real)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data):]
+
+
+def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], Callable[..., None]]:
+    """A function that returns the contract's JSON becomes a command; ``show`` makes its text for
+    people. Exit status as the contract says."""
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
+            try:
+                with _stdout_kept_for_the_result() as put:
+                    result = function(*args, **kwargs)
+                    put(json.dumps(result, allow_nan=False) if as_json else show(result))
+                    if result.get("ok") is False:
+                        raise typer.Exit(2)
+            except typer.Exit:
+                raise
+            except InputError as error:
+                say(f"goodnet: {' '.join(str(error).split())}")
+                raise typer.Exit(2) from None
+            except KeyboardInterrupt:
+                say("goodnet: stopped; finished trials are kept, the same command goes on from there")
+                raise typer.Exit(130) from None
+            except Exception:
+                say("goodnet: a fault of ours, please report it:\n" + traceback.format_exc())
+                raise typer.Exit(1) from None
+
+        signature = _with_json_option(function)
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {n: p.annotation for n, p in signature.parameters.items()}
+        return app.command()(run)
+
+    return decorate
+
+
+def _with_json_option(function: Callable[..., Any]) -> Any:
+    import inspect
+
+    signature = inspect.signature(function, eval_str=True)
+    option = inspect.Parameter(
+        "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson
+    )
+    return signature.replace(parameters=[*signature.parameters.values(), option])
+
+
+def _show_inspect(result: Result) -> str:
+    lines = [f"{la['name']}: {la['channels']} channels, {len(la['zeroed'])} zeroed"
+             + (f": {la['zeroed']}" if la["zeroed"] else "") for la in result["layers"]]
+    lines.append(f"pruned: {result['channels_pruned']} of {result['channels_total']} channels")
+    if result["against"] is not None:
+        changed = result["changed"]
+        total = sum(len(ids) for ids in changed.values())
+        lines.append(f"kernels that differ from the BadNet's: {total}")
+        lines += [f"  {layer}: {ids}" for layer, ids in changed.items() if ids]
+    return "\n".join(lines)
+
+
+@command(_show_inspect)
+def inspect(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
+    against: Annotated[Path | None, typer.Option(help="The BadNet to compare with.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Count these layers: a,b,c. Default: all "
+                                               "convolutions but the first.")] = None,
+    architecture: Architecture = None,
+) -> Result:
+    """Show a network's convolutions: which channels are zeroed, which differ from the BadNet's."""
+    from sweeps.reading import inspect_files
+
+    names = None if layers is None else [name.strip() for name in layers.split(",")]
+    return inspect_files(model, against, names, architecture)
+
+
+def _percent(result: Result, rate: str, hits: str, total: str) -> str:
+    low, high = result[f"{rate}_interval"]
+    return f"{result[rate]:.2%} ({result[hits]}/{result[total]}, 95 %: {low:.2%} to {high:.2%})"
+
+
+def _show_evaluate(result: Result) -> str:
+    lines = [
+        "clean accuracy: " + _percent(result, "clean_accuracy", "clean_correct", "clean_total"),
+        "attack success: " + _percent(result, "attack_success", "attacked", "poisoned_total"),
+    ]
+    if "goodnet_clean_accuracy" in result:
+        lines.append(
+            f"N+1-class GoodNet: clean accuracy {result['goodnet_clean_accuracy']:.2%}, attack "
+            f"success {result['goodnet_attack_success']:.2%}, "
+            f"poisoned images detected {result['detected_poisoned']:.2%}"
+        )
+    lines.append("Low attack success on one trigger does not mean that the network is clean.")
+    return "\n".join(lines)
+
+
+@command(_show_evaluate)
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
+    clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
+    poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target.")],
+    against: Annotated[Path | None, typer.Option(help="The BadNet: adds the N+1-class net of "
+                                                 "both.")] = None,
+    architecture: Architecture = None,
+    scale: Annotated[float, typer.Option(help="Pixels are multiplied by it; 1 is raw.")] = 1.0,
+) -> Result:
+    """Count clean accuracy and attack success of a network on image files."""
+    from sweeps.reading import evaluate_files
+
+    return evaluate_files(model, clean, poisoned, against, architecture, scale)
+
+
+def _show_prune(result: Result) -> str:
+    from prune_core.metrics import Counts
+
+    lines = [f"{split} {net}: {rates(Counts.from_json(result[net][split]))}"
+             for net in ("badnet",) for split in ("valid", "test")]
+    lines += [f"{split}: {rates(Counts.from_json(result[split]))}" for split in ("valid", "test")]
+    lines.append(f"pruned: {result['channels_pruned']} of {result['channels_total']} channels")
+    lines += [f"  {layer}: {ids}" for layer, ids in result["pruned"].items()]
+    return "\n".join(lines)
+
+
+@command(_show_prune)
+def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
+    """Run one trial in this process; each list under sweep must have one entry."""
+    from sweeps.commands import prune_once
+    from sweeps.config import load_config
+
+    with SweepProgress() as progress:
+        return prune_once(load_config(config, set), progress.preparing)
+
+
+def _show_sweep(result: Result) -> str:
+    return (
+        f"sweep {result['sweep']}: {result['trials']} trials: {result['done']} done, "
+        f"{result['skipped']} done before, {result['failed']} failed\n"
+        f"frontier: {result['frontier_size']} points, hypervolume {result['hypervolume']:.4f}\n"
+        f"see it: goodnet frontier {result['sweep']}; take a GoodNet: goodnet pick "
+        f"{result['sweep']} --knee"
+    )
+
+
+@command(_show_sweep)
+def sweep(
+    config: ConfigFile,
+    set: Overrides = [],  # noqa: A002, B006
+    executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+) -> Result:
+    """Search: run every trial that has no record yet, log to MLflow, draw the frontier.
+
+    Stop it at any time; the same command goes on where it was.
+    """
+    from sweeps.config import load_config
+    from sweeps.executors import make_executor
+
+    settings = load_config(config, set)
+    chosen = make_executor(executor)
+    from sweeps.storage import Storage
+    from sweeps.sweep import run_sweep
+    from sweeps.sweep_log import SweepLog
+
+    log = SweepLog(settings, say)
+    try:
+        with SweepProgress() as progress:
+            result = run_sweep(settings, chosen, progress, log)
+    finally:
+        log.close()
+    return result.to_json(Storage(settings.storage))
+
+
+def _show_frontier(result: Result) -> str:
+    lines = ["validation: clean acc.  attack    test: clean acc.  attack    pruned  trial, step"]
+    for point in result["points"]:
+        test = point["test"]
+        lines.append(
+            f"{point['clean_accuracy']:>22.2%}{point['attack_success']:>8.2%}"
+            f"{test['clean_accuracy']:>18.2%}{test['attack_success']:>8.2%}"
+            f"{point['channels_pruned']:>10}  {point['trial_key']}, {point['step']}"
+        )
+    lines.append(f"hypervolume {result['hypervolume']:.4f} (validation); chosen on validation, "
+                 "test only reports")
+    return "\n".join(lines)
+
+
+@command(_show_frontier)
+def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
+    """Show the frontier of a sweep: the states that no other state beats on both axes."""
+    from sweeps.commands import frontier_of
+
+    found = frontier_of(sweep, storage)
+    return {"points": [p.to_json() for p in found.points], "hypervolume": found.hypervolume}
+
+
+def _show_pick(result: Result) -> str:
+    written = "\n".join(f"wrote {f['path']}, measured again" for f in result["files"])
+    registered = f"\nregistered: {result['registered']}" if result.get("registered") else ""
+    return f"{result['why']}\n{written}{registered}"
+
+
+@command(_show_pick)
+def pick(
+    sweep: Sweep = None,
+    max_accuracy_drop: Annotated[float | None, typer.Option(
+        help="Weakest attack that costs at most so many points of clean accuracy.")] = None,
+    max_attack_success: Annotated[float | None, typer.Option(
+        help="Best clean accuracy with attack success of at most this rate (0 to 1).")] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="The largest clean accuracy minus attack "
+                                       "success.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
+    storage: StoragePlace = "runs",
+    register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
+) -> Result:
+    """Take a GoodNet: choose on validation, write the files, measure each again on test."""
+    from sweeps.commands import pick_from
+
+    return pick_from(
+        sweep, storage, out, register, say, max_accuracy_drop=max_accuracy_drop,
+        max_attack_success=max_attack_success, knee=knee,
+    )
+
+
+def _show_doctor(result: Result) -> str:
+    return "\n".join(f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}: {c['detail']}"
+                     for c in result["checks"])
+
+
+@command(_show_doctor)
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file.")] = None,
+    set: Overrides = [],  # noqa: A002, B006
+    executor: Annotated[str, typer.Option(help="ray: ask a worker too; inline: only here.")] = "ray",
+) -> Result:
+    """Check versions, data, model, storage and tracking, here and in a worker, before a long run."""
+    from sweeps.commands import examine
+    from sweeps.config import load_config
+
+    settings = None if config is None else load_config(config, set)
+    return examine(settings, executor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

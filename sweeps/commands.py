@@ -1,0 +1,167 @@
+"""What the commands do, one function each; ``cli`` only reads options and prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prune_core.errors import InputError
+from prune_core.evaluate import PlainEvaluator
+from prune_core.greedy import PruneStep
+from prune_core.masks import ChannelMask
+from prune_core.metrics import Counts
+from sweeps.config import Config
+from sweeps.doctor import diagnose, diagnose_worker
+from sweeps.inputs import input_files, load_inputs
+from sweeps.pick import check_criterion, pick
+from sweeps.records import TrialRecord
+from sweeps.results import Frontier, Manifest, measured_frontier, read_manifest, read_records
+from sweeps.space import only_trial
+from sweeps.storage import Storage
+from sweeps.sweep import TestCounter
+from sweeps.trial import Evaluators, TrialInputs, run_trial
+
+Result = dict[str, Any]
+
+
+def prune_once(config: Config, progress: Callable[[str, float], None] | None = None) -> Result:
+    """One trial in this process, in the contract's form. Raises InputError, also when the trial
+    itself fails on something that was given."""
+    inputs = load_inputs(config, progress)
+    settings = only_trial(config.sweep, inputs.model)
+
+    tried = 0
+
+    def watch(step: PruneStep, total: int) -> None:
+        nonlocal tried
+        tried += 1
+        if progress is not None:
+            progress(f"trying channels of {step.channel.layer}", tried / total)
+
+    record = run_trial(settings, inputs, Evaluators.of(inputs, config.resources), watch)
+    if record.status == "failed":
+        raise RuntimeError(record.reason)
+    return trial_json(record, inputs)
+
+
+def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
+    """A done trial in the contract's form; ``steps`` lists every candidate in turn."""
+    assert record.badnet_valid and record.badnet_test and record.valid and record.test
+    counted = inputs.model.layers[1:] or inputs.model.layers  # as inspect counts
+    steps = [
+        {
+            "step": number, "layer": step.channel.layer, "channel": step.channel.index,
+            "accepted": step.accepted, "tried": _brief(step.tried), "now": _brief(step.now),
+        }
+        for number, step in enumerate(record.steps)
+    ]
+    return {
+        "trial_key": record.key,
+        "settings": record.settings.to_json(),
+        "badnet": {"valid": record.badnet_valid.to_json(), "test": record.badnet_test.to_json()},
+        "valid": record.valid.to_json(),
+        "test": record.test.to_json(),
+        "pruned": record.mask.by_layer(),
+        "keep_bias": record.mask.keep_bias,
+        "channels_pruned": len(record.mask),
+        "channels_total": sum(la.channels for la in counted),
+        "seconds": record.seconds,
+        "steps": steps,
+    }
+
+
+def _brief(counts: Counts) -> Result:
+    return {
+        "clean_accuracy": counts.clean_accuracy, "attack_success": counts.attack_success,
+        "clean_correct": counts.clean_correct, "attacked": counts.attacked, "margin": counts.margin,
+    }
+
+
+def frontier_of(name: str | None, place: str) -> Frontier:
+    """The frontier of a sweep over the trials that are done. Raises InputError."""
+    storage = Storage(place)
+    manifest = read_manifest(storage, name)
+    return _frontier(storage, manifest, _LateTest(manifest))
+
+
+def _frontier(
+    storage: Storage, manifest: Manifest, test: Callable[[ChannelMask], Counts]
+) -> Frontier:
+    records = read_records(storage, manifest.trials)
+    if not records:
+        raise InputError(f"sweep {manifest.name!r}: no trial is done yet; run goodnet sweep")
+    return measured_frontier(storage, manifest.name, records, test)
+
+
+class _LateTest:
+    """Counts masks on the test split; files are opened only when a mask has to be measured."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.counter: TestCounter | None = None
+
+    def __call__(self, mask: ChannelMask) -> Counts:
+        if self.counter is None:
+            self.counter = TestCounter(load_inputs(self.manifest.config))
+        return self.counter(mask)
+
+
+def pick_from(
+    name: str | None, place: str, out: Path, register: bool, warn: Callable[[str], None],
+    **criterion: Any,
+) -> Result:
+    """Choose a point of a sweep's frontier and write its GoodNet into ``out``. ``criterion`` is
+    that of ``pick.choose``. A registry that fails costs a warning, not the files."""
+    storage = Storage(place)
+    manifest = read_manifest(storage, name)
+    check_criterion(**criterion)
+    inputs = load_inputs(manifest.config)
+    counter = TestCounter(inputs)
+    frontier = _frontier(storage, manifest, counter)
+    valid, test = PlainEvaluator(inputs.model, inputs.valid), counter.evaluator
+    badnet = input_files(manifest.config).badnet
+
+    def registered(path: Path, result: Result) -> str | None:
+        from sweeps.sweep_log import open_tracking  # mlflow takes seconds to import
+
+        try:
+            tracking = open_tracking(manifest.config)
+            tracking.check()
+            tags = {"sweep": manifest.name, "trial_key": result["point"]["trial_key"]}
+            version = tracking.register(
+                path.read_bytes(), f"goodnet-{manifest.config.name}", "goodnet",
+                manifest.mlflow_run_id, tags, result["why"],
+            )
+        except Exception as error:  # the files are written; a registry in any trouble is no reason
+            warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")
+            return None
+        return f"models:/goodnet-{manifest.config.name}/{version}"
+
+    return pick(
+        manifest, frontier, valid, test, badnet, out, **criterion,
+        register=registered if register else None,
+    )
+
+
+def examine(config: Config | None, executor: str) -> Result:
+    """All checks, here and (``executor`` ray) in a worker."""
+
+    def tracking() -> str:
+        from sweeps.sweep_log import open_tracking
+
+        assert config is not None
+        opened = open_tracking(config)
+        opened.check()
+        return f"{opened.uri} answers"
+
+    def worker() -> list[Result]:
+        from sweeps.ray_executor import in_a_worker
+
+        return in_a_worker(lambda: diagnose_worker(config))
+
+    checks = diagnose(
+        config, tracking=tracking if config is not None else None,
+        worker=worker if executor == "ray" else None,
+    )
+    return {"ok": all(c["ok"] for c in checks), "checks": checks}

@@ -1,0 +1,86 @@
+"""What a person sees while a command runs: progress and words on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from prune_core.metrics import Counts
+from sweeps.executors import Throttle
+from sweeps.records import TrialRecord
+from sweeps.results import Manifest
+
+stderr = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line for the person; what comes from files is shown as text, never as markup."""
+    printable = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    stderr.print(escape(printable), soft_wrap=True)
+
+
+class SweepProgress:
+    """A bar of trials and their candidates on a terminal; a line every few seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("trials"), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"),
+            console=stderr,
+        )
+        self.task = self.bar.add_task("sweep", total=None, detail="")
+        self.live: dict[str, float] = {}
+        self.finished = self.total = 0
+        self.preparing_what = ""
+        self.due = Throttle(5.0)
+
+    def __enter__(self) -> SweepProgress:
+        if stderr.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+    def preparing(self, what: str, fraction: float) -> None:
+        if what != self.preparing_what or self.due():
+            self.preparing_what = what
+            if not stderr.is_terminal:
+                say(f"{what} ({fraction:.0%})")
+        self.bar.update(self.task, detail=escape(f"{what} {fraction:.0%}"))
+
+    def planned(self, manifest: Manifest, there: Sequence[TrialRecord]) -> None:
+        self.finished, self.total = len(there), len(manifest.trials)
+        say(f"sweep {manifest.name}: {self.total} trials, {self.finished} of them done before")
+        self.bar.update(self.task, total=self.total, completed=self.finished, detail="")
+
+    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None:
+        self.live[key] = tried / max(total, 1)
+        self._show(f"{len(self.live)} running, last tried {tried} of {total} channels")
+
+    def ended(self, record: TrialRecord) -> None:
+        self.live.pop(record.key, None)
+        self.finished += 1
+        if record.status == "failed":
+            say(f"[{self.finished}/{self.total}] {record.settings}: failed: {record.reason}")
+        elif not stderr.is_terminal and record.valid is not None:
+            say(f"[{self.finished}/{self.total}] {record.settings}: {rates(record.valid)}, "
+                f"{len(record.mask)} channels pruned, {record.seconds:.1f} s")
+        self._show("")
+
+    def _show(self, detail: str) -> None:
+        done = self.finished + sum(self.live.values())
+        self.bar.update(self.task, completed=round(done, 1), detail=escape(detail))
+        if detail and not stderr.is_terminal and self.due():
+            say(f"[{done:.1f}/{self.total}] {detail}")
+
+
+def rates(counts: Counts) -> str:
+    """Both rates of a split with their counts, in per cent."""
+    return (
+        f"clean accuracy {counts.clean_accuracy:.2%} ({counts.clean_correct}/{counts.clean_total}), "
+        f"attack success {counts.attack_success:.2%} ({counts.attacked}/{counts.poisoned_total})"
+    )

@@ -1,0 +1,92 @@
+"""Ways to run trials: in this process, or (in ``ray_executor``) on a Ray cluster.
+
+An executor runs every trial it is given, has each record written to the storage as soon as the
+trial ends, and tells a listener. It never raises because a trial failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from prune_core.errors import InputError
+from prune_core.greedy import PruneStep
+from sweeps.config import Config
+from sweeps.records import RecordStore, TrialRecord
+from sweeps.space import TrialSettings
+from sweeps.storage import Storage
+from sweeps.trial import Evaluators, TrialInputs, run_trial
+
+
+class Listener(Protocol):
+    """Told of progress, from the driver's thread."""
+
+    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None:
+        """A trial has tried that many of its candidates and pruned that many."""
+        ...
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial is over and its record is stored."""
+        ...
+
+
+class Executor(Protocol):
+    def run(
+        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
+        listener: Listener,
+    ) -> None: ...
+
+
+class InlineExecutor:
+    """One trial after the other, here: for tests, for debugging, for a sweep without Ray."""
+
+    def run(
+        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
+        listener: Listener,
+    ) -> None:
+        store = RecordStore(Storage(config.storage))
+        evaluators = Evaluators.of(inputs, config.resources)
+        for settings in trials:
+            watch = _Watch(inputs.key(settings), listener)
+            record = run_trial(settings, inputs, evaluators, watch)
+            store.write(record)
+            listener.ended(record)
+
+
+class _Watch:
+    """Counts a trial's steps and tells the listener now and then."""
+
+    def __init__(self, key: str, listener: Listener) -> None:
+        self.key, self.listener = key, listener
+        self.tried, self.due = 0, Throttle(0.2)
+
+    def __call__(self, step: PruneStep, total: int) -> None:
+        self.tried += 1
+        if self.due():
+            self.listener.candidates(self.key, self.tried, total, len(step.mask))
+
+
+class Throttle:
+    """True at most once in ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.last = seconds, 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
+def make_executor(name: str) -> Executor:
+    """Raises InputError for a name that is none."""
+    if name == "inline":
+        return InlineExecutor()
+    if name == "ray":
+        from sweeps.ray_executor import RayExecutor  # Ray takes seconds to import
+
+        return RayExecutor()
+    raise InputError(f"--executor {name}: expected ray or inline")

@@ -1,0 +1,166 @@
+"""Trials over the workers of a Ray cluster, by Ray Tune. The only file that imports ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import torch
+from ray import tune
+from ray.tune.experiment import Trial
+
+from prune_core.greedy import PruneStep
+from sweeps.config import Config, ResourcesConfig
+from sweeps.executors import Listener, Throttle
+from sweeps.inputs import Parcel
+from sweeps.records import RecordStore, TrialRecord
+from sweeps.space import TrialSettings
+from sweeps.storage import Storage
+from sweeps.trial import Evaluators, TrialInputs, run_trial
+
+T = TypeVar("T")
+
+# A worker process serves many trials of one sweep: network and caches are built once.
+_opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
+
+
+class RayExecutor:
+    """Ray Tune over the cluster at RAY_ADDRESS or one on this machine; or a local one, started
+    here and ended with the sweep. Data and network lie in the object store once a node."""
+
+    def run(
+        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
+        listener: Listener,
+    ) -> None:
+        with _cluster(), tempfile.TemporaryDirectory(prefix="goodnet-tune-") as scratch:
+            tuner = tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(
+                        _trial, parcel=Parcel.of(inputs), place=Storage(config.storage).address,
+                        resources=config.resources,
+                    ),
+                    {"cpu": config.resources.cpu, "gpu": config.resources.gpu},
+                ),
+                param_space={"settings": tune.grid_search([s.to_json() for s in trials])},
+                tune_config=tune.TuneConfig(reuse_actors=True),
+                run_config=tune.RunConfig(
+                    name="goodnet",
+                    # Records are the results and go to the storage; Tune's own state is scratch.
+                    storage_path=scratch,
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=2),
+                    callbacks=[_Relay(listener, inputs, RecordStore(Storage(config.storage)))],
+                ),
+            )
+            tuner.fit()
+
+
+def _trial(config: dict[str, Any], parcel: Parcel, place: str, resources: ResourcesConfig) -> None:
+    """What a worker does: the plain trial, its record to the storage, progress to the driver."""
+    torch.set_num_threads(max(1, math.floor(resources.cpu)))
+    inputs, evaluators = _open(parcel, resources)
+    settings = TrialSettings.from_json(config["settings"])
+    due = Throttle(1.0)
+    tried = pruned = 0
+
+    def watch(step: PruneStep, total: int) -> None:
+        nonlocal tried, pruned
+        tried, pruned = tried + 1, len(step.mask)
+        if due():
+            tune.report({"tried": tried, "total": total, "pruned": pruned})
+
+    record = run_trial(settings, inputs, evaluators, watch)
+    RecordStore(Storage(place)).write(record)
+    tune.report({"tried": tried, "total": max(tried, 1), "pruned": pruned})
+
+
+def _open(parcel: Parcel, resources: ResourcesConfig) -> tuple[TrialInputs, Evaluators]:
+    if parcel.id not in _opened:
+        _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
+        inputs = parcel.opened()
+        if resources.gpu > 0 and torch.cuda.is_available():
+            inputs.model.graph.to("cuda")
+        _opened[parcel.id] = (inputs, Evaluators.of(inputs, resources))
+    return _opened[parcel.id]
+
+
+class _Relay(tune.Callback):
+    """From Tune's events to the listener; a trial that Tune gave up gets its failed record here."""
+
+    def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore) -> None:
+        self.listener, self.inputs, self.store = listener, inputs, store
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks to restore itself; we restore from records instead
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "tried" in result:
+            self.listener.candidates(
+                self._key(trial), result["tried"], result["total"], result["pruned"]
+            )
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        record = self.store.read(self._key(trial))
+        if record is None:
+            self._failed(trial, "its record is not in the storage; is that shared by all nodes?")
+        else:
+            self.listener.ended(record)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+        self._failed(trial, "the worker was lost: " + (lines[-1][:300] if lines else "no message"))
+
+    def _failed(self, trial: Trial, reason: str) -> None:
+        settings = TrialSettings.from_json(trial.config["settings"])
+        record = TrialRecord(self.inputs.key(settings), settings, "failed", reason)
+        self.store.write(record)
+        self.listener.ended(record)
+
+    def _key(self, trial: Trial) -> str:
+        return self.inputs.key(TrialSettings.from_json(trial.config["settings"]))
+
+
+def in_a_worker(function: Callable[[], T]) -> T:
+    """What ``function`` returns when a worker of the cluster calls it."""
+    with _cluster():
+        return ray.get(ray.remote(num_cpus=1)(function).remote(), timeout=300)
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[None]:
+    """Connect to the cluster there is, or start a local one; leave things as they were."""
+    mine = not ray.is_initialized()
+    if mine:
+        for name in ("ray", "ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        # Workers import the package from where the driver did, also when it is not installed.
+        root = str(Path(__file__).resolve().parent.parent)
+        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        ray.init(
+            include_dashboard=None if os.environ.get("RAY_ADDRESS") else False,
+            log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": paths}},
+        )
+    try:
+        yield
+    finally:
+        if mine:
+            ray.shutdown()

@@ -1,0 +1,77 @@
+"""What commands say of files: a network counted on images, a network's kernels looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prune_core.audit import inspect_model
+from prune_core.errors import InputError
+from prune_core.evaluate import PlainEvaluator
+from prune_core.goodnet import count_goodnet
+from prune_core.images import make_split, read_images
+from prune_core.metrics import wilson_interval
+from prune_core.model import load_model
+
+
+def inspect_files(
+    model: str | Path,
+    against: str | Path | None = None,
+    layers: Sequence[str] | None = None,
+    architecture: str | None = None,
+) -> dict[str, Any]:
+    """``audit.inspect_model`` of files; ``architecture`` goes for both. Raises InputError."""
+    badnet = None if against is None else load_model(against, architecture)
+    return inspect_model(load_model(model, architecture), badnet, layers)
+
+
+def evaluate_files(
+    model: str | Path,
+    clean: str | Path,
+    poisoned: str | Path,
+    against: str | Path | None = None,
+    architecture: str | None = None,
+    scale: float = 1.0,
+) -> dict[str, Any]:
+    """Counts, rates (fractions) and 95 % intervals of a network on clean and poisoned images.
+
+    With ``against`` (the BadNet) also those of the N+1-class net of both: rates
+    ``goodnet_clean_accuracy``, ``goodnet_attack_success`` and ``detected_poisoned`` (the fraction
+    of poisoned images that it calls backdoored), and its counts under ``goodnet``.
+
+    ``architecture`` goes for both files; pixels are multiplied by ``scale``. Raises InputError.
+    """
+    split = make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
+    net = load_model(model, architecture)
+    evaluator = PlainEvaluator(net, split)
+    found: dict[str, Any] = {"model": net.name, "target": split.target}
+    found |= evaluator.badnet.to_json()
+    if against is None:
+        del found["attacked_agreeing"]  # that is with the BadNet, which has not been named
+        return found
+    badnet = load_model(against, architecture)
+    shape, name = split.clean.shape, split.clean.name
+    classes, others = net.check_images(shape, name), badnet.check_images(shape, name)
+    if classes != others:
+        raise InputError(
+            f"{net.name} has {classes} classes and {badnet.name} has {others}; "
+            "--against takes the BadNet that the network was made from"
+        )
+    both = count_goodnet(PlainEvaluator(badnet, split), evaluator)
+    found |= {
+        "against": badnet.name,
+        "attacked_agreeing": both.attacked,
+        "goodnet_clean_accuracy": both.clean_correct / both.clean_total,
+        "goodnet_attack_success": both.attacked / both.poisoned_total,
+        "detected_poisoned": both.detected / both.poisoned_total,
+        "goodnet": {
+            "clean_correct": both.clean_correct,
+            "clean_accuracy_interval": wilson_interval(both.clean_correct, both.clean_total),
+            "attacked": both.attacked,
+            "attack_success_interval": wilson_interval(both.attacked, both.poisoned_total),
+            "detected": both.detected,
+            "detected_interval": wilson_interval(both.detected, both.poisoned_total),
+        },
+    }
+    return found

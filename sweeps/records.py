@@ -1,0 +1,151 @@
+"""Trial records: what a trial found, as one Parquet file each, written whole or not at all.
+
+A record's rows are its steps, so any Parquet reader can look at all trials together; settings,
+counts and the mask stand in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prune_core.errors import InputError
+from prune_core.greedy import PruneStep
+from prune_core.masks import Channel, ChannelMask
+from prune_core.metrics import Counts
+from sweeps.space import TrialSettings
+from sweeps.storage import Storage
+
+SCHEMA_VERSION = 1
+_HEADER = b"goodnet"
+_COUNTS = ("clean_correct", "attacked", "attacked_agreeing", "margin", "recovered")
+_SCHEMA = pa.schema(
+    [("trial_key", pa.string()), ("step", pa.int32()), ("layer", pa.string()),
+     ("channel", pa.int32()), ("accepted", pa.bool_())]
+    + [(f"{side}_{name}", pa.float64() if name == "margin" else pa.int64())
+       for side in ("tried", "now") for name in _COUNTS]
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """A net that a trial passed through: an accepted step, or the BadNet (step -1, no channel).
+
+    ``step`` counts the trial's candidates from 0; ``counts`` are on validation.
+    """
+
+    trial_key: str
+    step: int
+    mask: ChannelMask
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """Settings, fate and findings of one trial.
+
+    Attributes:
+        key: digest of what the trial is (``space.trial_key``).
+        status: "done" or "failed"; a failed one has a ``reason`` and nothing after ``seconds``.
+        badnet_valid, badnet_test: counts of the unpruned net; valid, test: of the final one.
+        mask: the final mask. steps: every candidate in turn.
+    """
+
+    key: str
+    settings: TrialSettings
+    status: str
+    reason: str | None = None
+    seconds: float = 0.0
+    badnet_valid: Counts | None = None
+    badnet_test: Counts | None = None
+    valid: Counts | None = None
+    test: Counts | None = None
+    mask: ChannelMask = ChannelMask()
+    steps: tuple[PruneStep, ...] = ()
+
+    def states(self) -> list[State]:
+        """Every accepted state in turn."""
+        return [State(self.key, number, step.mask, step.now)
+                for number, step in enumerate(self.steps) if step.accepted]
+
+
+class RecordStore:
+    """The records of a storage: ``trials/<key>.parquet``, shared by all its sweeps."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def path(self, key: str) -> str:
+        return f"trials/{key}.parquet"
+
+    def write(self, record: TrialRecord) -> None:
+        """Atomic: a reader sees the whole record or none."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(_to_table(record), sink)
+        self.storage.write_bytes(self.path(record.key), sink.getvalue().to_pybytes())
+
+    def read(self, key: str) -> TrialRecord | None:
+        """None when there is no such record, or it is not one of ours (damaged, older schema)."""
+        data = self.storage.read_bytes(self.path(key))
+        if data is None:
+            return None
+        try:
+            return _from_table(pq.read_table(pa.BufferReader(data)))
+        except (pa.ArrowException, KeyError, ValueError, TypeError, InputError):
+            return None
+
+
+
+def _to_table(record: TrialRecord) -> pa.Table:
+    header = {
+        "schema": SCHEMA_VERSION,
+        "key": record.key,
+        "settings": record.settings.to_json(),
+        "status": record.status,
+        "reason": record.reason,
+        "seconds": record.seconds,
+        "mask": record.mask.to_json(),
+        **{f: None if (c := getattr(record, f)) is None else c.to_json()
+           for f in ("badnet_valid", "badnet_test", "valid", "test")},
+    }
+    rows: list[dict[str, Any]] = []
+    for number, step in enumerate(record.steps):
+        row: dict[str, Any] = {
+            "trial_key": record.key, "step": number, "layer": step.channel.layer,
+            "channel": step.channel.index, "accepted": step.accepted,
+        }
+        for side, counts in (("tried", step.tried), ("now", step.now)):
+            row.update({f"{side}_{name}": getattr(counts, name) for name in _COUNTS})
+        rows.append(row)
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    return table.replace_schema_metadata({_HEADER: json.dumps(header).encode()})
+
+
+def _from_table(table: pa.Table) -> TrialRecord:
+    header = json.loads(table.schema.metadata[_HEADER])
+    if header["schema"] != SCHEMA_VERSION:
+        raise ValueError("another schema")
+    counts = {f: None if header[f] is None else Counts.from_json(header[f])
+              for f in ("badnet_valid", "badnet_test", "valid", "test")}
+    final = ChannelMask.from_json(header["mask"])
+    steps: list[PruneStep] = []
+    mask = ChannelMask(keep_bias=final.keep_bias)
+    badnet = counts["badnet_valid"]
+    for row in table.to_pylist():
+        if badnet is None:
+            raise ValueError("steps without counts of the BadNet")
+        channel = Channel(row["layer"], row["channel"])
+        mask = mask.adding(channel) if row["accepted"] else mask
+        sides = {
+            side: replace(badnet, **{name: row[f"{side}_{name}"] for name in _COUNTS})
+            for side in ("tried", "now")
+        }
+        steps.append(PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"]))
+    return TrialRecord(
+        header["key"], TrialSettings.from_json(header["settings"]), header["status"],
+        header["reason"], header["seconds"], mask=final, steps=tuple(steps), **counts,
+    )

@@ -1,0 +1,181 @@
+"""What a sweep found: its manifest, the frontier over all steps of all trials, test counts of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prune_core.errors import InputError
+from prune_core.frontier import hypervolume, non_dominated
+from prune_core.masks import ChannelMask
+from prune_core.metrics import Counts
+from sweeps.config import Config, make_config
+from sweeps.records import RecordStore, State, TrialRecord
+from sweeps.space import TrialSettings
+from sweeps.storage import Storage
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a sweep is: its configuration and its trials. ``sweeps/<name>.json`` in the storage."""
+
+    name: str
+    config: Config
+    trials: dict[str, TrialSettings]  # by trial key, in the order of the search space
+    digests: dict[str, str]  # badnet, valid, test
+    mlflow_run_id: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "trials": {key: s.to_json() for key, s in self.trials.items()},
+            "digests": self.digests,
+            "mlflow_run_id": self.mlflow_run_id,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Manifest:
+        trials = {k: TrialSettings.from_json(s) for k, s in value["trials"].items()}
+        config = make_config(value["config"], f"sweep {value['name']}")
+        return cls(value["name"], config, trials, value["digests"], value["mlflow_run_id"])
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """A state that no other state of the sweep dominates on validation, with its test counts."""
+
+    trial_key: str
+    step: int
+    mask: ChannelMask
+    valid: Counts
+    test: Counts
+
+    @property
+    def channels_pruned(self) -> int:
+        return len(self.mask)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's form; rates are fractions, of validation unless under ``test``."""
+        return {
+            "clean_accuracy": self.valid.clean_accuracy,
+            "attack_success": self.valid.attack_success,
+            "channels_pruned": self.channels_pruned,
+            "trial_key": self.trial_key,
+            "step": self.step,
+            "valid": self.valid.to_json(),
+            "test": self.test.to_json(),
+            "mask": self.mask.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The non-dominated states of a sweep, by falling clean accuracy, and their hypervolume."""
+
+    points: tuple[FrontierPoint, ...]
+    hypervolume: float
+
+
+def write_manifest(storage: Storage, manifest: Manifest) -> None:
+    data = json.dumps(manifest.to_json(), indent=1).encode()
+    storage.write_bytes(f"sweeps/{manifest.name}.json", data)
+    storage.write_bytes("sweeps/latest", manifest.name.encode())
+
+
+def read_manifest(storage: Storage, name: str | None) -> Manifest:
+    """The sweep of that name; without a name the one that ran last. Raises InputError."""
+    if name is None:
+        latest = storage.read_bytes("sweeps/latest")
+        if latest is None:
+            raise InputError(f"storage {storage.place!r} holds no sweep yet; run goodnet sweep first")
+        name = latest.decode()
+    data = storage.read_bytes(f"sweeps/{name}.json") if "/" not in name else None
+    if data is None:
+        known = [n.removesuffix(".json") for n in storage.names("sweeps") if n.endswith(".json")]
+        raise InputError(
+            f"storage {storage.place!r} holds no sweep {name!r}; it has {', '.join(known) or 'none'}"
+        )
+    try:
+        return Manifest.from_json(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"sweep {name!r} in {storage.place!r}: its manifest is damaged") from None
+
+
+def read_records(storage: Storage, keys: Iterable[str]) -> list[TrialRecord]:
+    """The records that are there, in the order of ``keys``."""
+    store = RecordStore(storage)
+    return [r for r in (store.read(key) for key in keys) if r is not None]
+
+
+def frontier_states(records: Sequence[TrialRecord]) -> list[State]:
+    """Non-dominated states over all accepted steps of all trials, by falling validation accuracy.
+
+    Of states equal on both axes the one with fewest channels is kept. The BadNet itself is no
+    candidate: it is what is to be replaced.
+    """
+    states = sorted((s for r in records for s in r.states()), key=lambda s: len(s.mask))
+    positions = non_dominated(
+        np.array([s.counts.clean_accuracy for s in states]),
+        np.array([s.counts.attack_success for s in states]),
+    )
+    return [states[p] for p in positions]
+
+
+def measured_frontier(
+    storage: Storage, name: str, records: Sequence[TrialRecord],
+    test_counts: Callable[[ChannelMask], Counts],
+) -> Frontier:
+    """The frontier with test counts; ``test_counts`` is asked only for masks that an earlier call
+    has not measured. Kept as ``sweeps/<name>.frontier.parquet``."""
+    file = f"sweeps/{name}.frontier.parquet"
+    known = _known_test_counts(storage.read_bytes(file))
+    known |= {r.mask.digest: r.test for r in records if r.test is not None}
+    points = []
+    for state in frontier_states(records):
+        test = known.get(state.mask.digest) or test_counts(state.mask)
+        points.append(FrontierPoint(state.trial_key, state.step, state.mask, state.counts, test))
+    accuracy = np.array([p.valid.clean_accuracy for p in points])
+    attack = np.array([p.valid.attack_success for p in points])
+    frontier = Frontier(tuple(points), hypervolume(accuracy, attack))
+    storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
+    return frontier
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def frontier_table(frontier: Frontier) -> pa.Table:
+    """One row a point: rates and counts of both splits, and the mask as JSON."""
+    rows = []
+    for point in frontier.points:
+        row: dict[str, Any] = {
+            "trial_key": point.trial_key, "step": point.step,
+            "channels_pruned": point.channels_pruned,
+            "mask": json.dumps(point.mask.to_json()), "mask_digest": point.mask.digest,
+        }
+        for split, counts in (("valid", point.valid), ("test", point.test)):
+            row |= {f"{split}_{k}": v for k, v in counts.to_json().items() if k[-8:] != "interval"}
+            row[f"{split}_counts"] = json.dumps(counts.to_json())
+        rows.append(row)
+    return pa.Table.from_pylist(rows)
+
+
+def _known_test_counts(data: bytes | None) -> dict[str, Counts]:
+    if data is None:
+        return {}
+    try:
+        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+        return {r["mask_digest"]: Counts.from_json(json.loads(r["test_counts"])) for r in rows}
+    except (pa.ArrowException, KeyError, ValueError, TypeError):
+        return {}

@@ -1,0 +1,105 @@
+"""From a configuration to the list of trials, without repeats."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from prune_core import ALGORITHM_VERSION
+from prune_core.errors import InputError
+from prune_core.layer_sets import LayerSet, resolve_layer_set
+from prune_core.model import PrunableModel
+from sweeps.config import SweepConfig
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """All that tells one trial of a sweep from another.
+
+    ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
+    ``seed`` is 0 where the order does not depend on it.
+    """
+
+    order: str
+    layers: tuple[str, ...]
+    x: float
+    policy: str
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "layers": list(self.layers)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TrialSettings:
+        return cls(**{**value, "layers": tuple(value["layers"])})
+
+    def __str__(self) -> str:
+        seed = f", seed {self.seed}" if self.order == "random" else ""
+        return f"{self.policy}, {self.order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}"
+
+
+def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> str:
+    """What a trial is: a digest of settings, BadNet, data (digests) and the algorithm's version."""
+    parts = [settings.to_json(), badnet, valid, test, ALGORITHM_VERSION]
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
+    """Every combination once. Raises InputError for layers that the model does not have.
+
+    Policy ``final-layer`` walks one layer, so of each set only the first one listed counts, and a
+    trial with X = 100 is added: the report's row where the whole layer is gone.
+    """
+    sets = [resolve_layer_set(spec, model) for spec in sweep.layer_sets]
+    found: dict[TrialSettings, None] = {}
+    for policy, layer_set, order, seed, x in itertools.product(
+        sweep.policies, sets, sweep.orders, sweep.seeds, sweep.x_thresholds
+    ):
+        final = policy == "final-layer"
+        layers = spelled(layer_set[:1] if final else layer_set, model)
+        seed = seed if order == "random" else 0
+        found[TrialSettings(order, layers, x, policy, seed)] = None
+    for settings in [s for s in found if s.policy == "final-layer"]:
+        found[TrialSettings(settings.order, settings.layers, 100.0, "final-layer", settings.seed)] = None
+    trials = list(found)
+    if sweep.search == "random" and sweep.samples is not None and sweep.samples < len(trials):
+        drawn = np.random.default_rng(sweep.seeds[0]).permutation(len(trials))[: sweep.samples]
+        trials = [trials[i] for i in sorted(drawn)]
+    return trials
+
+
+def only_trial(sweep: SweepConfig, model: PrunableModel) -> TrialSettings:
+    """The one trial of a configuration whose lists have one entry each. Raises InputError."""
+    for field in ("orders", "layer_sets", "x_thresholds", "policies", "seeds"):
+        entries = getattr(sweep, field)
+        if len(entries) != 1:
+            shown = ", ".join(map(str, entries[:4]))
+            raise InputError(
+                f"goodnet prune does one trial, but sweep.{field} has {len(entries)} entries "
+                f"({shown}); choose one with --set sweep.{field}=[...]"
+            )
+    return trials_of(sweep, model)[0]
+
+
+def spelled(layer_set: LayerSet, model: PrunableModel) -> tuple[str, ...]:
+    """The one way to write a layer set: equal sets, equal texts."""
+    texts = []
+    for name, channels in layer_set:
+        whole = len(channels) == model.layer(name).channels
+        texts.append(name if whole else f"{name}[{_ranges(channels)}]")
+    return tuple(texts)
+
+
+def _ranges(channels: Iterable[int]) -> str:
+    runs = []
+    for _, run in itertools.groupby(enumerate(channels), key=lambda pair: pair[1] - pair[0]):
+        members = [channel for _, channel in run]
+        runs.append(f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0]))
+    return ",".join(runs)

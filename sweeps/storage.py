@@ -1,0 +1,72 @@
+"""Where results live: a folder, or a URI that pyarrow.fs opens (s3://, gs://, hdfs://)."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from prune_core.errors import InputError
+
+
+class Storage:
+    """Files by relative name. Writes are atomic: a temporary name, then a rename."""
+
+    def __init__(self, place: str) -> None:
+        """Raises InputError for a URI that no file system answers to."""
+        self.place = place
+        try:
+            if "://" in place:
+                self.fs, self.root = fs.FileSystem.from_uri(place)
+            else:
+                self.fs, self.root = fs.LocalFileSystem(), str(Path(place).resolve())
+        except (pa.ArrowException, OSError, ValueError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise InputError(f"storage {place!r}: cannot be opened: {text}") from None
+
+    @property
+    def address(self) -> str:
+        """The place, as a process with another working folder must name it."""
+        return self.place if self.local is None else self.root
+
+    @property
+    def local(self) -> Path | None:
+        """The folder, when it is one of this machine."""
+        return Path(self.root) if isinstance(self.fs, fs.LocalFileSystem) else None
+
+    def full(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def check_writable(self) -> None:
+        """Raises InputError unless a file can be written, read and deleted again."""
+        name = f".probe-{uuid.uuid4().hex}"
+        try:
+            self.write_bytes(name, b"goodnet")
+            self.fs.delete_file(self.full(name))
+        except (OSError, pa.ArrowException) as error:
+            text = " ".join(str(error).split())[:200]
+            raise InputError(f"storage {self.place!r}: cannot be written: {text}") from None
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        target = self.full(name)
+        temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+        self.fs.create_dir(target.rpartition("/")[0], recursive=True)
+        with self.fs.open_output_stream(temporary) as stream:
+            stream.write(data)
+        self.fs.move(temporary, target)
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """None when there is no such file."""
+        try:
+            with self.fs.open_input_stream(self.full(name)) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; empty when there is no such folder."""
+        selector = fs.FileSelector(self.full(folder), allow_not_found=True)
+        found = self.fs.get_file_info(selector)
+        return sorted(f.base_name for f in found if f.is_file and not f.base_name.endswith(".tmp"))

@@ -1,0 +1,128 @@
+"""A whole sweep: what is missing is run, all of it is logged, the frontier is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+from prune_core.evaluate import PlainEvaluator
+from prune_core.masks import ChannelMask
+from prune_core.metrics import Counts
+from sweeps.config import Config
+from sweeps.executors import Executor
+from sweeps.inputs import load_inputs
+from sweeps.records import TrialRecord
+from sweeps.results import Frontier, Manifest, measured_frontier, read_records, write_manifest
+from sweeps.space import trials_of
+from sweeps.storage import Storage
+from sweeps.trial import TrialInputs
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished call: how its trials stand, and the frontier over all of them."""
+
+    manifest: Manifest
+    records: list[TrialRecord]
+    frontier: Frontier
+    skipped: int  # records that an earlier call had made
+
+    def to_json(self, storage: Storage) -> dict[str, Any]:
+        """The contract's form: trials = done (by this call) + failed + skipped (done before)."""
+        failed = sum(r.status == "failed" for r in self.records)
+        return {
+            "sweep": self.manifest.name,
+            "trials": len(self.manifest.trials),
+            "done": len(self.records) - failed - self.skipped,
+            "failed": failed,
+            "skipped": self.skipped,
+            "frontier_size": len(self.frontier.points),
+            "hypervolume": self.frontier.hypervolume,
+            "mlflow_run_id": self.manifest.mlflow_run_id,
+            "records": storage.full("trials"),
+        }
+
+
+class Watcher(Protocol):
+    """Told how a sweep goes; also an executor's Listener."""
+
+    def preparing(self, what: str, fraction: float) -> None: ...
+    def planned(self, manifest: Manifest, there: Sequence[TrialRecord]) -> None: ...
+    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None: ...
+    def ended(self, record: TrialRecord) -> None: ...
+
+
+class Log(Protocol):
+    """Where a sweep is logged. Never raises once ``start`` has returned."""
+
+    def start(self, manifest: Manifest) -> str | None:
+        """Raises InputError when the place of logging does not answer. Returns the run's id."""
+        ...
+
+    def trial(self, record: TrialRecord) -> None: ...
+
+    def finish(self, result: SweepResult, inputs: TrialInputs) -> None: ...
+
+
+def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) -> SweepResult:
+    """Run the trials that have no record yet (or a failed one). Raises InputError before the
+    first trial when configuration, files, storage or tracking are not usable."""
+    storage = Storage(config.storage)
+    storage.check_writable()
+    inputs = load_inputs(config, watcher.preparing)
+    manifest = plan(config, inputs)
+    manifest = replace(manifest, mlflow_run_id=log.start(manifest))
+    write_manifest(storage, manifest)
+    there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}
+    watcher.planned(manifest, list(there.values()))
+    for record in there.values():
+        log.trial(record)
+    missing = [s for key, s in manifest.trials.items() if key not in there]
+    if missing:
+        executor.run(missing, inputs, config, _Both(watcher, log))
+    records = read_records(storage, manifest.trials)
+    frontier = measured_frontier(storage, manifest.name, records, TestCounter(inputs))
+    result = SweepResult(manifest, records, frontier, len(there))
+    log.finish(result, inputs)
+    return result
+
+
+def plan(config: Config, inputs: TrialInputs) -> Manifest:
+    """The trials of a configuration. The sweep's name tells its content, so the same sweep is
+    found again and another one gets another name."""
+    trials = {inputs.key(s): s for s in trials_of(config.sweep, inputs.model)}
+    digest = hashlib.sha256(json.dumps(list(trials)).encode()).hexdigest()
+    digests = {
+        "badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest
+    }
+    return Manifest(f"{config.name}-{digest[:8]}", config, trials, digests)
+
+
+class TestCounter:
+    """Counts of a mask on the test split; the evaluator is made when first asked."""
+
+    __test__ = False
+
+    def __init__(self, inputs: TrialInputs) -> None:
+        self.inputs = inputs
+
+    @cached_property
+    def evaluator(self) -> PlainEvaluator:
+        return PlainEvaluator(self.inputs.model, self.inputs.test)
+
+    def __call__(self, mask: ChannelMask) -> Counts:
+        return self.evaluator.counts(mask)
+
+
+class _Both:
+    def __init__(self, watcher: Watcher, log: Log) -> None:
+        self.watcher, self.log = watcher, log
+        self.candidates = watcher.candidates
+
+    def ended(self, record: TrialRecord) -> None:
+        self.watcher.ended(record)
+        self.log.trial(record)

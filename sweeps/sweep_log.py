@@ -1,0 +1,112 @@
+"""A sweep as MLflow shows it: which trials, figures, files and models are handed to tracking."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from prune_core import ALGORITHM_VERSION
+from prune_core.errors import InputError
+from prune_core.export import pruned_onnx
+from sweeps.background import BackgroundTracking
+from sweeps.config import Config
+from sweeps.frontier_page import frontier_page
+from sweeps.pictures import frontier_png
+from sweeps.records import TrialRecord
+from sweeps.results import Manifest, frontier_table, parquet_bytes
+from sweeps.storage import Storage
+from sweeps.sweep import SweepResult
+from sweeps.tables import seed_table, to_csv, to_markdown
+from sweeps.tracking import Tracking
+from sweeps.trial import TrialInputs
+
+PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
+CLOSING_SECONDS = 120.0
+
+
+def open_tracking(config: Config) -> Tracking:
+    """MLflow at ``tracking.uri``, or SQLite inside a storage that is a folder. Raises InputError."""
+    uri, artifacts = config.tracking.uri, None
+    if uri is None:
+        folder = Storage(config.storage).local
+        if folder is None:
+            raise InputError(
+                f"tracking.uri is not set, and storage {config.storage!r} is no local folder that "
+                "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
+            )
+        uri, artifacts = f"sqlite:///{folder}/mlflow.db", (folder / "mlartifacts").as_uri()
+    return Tracking(uri, config.tracking.experiment, artifacts)
+
+
+class SweepLog:
+    """Hands a sweep to MLflow in the background; what MLflow does not take never fails a trial."""
+
+    def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
+        self.config, self.warn = config, warn
+        self.background: BackgroundTracking | None = None
+
+    def start(self, manifest: Manifest) -> str | None:
+        """Raises InputError when MLflow does not answer."""
+        tracking = open_tracking(self.config)
+        tracking.check()
+        self.background = BackgroundTracking(lambda: tracking, manifest, provenance(), self.warn)
+        return self.background.run_id(timeout=30.0)
+
+    def trial(self, record: TrialRecord) -> None:
+        if self.background is not None:
+            self.background.log_trial(record)
+
+    def finish(self, result: SweepResult, inputs: TrialInputs) -> None:
+        if self.background is None:
+            return
+        for point in result.frontier.points:
+            data = pruned_onnx(inputs.model, point.mask).SerializeToString()
+            self.background.log_goodnet(point.trial_key, point.step, data)
+        files, note = sweep_files(result, inputs)
+        failed = sum(r.status == "failed" for r in result.records)
+        self.background.finish_sweep(
+            {
+                "hypervolume": result.frontier.hypervolume,
+                "frontier_size": len(result.frontier.points),
+                "trials_done": len(result.records) - failed,
+                "trials_failed": failed,
+            },
+            files, note,
+        )
+
+    def close(self) -> None:
+        """Wait for what MLflow still has to take; say what it did not take."""
+        unlogged = self.background.close(CLOSING_SECONDS) if self.background else []
+        if unlogged:
+            self.warn(
+                f"MLflow has not taken {len(unlogged)} of the sweep's entries ({unlogged[0]}, ...); "
+                "the records are safe, and the same goodnet sweep again completes the log"
+            )
+
+
+def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, bytes], str]:
+    """The parent run's files by artifact path, and its description in Markdown."""
+    manifest, records, frontier = result.manifest, result.records, result.frontier
+    rows = seed_table(records, {la.name: la.channels for la in inputs.model.layers[1:]})
+    table = to_markdown(rows)
+    files = {
+        "frontier.png": frontier_png(records, frontier, manifest.name),
+        "frontier.html": frontier_page(records, frontier, manifest.name).encode(),
+        "frontier.parquet": parquet_bytes(frontier_table(frontier)),
+        "seed_table.md": table.encode(),
+        "seed_table.csv": to_csv(rows).encode(),
+    }
+    return files, f"Metrics by method or accuracy loss\n\n{table}"
+
+
+def provenance() -> dict[str, Any]:
+    """Versions that a result may depend on."""
+    found: dict[str, Any] = {"algorithm": ALGORITHM_VERSION, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

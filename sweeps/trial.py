@@ -1,0 +1,84 @@
+"""One trial: settings -> record. A plain function; knows neither Ray nor MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prune_core.errors import InputError
+from prune_core.evaluate import Evaluator, PlainEvaluator
+from prune_core.greedy import PruneStep, prune_greedily
+from prune_core.images import Split
+from prune_core.layer_sets import resolve_layer_set
+from prune_core.masks import Channel, ChannelMask
+from prune_core.metrics import Counts
+from prune_core.model import PrunableModel
+from prune_core.orders import OrderInput, channel_order
+from prune_core.rules import Rule, make_rule
+from sweeps.config import ResourcesConfig
+from sweeps.records import TrialRecord
+from sweeps.space import TrialSettings, trial_key
+
+
+@dataclass(frozen=True, eq=False)
+class TrialInputs:
+    """What all trials of a sweep share: the BadNet and both splits, with the BadNet's test counts."""
+
+    model: PrunableModel
+    valid: Split
+    test: Split
+
+    def key(self, settings: TrialSettings) -> str:
+        return trial_key(settings, self.model.digest, self.valid.digest, self.test.digest)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluators:
+    """A worker's two evaluators, kept from trial to trial. Validation decides, test reports."""
+
+    valid: Evaluator
+    test: Evaluator
+
+    @classmethod
+    def of(cls, inputs: TrialInputs, resources: ResourcesConfig) -> Evaluators:
+        valid = PlainEvaluator(inputs.model, inputs.valid)
+        return cls(valid, PlainEvaluator(inputs.model, inputs.test))
+
+
+def run_trial(
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    watch: Callable[[PruneStep, int], None] = lambda step, total: None,
+) -> TrialRecord:
+    """Prune greedily as ``settings`` say, count the result on test, make the record.
+
+    ``watch`` is told every step and how many candidates there are at most. A trial that cannot be
+    done comes back as a failed record with its reason; only Ctrl-C and the like get through.
+    """
+    key, started = inputs.key(settings), time.monotonic()
+    try:
+        steps = []
+        order, rule = _plan(settings, inputs)
+        for step in prune_greedily(evaluators.valid, order, rule):
+            steps.append(step)
+            watch(step, len(order))
+        mask = steps[-1].mask if steps else ChannelMask(keep_bias=rule.keep_bias)
+        now: Counts = steps[-1].now if steps else evaluators.valid.badnet
+        return TrialRecord(
+            key, settings, "done", seconds=time.monotonic() - started,
+            badnet_valid=evaluators.valid.badnet, badnet_test=evaluators.test.badnet,
+            valid=now, test=evaluators.test.counts(mask), mask=mask, steps=tuple(steps),
+        )
+    except Exception as error:  # whatever it is, the sweep goes on and the record says it
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        reason = kind + (" ".join(str(error).split()) or "no message")[:500]
+        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started)
+
+
+def _plan(settings: TrialSettings, inputs: TrialInputs) -> tuple[list[Channel], Rule]:
+    layer_set = resolve_layer_set(settings.layers, inputs.model)
+    given = OrderInput(inputs.model, inputs.valid.clean, settings.seed)
+    order = channel_order(settings.order, given, layer_set)
+    return order, make_rule(settings.policy, settings.x)
