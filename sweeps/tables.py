@@ -102,16 +102,24 @@ def per_cent(rate: float | None) -> str:
 
 
 def _best(records: Iterable[TrialRecord]) -> TrialRecord:
-    return min(records, key=lambda r: (r.valid.attack_success, -r.valid.clean_accuracy))
+    def rank(record: TrialRecord) -> tuple[float, float]:
+        valid = _there(record, record.valid)
+        return (valid.attack_success, -valid.clean_accuracy)
+
+    return min(records, key=rank)
 
 
 def _row(
     method: str, record: TrialRecord, valid: Counts | None, test: Counts | None,
     pruned: float | None,
 ) -> TableRow:
-    if valid is None or test is None:
+    return TableRow(method, _there(record, valid), _there(record, test), pruned)
+
+
+def _there(record: TrialRecord, counts: Counts | None) -> Counts:
+    if counts is None:
         raise ValueError(f"trial {record.key} is done but has no counts")
-    return TableRow(method, valid, test, pruned)
+    return counts
 
 
 def _of_all(mask: ChannelMask, channels_of: Mapping[str, int]) -> float | None:

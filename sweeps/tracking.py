@@ -50,6 +50,7 @@ BATCH = 1000  # metrics that one log_batch takes
 TAGS = 100  # tags that one log_batch takes
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 _NOTE_LENGTH = 8000  # longest tag value
+_EXISTS = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
 
 
 @dataclass
@@ -169,7 +170,7 @@ class Tracking:
         try:
             self._client.create_registered_model(name)
         except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            if error.error_code != _EXISTS:
                 raise
         version = self._client.create_model_version(
             name, source, run_id, tags=dict(tags), description=description, await_creation_for=30,
@@ -184,20 +185,22 @@ class Tracking:
     @cached_property
     def _experiment_id(self) -> str:
         found = self._find_experiment()
-        if found is None:
-            try:
-                return self._client.create_experiment(self.experiment, self.artifact_location)
-            except MlflowException as error:  # another sweep may have made it in between
-                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                    raise
-                found = self._find_experiment()
         self._usable(found)
-        return found.experiment_id
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return self._client.create_experiment(self.experiment, self.artifact_location)
+        except MlflowException as error:  # another sweep may have made it in between
+            found = self._find_experiment()
+            if error.error_code != _EXISTS or found is None:
+                raise
+            return str(found.experiment_id)
 
     def _find_experiment(self) -> Experiment | None:
         return self._client.get_experiment_by_name(self.experiment)
 
     def _usable(self, found: Experiment | None) -> None:
+        """Raises InputError for a deleted one, in which nothing can be logged."""
         if found is not None and found.lifecycle_stage != "active":
             raise InputError(
                 f"MLflow at {shown(self.uri)}: experiment {self.experiment!r} was deleted there; "

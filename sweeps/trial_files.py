@@ -54,25 +54,28 @@ def trial_files(record: TrialRecord) -> dict[str, bytes]:
     return files
 
 
-def _rates(counts: Counts) -> dict[str, float]:
+def _rates(counts: Counts) -> dict[str, float | None]:
     return {"clean_accuracy": counts.clean_accuracy, "attack_success": counts.attack_success,
             "margin": counts.margin}
 
 
 def _curve_values(counts: Counts, pruned: int, seconds: float) -> list[SteppedMetric]:
     values = {**_rates(counts), "channels_pruned": float(pruned)}
-    return [SteppedMetric(name, value, pruned, seconds) for name, value in values.items()]
+    return [SteppedMetric(name, value, pruned, seconds)
+            for name, value in values.items() if value is not None]
 
 
 def _steps_csv(record: TrialRecord) -> bytes:
-    """Rates and margins of the net with the channels accepted so far, and of the net tried."""
+    """Rates and margins of the net with the channels accepted so far, and of the net tried. Where
+    ``tried_complete`` is False its accuracy is at most, its attack success at least, what it says.
+    """
     rows: list[dict[str, Any]] = []
     for number, step in enumerate(record.steps):
         tried = {f"tried_{name}": value for name, value in _rates(step.tried).items()}
         rows.append({
             "step": number, "layer": step.channel.layer, "channel": step.channel.index,
             "accepted": step.accepted, "channels_pruned": len(step.mask),
-            **_rates(step.now), **tried,
+            **_rates(step.now), **tried, "tried_complete": step.tried.complete,
         })
     text = io.StringIO()
     if rows:

@@ -110,7 +110,7 @@ def test_smoke_is_a_backdoor_that_pruning_weakens(smoke: EmbeddedFiles) -> None:
     badnet = counting.badnet
     assert badnet.clean_accuracy >= 0.7
     assert badnet.attack_success >= 0.9
-    layers = resolve_layer_set("last:2", counting.model)
+    layers = resolve_layer_set("conv_3", counting.model)
     order = channel_order("index", OrderInput(counting.model, counting.split.clean), layers)
     steps = list(prune_greedily(counting, order, make_rule("margin", 10)))
     assert steps[-1].now.margin < badnet.margin / 2

@@ -81,7 +81,7 @@ class Fork(nn.Module):
         self.last = nn.Linear(6, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu6(self.stem(x) * 0.05)
+        x = F.elu(self.stem(x) * 0.5)
         x = torch.cat([x, torch.relu(self.a(x)), self.b(x)], dim=1)
         x = torch.relu(self.mix(x))
         x = x * torch.sigmoid(self.gate(x.mean(dim=(2, 3))))[:, :, None, None]

@@ -206,15 +206,29 @@ def test_more_values_than_one_batch_takes(connect, client) -> None:
     assert found == [(i, (500 - max(i - 1, 0)) / 500) for i in range(401)]
 
 
-def test_margins_that_are_no_numbers_are_left_out(connect, client) -> None:
+@pytest.mark.parametrize("margin", [None, float("nan"), float("inf")])
+def test_margins_that_are_no_numbers_are_left_out(connect, client, margin) -> None:
     record = make_record("nan", [(985, 400)])
-    odd = replace(record, badnet_valid=replace(record.badnet_valid, margin=float("nan")))
+    odd = replace(record, badnet_valid=replace(record.badnet_valid, margin=margin))
     tracking = connect()
     run_id = tracking.start_sweep(make_manifest([odd]), {})
     tracking.log_trial(run_id, odd)
     run = children(client, run_id)["nan"]
     assert curve(client, run.info.run_id, "margin") == [(1, 6.0)]
     assert len(curve(client, run.info.run_id, "clean_accuracy")) == 2
+
+
+def test_steps_say_which_counts_are_bounds(connect, client, tmp_path) -> None:
+    first, *others = DONE.steps
+    early = replace(others[0].tried, margin=None, complete=False)
+    record = replace(DONE, steps=(first, replace(others[0], tried=early), *others[1:]))
+    tracking = connect()
+    run_id = tracking.start_sweep(make_manifest([record]), {})
+    tracking.log_trial(run_id, record)
+    run = children(client, run_id)["a"]
+    lines = read(client, run.info.run_id, "steps.csv", tmp_path).splitlines()
+    assert [line.rpartition(",")[2] for line in lines] == ["tried_complete", "True", "False", "True"]
+    assert lines[2].endswith(",0.5,1.0,,False")
 
 
 def test_run_id_in_the_environment_changes_nothing(connect, client, monkeypatch) -> None:
