@@ -14,7 +14,7 @@ from torch import nn
 
 from prune_core.caches import Kept
 from prune_core.dataflow import Chain, Dataflow, Step, Values
-from prune_core.masks import ChannelMask
+from prune_core.masks import Channel, ChannelMask
 from prune_core.pieces import MOVE_NAMES, Piece, conv_of, convolved, depthwise, through
 
 Form = Piece | torch.Tensor | None
@@ -46,6 +46,7 @@ class Run:
         self._raw: dict[str, torch.Tensor] = {}
         self._old: dict[str, torch.Tensor] = {}
         self._pruned = {True: mask.by_layer(), False: base.by_layer()}
+        self.apart = channels_apart(base, mask)
 
     def go(self, steps: Sequence[Step]) -> None:
         """Find the form of each step's value; steps that are left out count as unchanged."""
@@ -151,7 +152,7 @@ class Run:
     def _masked_end(self, chain: Chain, raw: Form) -> Form:
         """The form at a chain's end, both masks applied."""
         pruned = self._pruned_channels(chain, new=True)
-        changed = sorted(set(pruned) ^ set(self._pruned_channels(chain, new=False)))
+        changed = sorted(c.index for c in self.apart if c.layer == chain.layer.name)
         if raw is None:
             return self.changed_piece(chain, changed) if changed else None
         if isinstance(raw, Piece):
@@ -309,9 +310,8 @@ class Run:
         rise = rise + weight.clamp_max(0).sum(dim=(2, 3)) @ low.clamp_max(0)
         top = ceiling + rise * (1 + 1e-5)
         alive = top > -1e-5 * (ceiling.abs() + rise)
-        pruned = self._pruned_channels(chain, new=True)
-        if pruned == self._pruned_channels(chain, new=False):
-            alive[pruned] = False
+        if not any(c.layer == chain.layer.name for c in self.apart):
+            alive[self._pruned_channels(chain, new=True)] = False
         rows = alive.nonzero().flatten()
         return rows if len(rows) <= WHOLE_SHARE * len(alive) else None
 
@@ -406,6 +406,13 @@ class Run:
             torch.cat([p.new for p in pieces], dim=axis),
             lambda: torch.cat([p.old for p in pieces], dim=axis),
         )
+
+
+def channels_apart(a: ChannelMask, b: ChannelMask) -> frozenset[Channel]:
+    """The channels that two masks treat differently."""
+    if a.keep_bias != b.keep_bias:
+        return a.channels | b.channels
+    return a.channels ^ b.channels
 
 
 def _ungrouped(module: nn.Module) -> bool:

@@ -21,7 +21,7 @@ import torch
 
 from prune_core.caches import Kept
 from prune_core.dataflow import Dataflow, Step
-from prune_core.deltas import Rows, Run
+from prune_core.deltas import Rows, Run, channels_apart
 from prune_core.evaluate import (
     EVERYTHING,
     TIE,
@@ -33,14 +33,17 @@ from prune_core.evaluate import (
 )
 from prune_core.evaluate import ExactNet
 from prune_core.images import Split
-from prune_core.masks import Channel, ChannelMask
+from prune_core.masks import ChannelMask
 from prune_core.metrics import Ask, Counts
 from prune_core.model import PrunableModel
 from prune_core.output_bounds import OutputLayer, distance
 from prune_core.pieces import Piece
 
-# Relative error of a mean margin; like MARGIN_TIE of the plain evaluator, measured smaller.
-MARGIN_GUARD = 1e-6
+# Relative error of a mean margin of n images: MARGIN_GUARD, and MARGIN_SPREAD / sqrt(n) as errors of
+# single images cancel. Seen on a walk through 100 channels of the lab's network: 2.4e-8 (the plain
+# evaluator: 2.3e-8) for the mean of 676 images, 6e-7 for single ones.
+MARGIN_GUARD = 1.2e-7
+MARGIN_SPREAD = 4e-6
 # What the process takes besides images and kept values: Python, torch, one block's activations.
 OVERHEAD = int(0.75 * 2**30)
 FIRST_BLOCK = 128  # images at a time where every activation of the network is needed
@@ -290,7 +293,8 @@ class IncrementalEvaluator:
         if outcome.rounded is None:
             assert outcome.margins is not None
             mean = float(outcome.margins.mean())
-            outcome.rounded = rounded_margin(mean, self.margin_unit, MARGIN_GUARD, exactly)
+            guard = MARGIN_GUARD + MARGIN_SPREAD / len(outcome.margins) ** 0.5
+            outcome.rounded = rounded_margin(mean, self.margin_unit, guard, exactly)
         return outcome.rounded
 
     # Bases ----------------------------------------------------------------------------------
@@ -396,7 +400,7 @@ class IncrementalEvaluator:
         chain = self.flow.chains[next(iter(layers))]
         if all(self.kept.get(n, self.flow.key(n, base)) is None for n in chain.nodes):
             return changed
-        channels = sorted({c.index for c in base.channels ^ mask.channels})
+        channels = sorted(c.index for c in channels_apart(base, mask))
         parts = []
         for rows in self._slices(8 * BLOCK):
             piece = self.run(base, mask, rows).changed_piece(chain, channels)
@@ -569,17 +573,12 @@ class _Question:
 
 
 def _apart(a: ChannelMask, b: ChannelMask) -> int:
-    """In how many channels two masks differ; any two that treat the bias differently in all."""
-    if a.keep_bias != b.keep_bias and a.channels and b.channels:
-        return len(a) + len(b)
-    return len(a.channels ^ b.channels)
+    """In how many channels two masks differ."""
+    return len(channels_apart(a, b))
 
 
 def _layers_apart(a: ChannelMask, b: ChannelMask) -> set[str]:
-    channels: frozenset[Channel] = a.channels ^ b.channels
-    if a.keep_bias != b.keep_bias:
-        channels = a.channels | b.channels
-    return {c.layer for c in channels}
+    return {c.layer for c in channels_apart(a, b)}
 
 
 def _check_finite(margin: torch.Tensor) -> None:

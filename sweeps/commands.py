@@ -39,7 +39,7 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
         if progress is not None:
             progress(f"trying channels of {step.channel.layer}", tried / total)
 
-    record = run_trial(settings, inputs, Evaluators.of(inputs, config.resources), watch)
+    record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
     if record.status == "failed":
         raise RuntimeError(record.reason)
     return trial_json(record, inputs)
@@ -75,6 +75,7 @@ def _brief(counts: Counts) -> Result:
     return {
         "clean_accuracy": counts.clean_accuracy, "attack_success": counts.attack_success,
         "clean_correct": counts.clean_correct, "attacked": counts.attacked, "margin": counts.margin,
+        "complete": counts.complete,
     }
 
 

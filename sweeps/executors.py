@@ -46,7 +46,7 @@ class InlineExecutor:
         listener: Listener,
     ) -> None:
         store = RecordStore(Storage(config.storage))
-        evaluators = Evaluators.of(inputs, config.resources)
+        evaluators = Evaluators.of(inputs, config.evaluator, config.resources)
         for settings in trials:
             watch = _Watch(inputs.key(settings), listener)
             record = run_trial(settings, inputs, evaluators, watch)

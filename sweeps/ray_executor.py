@@ -49,7 +49,7 @@ class RayExecutor:
                 tune.with_resources(
                     tune.with_parameters(
                         _trial, parcel=Parcel.of(inputs), place=Storage(config.storage).address,
-                        resources=config.resources,
+                        kind=config.evaluator, resources=config.resources,
                     ),
                     {"cpu": config.resources.cpu, "gpu": config.resources.gpu},
                 ),
@@ -67,10 +67,12 @@ class RayExecutor:
             tuner.fit()
 
 
-def _trial(config: dict[str, Any], parcel: Parcel, place: str, resources: ResourcesConfig) -> None:
+def _trial(
+    config: dict[str, Any], parcel: Parcel, place: str, kind: str, resources: ResourcesConfig
+) -> None:
     """What a worker does: the plain trial, its record to the storage, progress to the driver."""
     torch.set_num_threads(max(1, math.floor(resources.cpu)))
-    inputs, evaluators = _open(parcel, resources)
+    inputs, evaluators = _open(parcel, kind, resources)
     settings = TrialSettings.from_json(config["settings"])
     due = Throttle(1.0)
     tried = pruned = 0
@@ -86,13 +88,13 @@ def _trial(config: dict[str, Any], parcel: Parcel, place: str, resources: Resour
     tune.report({"tried": tried, "total": max(tried, 1), "pruned": pruned})
 
 
-def _open(parcel: Parcel, resources: ResourcesConfig) -> tuple[TrialInputs, Evaluators]:
+def _open(parcel: Parcel, kind: str, resources: ResourcesConfig) -> tuple[TrialInputs, Evaluators]:
     if parcel.id not in _opened:
         _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
         inputs = parcel.opened()
         if resources.gpu > 0 and torch.cuda.is_available():
             inputs.model.graph.to("cuda")
-        _opened[parcel.id] = (inputs, Evaluators.of(inputs, resources))
+        _opened[parcel.id] = (inputs, Evaluators.of(inputs, kind, resources))
     return _opened[parcel.id]
 
 

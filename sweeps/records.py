@@ -22,12 +22,14 @@ from sweeps.storage import Storage
 
 SCHEMA_VERSION = 1
 _HEADER = b"goodnet"
-_COUNTS = ("clean_correct", "attacked", "attacked_agreeing", "margin", "recovered")
+_COUNTS = {
+    "clean_correct": pa.int64(), "attacked": pa.int64(), "attacked_agreeing": pa.int64(),
+    "margin": pa.float64(), "recovered": pa.int64(), "complete": pa.bool_(),
+}
 _SCHEMA = pa.schema(
     [("trial_key", pa.string()), ("step", pa.int32()), ("layer", pa.string()),
      ("channel", pa.int32()), ("accepted", pa.bool_())]
-    + [(f"{side}_{name}", pa.float64() if name == "margin" else pa.int64())
-       for side in ("tried", "now") for name in _COUNTS]
+    + [(f"{side}_{name}", kind) for side in ("tried", "now") for name, kind in _COUNTS.items()]
 )
 
 

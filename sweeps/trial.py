@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from prune_core.errors import InputError
-from prune_core.evaluate import Evaluator, PlainEvaluator
+from prune_core.evaluate import Evaluator, PlainEvaluator, make_evaluator
 from prune_core.greedy import PruneStep, prune_greedily
 from prune_core.images import Split
 from prune_core.layer_sets import resolve_layer_set
@@ -41,8 +41,9 @@ class Evaluators:
     test: Evaluator
 
     @classmethod
-    def of(cls, inputs: TrialInputs, resources: ResourcesConfig) -> Evaluators:
-        valid = PlainEvaluator(inputs.model, inputs.valid)
+    def of(cls, inputs: TrialInputs, kind: str, resources: ResourcesConfig) -> Evaluators:
+        """``kind`` goes for validation; a trial asks test only once, which needs no caches."""
+        valid = make_evaluator(inputs.model, inputs.valid, kind, resources.memory_gb)
         return cls(valid, PlainEvaluator(inputs.model, inputs.test))
 
 

@@ -152,13 +152,12 @@ def test_doctor(goodnet, smoke_config) -> None:
     assert said.status == 2 and "FAIL" in said.out
 
 
-def test_help_teaches_every_command() -> None:
+def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     assert commands == {"inspect", "evaluate", "prune", "sweep", "frontier", "pick", "doctor"}
     for name in commands:
-        done = subprocess.run([sys.executable, "-m", "sweeps.cli", name, "--help"], check=False,
-                              capture_output=True, text=True)
-        assert done.returncode == 0 and "--json" in done.stdout
+        said = goodnet(name, "--help")
+        assert said.status == 0 and "--json" in said.out
 
 
 def test_the_core_never_learns_of_the_cluster() -> None:
