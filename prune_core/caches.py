@@ -26,10 +26,12 @@ class Kept:
         """Decide which nodes are worth keeping: ``goal``, then what questions about the layers
         need, last layers first, because theirs are small and their questions cheap to serve."""
         self._want(goal)
+        last = self.flow.place[goal]
         for layer in layers:
             chain = self.flow.chains[layer]
             for node in self.flow.outputs_fed(layer):
-                self._want(node)
+                if self.flow.place[node] <= last:
+                    self._want(node)
             if not any(node in self.nodes for node in chain.nodes):
                 self._want(min(chain.nodes, key=self.flow.size))
 

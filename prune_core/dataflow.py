@@ -196,12 +196,11 @@ class Dataflow:
                     found.add(chain)
             step.upstream = frozenset(found)
 
-    def behind(self, layers: Iterable[str]) -> list[Step]:
-        """The steps that a change of those layers' masks can touch, in order."""
+    def behind(self, layers: Iterable[str], goal: str) -> list[Step]:
+        """The steps up to ``goal`` that a change of those layers' masks can touch, in order."""
         touched = set(layers)
-        return [
-            s for s in self.steps.values() if touched & s.upstream or s.chain in touched
-        ]
+        before = list(self.steps.values())[: self.place[goal] + 1]
+        return [s for s in before if touched & s.upstream or s.chain in touched]
 
     def key(self, node: str, mask: ChannelMask) -> frozenset[Channel] | tuple[object, ...]:
         """What of a mask the raw value of a node depends on."""

@@ -158,7 +158,9 @@ class Run:
         if isinstance(raw, Piece):
             if not changed and raw.axis == chain.axes[-1]:
                 stays = [i for i, c in enumerate(raw.index.tolist()) if c not in set(pruned)]
-                rest = torch.tensor(stays, device=raw.index.device, dtype=torch.int64)
+                if not stays:
+                    return None
+                rest = torch.tensor(stays, device=raw.index.device)
                 index, axis = raw.index[rest], raw.axis
                 old = lambda: self._raw_channels(chain, index)  # noqa: E731
                 new = raw.new if len(rest) == len(raw.index) else raw.new.index_select(axis, rest)
@@ -178,6 +180,8 @@ class Run:
         differs = (whole != self.old(chain.end)).any(dim=0)
         alive = differs.any(dim=[a - 1 for a in others]) if others else differs
         index = alive.nonzero().flatten()
+        if len(index) == 0:
+            return None
         if len(index) > WHOLE_SHARE * len(alive):
             return whole
         old = lambda: self.old(chain.end).index_select(axis, index)  # noqa: E731
@@ -312,6 +316,7 @@ class Run:
         alive = top > -1e-5 * (ceiling.abs() + rise)
         if not any(c.layer == chain.layer.name for c in self.apart):
             alive[self._pruned_channels(chain, new=True)] = False
+        alive[0] |= not alive.any()  # no operator has to cope with no channels
         rows = alive.nonzero().flatten()
         return rows if len(rows) <= WHOLE_SHARE * len(alive) else None
 

@@ -326,7 +326,7 @@ class IncrementalEvaluator:
         """A base with ``mask``, made from another one, which it replaces if ``in_place``."""
         outcome = self._outcomes[mask] if mask.channels else self._origin
         others = [b.mask for b in self.bases if not (in_place and b is start)]
-        steps = self.flow.behind(_layers_apart(start.mask, mask))
+        steps = self.flow.behind(_layers_apart(start.mask, mask), self.output.goal)
         writes = self._writes(steps, start.mask, mask, others)
         base = Base(mask, outcome, start.anchor, start.radius, start.slack.clone())
         if not in_place:
@@ -443,7 +443,7 @@ class _Question:
         self.of, self.base, self.mask, self.ask = evaluator, base, mask, ask
         self.cut = evaluator.first_poisoned
         self.layers = _layers_apart(base.mask, mask)
-        self.steps = evaluator.flow.behind(self.layers)
+        self.steps = evaluator.flow.behind(self.layers, evaluator.output.goal)
         self.wins = base.outcome.wins.clone()
         self.doubt = torch.zeros_like(self.wins)
         self.margins: torch.Tensor | None = None
