@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from prune_core.base_values import BaseValues, Rows, pruned_in
 from prune_core.caches import Kept
 from prune_core.dataflow import Chain, Dataflow, Step, Values
 from prune_core.masks import Channel, ChannelMask
 from prune_core.pieces import MOVE_NAMES, Piece, conv_of, convolved, depthwise, through
 
 Form = Piece | torch.Tensor | None
-Rows = slice | torch.Tensor
 # Above this share of changed channels, a piece is no cheaper than the whole.
 WHOLE_SHARE = 0.7
 
 
-class Run:
+class Run(BaseValues):
     """One block of images under ``mask``, starting from what is kept of ``base``."""
 
     def __init__(
@@ -35,18 +35,15 @@ class Run:
         rows: Rows,
         pixels: Callable[[], torch.Tensor],
     ) -> None:
-        self.flow, self.kept, self.base, self.mask = flow, kept, base, mask
-        self.rows, self.pixels = rows, pixels
+        super().__init__(flow, kept, base, rows, pixels)
+        self.mask = mask
+        self.apart = channels_apart(base, mask)
+        self.forms: dict[str, Form] = {}
+        self.raw_forms: dict[str, Form] = {}  # of nodes in chains, own mask left out
         # Largest raw value of each channel of a convolution over all images, where somebody knows
         # it. With it, raw values that a ReLU is sure to silence are left out: set it only when raw
         # values are not to be kept.
         self.ceiling: Callable[[str], torch.Tensor | None] = lambda node: None
-        self.forms: dict[str, Form] = {}
-        self.raw_forms: dict[str, Form] = {}  # of nodes in chains, own mask left out
-        self._raw: dict[str, torch.Tensor] = {}
-        self._old: dict[str, torch.Tensor] = {}
-        self._pruned = {True: mask.by_layer(), False: base.by_layer()}
-        self.apart = channels_apart(base, mask)
 
     def go(self, steps: Sequence[Step]) -> None:
         """Find the form of each step's value; steps that are left out count as unchanged."""
@@ -62,75 +59,6 @@ class Run:
         if isinstance(form, Piece):
             return form.into(self.old(name))
         return self.old(name) if form is None else form
-
-    # Values under the base mask -------------------------------------------------------------
-
-    def old(self, name: str) -> torch.Tensor:
-        chain = self._chain_ending(name)
-        if chain is None:
-            return self.raw(name)
-        if name not in self._old:
-            pruned = self._pruned_channels(chain, new=False)
-            self._old[name] = self.flow.masked(chain, self.raw(name), pruned, self.base.keep_bias)
-        return self._old[name]
-
-    def raw(self, name: str) -> torch.Tensor:
-        """``old``, with the mask of the layer whose chain the node is on left out."""
-        if name in self._raw:
-            return self._raw[name]
-        missing, stack, seen = [], [name], set()
-        while stack:
-            node = stack.pop()
-            if node in self._raw or node in seen:
-                continue
-            seen.add(node)
-            kept = self._kept(node)
-            if kept is not None:
-                self._raw[node] = kept[self.rows]
-            else:
-                missing.append(node)
-                stack.extend(self.flow.steps[node].inputs)
-        for node in sorted(missing, key=self.flow.place.__getitem__):
-            step = self.flow.steps[node]
-            if node == self.flow.input:
-                self._raw[node] = self.pixels()
-            else:
-                self._raw[node] = step.call({i: self.old(i) for i in step.inputs})
-        return self._raw[name]
-
-    def old_part(self, name: str, axis: int, index: torch.Tensor) -> torch.Tensor:
-        """``old`` at some indices of an axis, without making the whole where that can be."""
-        chain = self._chain_ending(name)
-        if name in self._old or (chain is None and name in self._raw):
-            return self.old(name).index_select(axis, index)
-        if chain is not None and axis == chain.axes[-1]:
-            return self._channels(chain, index, new=False)
-        step = self.flow.steps[name]
-        kept = self._kept(name)
-        if chain is None and kept is not None:
-            return _part(kept, self.rows, axis, index)
-        if step.module is not None and len(step.inputs) == 1 and len(step.operands) == 1:
-            shape = self.flow.steps[step.inputs[0]].shape
-            for before in range(1, 0 if shape is None else len(shape) + 1):
-                found = through(step.module, len(shape) + 1, before)
-                if found is not None and found[1] == axis:
-                    return found[0](self.old_part(step.inputs[0], before, index), index)
-        if self._adds(step) and len(step.inputs) == 2:
-            return step.call({i: self.old_part(i, axis, index) for i in step.inputs})
-        return self.old(name).index_select(axis, index)
-
-    def _kept(self, name: str) -> torch.Tensor | None:
-        return self.kept.get(name, self.flow.key(name, self.base))
-
-    # Convolutions and what follows them channel by channel ----------------------------------
-
-    def _chain_ending(self, name: str) -> Chain | None:
-        layer = self.flow.steps[name].chain
-        chain = None if layer is None else self.flow.chains[layer]
-        return chain if chain is not None and chain.end == name else None
-
-    def _pruned_channels(self, chain: Chain, new: bool) -> list[int]:
-        return self._pruned[new].get(chain.layer.name, [])
 
     def _advance_chain(self, step: Step) -> Form:
         chain = self.flow.chains[str(step.chain)]
@@ -151,7 +79,7 @@ class Run:
 
     def _masked_end(self, chain: Chain, raw: Form) -> Form:
         """The form at a chain's end, both masks applied."""
-        pruned = self._pruned_channels(chain, new=True)
+        pruned = pruned_in(chain, self.mask)
         changed = sorted(c.index for c in self.apart if c.layer == chain.layer.name)
         if raw is None:
             return self.changed_piece(chain, changed) if changed else None
@@ -190,50 +118,8 @@ class Run:
     def changed_piece(self, chain: Chain, channels: list[int]) -> Piece:
         """Channels of a layer whose own mask changed and whose input did not, at the chain's end."""
         index = torch.tensor(channels, device=self.flow.model.device)
-        old = lambda: self._channels(chain, index, new=False)  # noqa: E731
-        return Piece(chain.axes[-1], index, self._channels(chain, index, new=True), old)
-
-    def _channels(self, chain: Chain, index: torch.Tensor, new: bool) -> torch.Tensor:
-        """Values at a chain's end under the new or the base mask, the layer's input being the
-        base's."""
-        pruned = set(self._pruned_channels(chain, new))
-        keep_bias = (self.mask if new else self.base).keep_bias
-        gone = torch.tensor([c in pruned for c in index.tolist()], device=index.device)
-        axis = chain.axes[-1]
-        if not gone.any():
-            return self._raw_channels(chain, index)
-        constant = chain.pruned[keep_bias][-1].index_select(axis, index)
-        if gone.all():
-            return constant.expand(self.count, *constant.shape[1:])
-        values = constant.repeat(self.count, *(1 for _ in constant.shape[1:]))
-        alive = (~gone).nonzero().flatten()
-        return values.index_copy_(axis, alive, self._raw_channels(chain, index[alive]))
-
-    def _raw_channels(self, chain: Chain, index: torch.Tensor) -> torch.Tensor:
-        """Unpruned channels at a chain's end, from the last node of it that is at hand."""
-        at = len(chain.nodes) - 1
-        while at > 0 and chain.nodes[at] not in self._raw and self._kept(chain.nodes[at]) is None:
-            at -= 1
-        node, axis = chain.nodes[at], chain.axes[at]
-        kept = self._kept(node)
-        step = self.flow.steps[node]
-        if node in self._raw:
-            values = self._raw[node].index_select(axis, index)
-        elif kept is not None:
-            values = _part(kept, self.rows, axis, index)
-        elif step.module is not None and _ungrouped(step.module):
-            values = convolved(step.module, self.old(step.inputs[0]), None, index, bias=True)
-        else:
-            values = self.raw(node).index_select(axis, index)
-        for act in chain.acts[at:]:
-            values = act(values, index)
-        return values
-
-    @property
-    def count(self) -> int:
-        if isinstance(self.rows, slice):
-            return int(self.rows.stop - self.rows.start)
-        return len(self.rows)
+        old = lambda: self._channels(chain, index, self.base)  # noqa: E731
+        return Piece(chain.axes[-1], index, self._channels(chain, index, self.mask), old)
 
     # Operators ------------------------------------------------------------------------------
 
@@ -279,9 +165,6 @@ class Run:
             return None if moves is None else moves.piece(piece)
         return None
 
-    def _at_hand(self, name: str) -> bool:
-        return name in self._raw or self._kept(name) is not None
-
     def _conv(self, step: Step, module: nn.Module, piece: Piece) -> Form:
         conv = conv_of(module)
         assert conv is not None
@@ -315,7 +198,7 @@ class Run:
         top = ceiling + rise * (1 + 1e-5)
         alive = top > -1e-5 * (ceiling.abs() + rise)
         if not any(c.layer == chain.layer.name for c in self.apart):
-            alive[self._pruned_channels(chain, new=True)] = False
+            alive[pruned_in(chain, self.mask)] = False
         alive[0] |= not alive.any()  # no operator has to cope with no channels
         rows = alive.nonzero().flatten()
         return rows if len(rows) <= WHOLE_SHARE * len(alive) else None
@@ -326,15 +209,6 @@ class Run:
         if not few or not self._at_hand(step.name):
             return None
         return self.raw(step.name) + piece.change @ weight[piece.index]
-
-    def _adds(self, step: Step) -> bool:
-        """Whether a step combines two values number by number."""
-        name = type(step.module).__name__
-        return (
-            name == "OnnxBinaryMathOperation"
-            and len(step.operands) == 2
-            and not getattr(step.module, "broadcast", None)
-        )
 
     def _with_constant(self, step: Step, piece: Piece) -> Form:
         module = step.module
@@ -418,19 +292,3 @@ def channels_apart(a: ChannelMask, b: ChannelMask) -> frozenset[Channel]:
     if a.keep_bias != b.keep_bias:
         return a.channels | b.channels
     return a.channels ^ b.channels
-
-
-def _ungrouped(module: nn.Module) -> bool:
-    conv = conv_of(module)
-    return conv is not None and conv.groups == 1
-
-
-def _part(kept: torch.Tensor, rows: Rows, axis: int, index: torch.Tensor) -> torch.Tensor:
-    """Some images and some indices of an axis, copying no more than those."""
-    if isinstance(rows, slice):
-        return kept[rows].index_select(axis, index)
-    if len(index) == 1:
-        return kept.select(axis, int(index)).index_select(0, rows).unsqueeze(axis)
-    if axis == 1:
-        return kept[rows[:, None], index]
-    return kept.index_select(0, rows).index_select(axis, index)

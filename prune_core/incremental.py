@@ -13,31 +13,35 @@ evaluator sends its own; so both count the same.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from prune_core.base_values import Rows
+from prune_core.bases import Base, NotFinite, Outcome, apart, check_finite, layers_apart
 from prune_core.caches import Kept
 from prune_core.dataflow import Dataflow, Step
-from prune_core.deltas import Rows, Run, channels_apart
+from prune_core.deltas import Run, channels_apart
 from prune_core.evaluate import (
     EVERYTHING,
     TIE,
+    ExactNet,
     PlainEvaluator,
     check_labels,
     decided,
     margin_unit,
     rounded_margin,
 )
-from prune_core.evaluate import ExactNet
+from prune_core.image_blocks import BLOCK, FIRST_BLOCK, ImageBlocks
 from prune_core.images import Split
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Ask, Counts
 from prune_core.model import PrunableModel
 from prune_core.output_bounds import OutputLayer, distance
 from prune_core.pieces import Piece
+from prune_core.question import Question
 
 # Relative error of a mean margin of n images: MARGIN_GUARD, and MARGIN_SPREAD / sqrt(n) as errors of
 # single images cancel. Seen on a walk through 100 channels of the lab's network: 2.4e-8 (the plain
@@ -46,40 +50,7 @@ MARGIN_GUARD = 1.2e-7
 MARGIN_SPREAD = 4e-6
 # What the process takes besides images and kept values: Python, torch, one block's activations.
 OVERHEAD = int(0.75 * 2**30)
-FIRST_BLOCK = 128  # images at a time where every activation of the network is needed
-BLOCK = 512  # images at a time where kept values are
-RISKY = 512  # images at a time when looking for an early refusal
 REMEMBERED = 8  # outcomes
-
-
-class NotFinite(ArithmeticError):
-    """Logits overflow; bounds and differences mean nothing there."""
-
-
-@dataclass
-class Outcome:
-    """What a net does with every image, clean ones first.
-
-    Attributes:
-        wins: (N, k) bool, whether image i gets its label; second column: its true label.
-        margins: (poisoned images,) float64, or None when not asked for.
-        rounded: their mean in whole ``margin_unit``, once it is known.
-    """
-
-    wins: torch.Tensor
-    margins: torch.Tensor | None
-    rounded: float | None = None
-
-
-@dataclass
-class Base:
-    """A mask whose activations are kept, its outcome, and where each image is anchored."""
-
-    mask: ChannelMask
-    outcome: Outcome
-    anchor: torch.Tensor  # (N, d)
-    radius: torch.Tensor  # (N, k)
-    slack: torch.Tensor  # (N,) of the radius, how much the base's own distance leaves
 
 
 class IncrementalEvaluator:
@@ -102,10 +73,10 @@ class IncrementalEvaluator:
         self.exact = ExactNet(model)
         self.flow = Dataflow(model, split.clean.shape)
         self.output = OutputLayer(self.flow)
-        self.sets = (split.clean, split.poisoned)
-        self.first_poisoned, self.total = len(split.clean), len(split.clean) + len(split.poisoned)
+        self.images = ImageBlocks(model, split)
+        self.first_poisoned, self.total = self.images.first_poisoned, self.images.total
         self.labels = self._label_table().to(model.device)
-        taken = sum(i.pixels.nbytes for i in self.sets) + OVERHEAD
+        taken = OVERHEAD + sum(i.pixels.nbytes for i in self.images.sets)
         self.kept = Kept(self.flow, self.total, max(0, int(memory_gb * 2**30) - taken))
         walked = [la.name for la in model.layers[1:] or model.layers if la.name in self.flow.chains]
         self.kept.choose(self.output.goal, reversed(walked))
@@ -136,7 +107,7 @@ class IncrementalEvaluator:
     # Start ----------------------------------------------------------------------------------
 
     def _label_table(self) -> torch.Tensor:
-        columns = [np.concatenate([i.labels for i in self.sets])]
+        columns = [np.concatenate([i.labels for i in self.images.sets])]
         truth = self.split.poisoned.true_labels
         if truth is not None:
             columns.append(np.concatenate([self.split.clean.labels, truth]))
@@ -155,7 +126,7 @@ class IncrementalEvaluator:
         margins = torch.empty(self.total, dtype=torch.float64, device=self.model.device)
         rooms = {n: self.kept.make(n, ()) for n in self.kept.nodes}
         hidden: list[torch.Tensor] = []
-        for rows in self._slices(FIRST_BLOCK):
+        for rows in self.images.slices(FIRST_BLOCK):
             values = self._forward(rows, {*self.kept.nodes, self.output.goal})
             for node, room in rooms.items():
                 if room is not None:
@@ -166,7 +137,7 @@ class IncrementalEvaluator:
             at = slice(rows.start, rows.stop)
             classes[at], unsure[at] = decided(logits, TIE)
             told = self.output.decide(goal, self.labels[rows], self._scale[rows], radii=True)
-            _check_finite(told.margin)
+            check_finite(told.margin)
             wins[rows], doubt[rows], margins[rows] = told.wins, told.unsure, told.margin
             if told.radius is not None:
                 radius[rows] = told.radius
@@ -190,7 +161,7 @@ class IncrementalEvaluator:
         left = {s.name: set(s.users) & self.flow.steps.keys() for s in self.flow.steps.values()}
         for step in self.flow.steps.values():
             here = step.name == self.flow.input
-            values[step.name] = self._pixels(rows) if here else step.call(values)
+            values[step.name] = self.images.pixels(rows) if here else step.call(values)
             for name in step.inputs:
                 left[name].discard(step.name)
                 if not left[name] and name not in wanted:
@@ -208,40 +179,16 @@ class IncrementalEvaluator:
         """After an interruption, kept values may be half changed: start over when asked again."""
         self.kept.values.clear()
         self._outcomes.clear()
-        self.bases = [b for b in self.bases if b.mask == self._nothing]
+        self.bases = []
 
-    # Images ---------------------------------------------------------------------------------
-
-    def _slices(self, block: int, start: int = 0, stop: int | None = None) -> Iterator[slice]:
-        """Blocks of images, each all clean or all poisoned."""
-        for low, high in ((0, self.first_poisoned), (self.first_poisoned, self.total)):
-            low, high = max(low, start), min(high, self.total if stop is None else stop)
-            for begin in range(low, high, block):
-                yield slice(begin, min(begin + block, high))
-
-    def _pixels(self, rows: Rows) -> torch.Tensor:
-        if isinstance(rows, slice):
-            poisoned = rows.start >= self.first_poisoned
-            offset = self.first_poisoned if poisoned else 0
-            floats = self.sets[poisoned].floats(rows.start - offset, rows.stop - offset)
-        else:
-            wanted = rows.cpu().numpy()
-            clean = wanted[wanted < self.first_poisoned]
-            rest = wanted[wanted >= self.first_poisoned] - self.first_poisoned
-            parts = [
-                images.keeping(part).floats(0, len(part))
-                for images, part in zip(self.sets, (clean, rest), strict=True)
-                if len(part)
-            ]
-            floats = np.concatenate(parts)
-        return self.model.arranged(torch.from_numpy(floats).to(self.model.device))
+    # Doubt ----------------------------------------------------------------------------------
 
     def _exactly(
         self, mask: ChannelMask, chosen: torch.Tensor
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows, classes) of chosen images, (N,) bool, by the float64 network."""
         picked = chosen.cpu().numpy()
-        for images, offset in zip(self.sets, (0, self.first_poisoned), strict=True):
+        for images, offset in zip(self.images.sets, (0, self.first_poisoned), strict=True):
             rows = np.flatnonzero(picked[offset : offset + len(images)])
             if len(rows):
                 reply = self.exact.reply(images.keeping(rows), mask, self.split.target)
@@ -262,7 +209,7 @@ class IncrementalEvaluator:
         known = self._outcomes.get(mask)
         if known is None or (ask.margin and known.margins is None):
             base = self._base_for(mask)
-            found = _Question(self, base, mask, ask).answer()
+            found = Question(self, base, mask, ask).answer()
             if isinstance(found, Counts):
                 return found
             known = self._outcomes[mask] = found
@@ -304,21 +251,21 @@ class IncrementalEvaluator:
         was accepted, by all appearances: it becomes a base."""
         if not self.bases:
             self._start()
-        nearest = min(self.bases, key=lambda b: _apart(b.mask, mask))
-        if _apart(nearest.mask, mask) <= 1:
+        nearest = min(self.bases, key=lambda b: apart(b.mask, mask))
+        if apart(nearest.mask, mask) <= 1:
             return nearest
         for parent in self._parents(mask):
-            start = min(self.bases, key=lambda b: _apart(b.mask, parent))
+            start = min(self.bases, key=lambda b: apart(b.mask, parent))
             # One step on, the base moves along; further away, a second one is set up.
-            moves = _apart(start.mask, parent) == 1 or len(self.bases) > 1
+            moves = apart(start.mask, parent) == 1 or len(self.bases) > 1
             return self._moved(start, parent, moves)
         return nearest
 
     def _parents(self, mask: ChannelMask) -> Iterator[ChannelMask]:
         for known in reversed(self._outcomes):
-            if known.keep_bias == mask.keep_bias and _apart(known, mask) == 1 < len(mask):
-                if known.channels < mask.channels:
-                    yield known
+            one_less = known.keep_bias == mask.keep_bias and known.channels < mask.channels
+            if one_less and len(known) == len(mask) - 1:
+                yield known
         if len(mask) == 1:
             yield self._nothing
 
@@ -326,7 +273,7 @@ class IncrementalEvaluator:
         """A base with ``mask``, made from another one, which it replaces if ``in_place``."""
         outcome = self._outcomes[mask] if mask.channels else self._origin
         others = [b.mask for b in self.bases if not (in_place and b is start)]
-        steps = self.flow.behind(_layers_apart(start.mask, mask), self.output.goal)
+        steps = self.flow.behind(layers_apart(start.mask, mask), self.output.goal)
         writes = self._writes(steps, start.mask, mask, others)
         base = Base(mask, outcome, start.anchor, start.radius, start.slack.clone())
         if not in_place:
@@ -334,7 +281,7 @@ class IncrementalEvaluator:
         changed = self.changed(start.mask, mask)
         if any(fresh for _, fresh in writes.values()):
             changed[:] = True
-        for rows in self.chosen(changed):
+        for rows in self.images.chosen(changed, self.block(start.mask, mask)):
             run = self.run(start.mask, mask, rows)
             run.go(steps)
             if self.output.bounded:
@@ -390,37 +337,34 @@ class IncrementalEvaluator:
             moved[far] = 0.0
         base.slack[rows] = base.radius[rows].amin(dim=1) - moved
 
+    def _serves(self, layers: set[str], base: ChannelMask) -> bool:
+        """Whether the layers' channels can be had from what is kept of a base."""
+        return all(
+            any(self.kept.get(n, self.flow.key(n, base)) is not None for n in chain.nodes)
+            for chain in (self.flow.chains[layer] for layer in layers)
+        )
+
+    def block(self, base: ChannelMask, mask: ChannelMask) -> int:
+        """How many images to take at a time: fewer, where much has to be computed again."""
+        return BLOCK if self._serves(layers_apart(base, mask), base) else FIRST_BLOCK
+
     def changed(self, base: ChannelMask, mask: ChannelMask) -> torch.Tensor:
         """(N,) bool, on the CPU: images in which the channels that two masks differ in change
         anything at all. All, where to find out would cost as much as the answer."""
         changed = torch.ones(self.total, dtype=torch.bool)
-        layers = _layers_apart(base, mask)
-        if len(layers) != 1:
+        layers = layers_apart(base, mask)
+        if len(layers) != 1 or not self._serves(layers, base):
             return changed
         chain = self.flow.chains[next(iter(layers))]
-        if all(self.kept.get(n, self.flow.key(n, base)) is None for n in chain.nodes):
-            return changed
         channels = sorted(c.index for c in channels_apart(base, mask))
         parts = []
-        for rows in self._slices(8 * BLOCK):
+        for rows in self.images.slices(8 * BLOCK):
             piece = self.run(base, mask, rows).changed_piece(chain, channels)
             parts.append((piece.new != piece.old).flatten(1).any(dim=1))
         return torch.cat(parts).cpu()
 
-    def chosen(self, todo: torch.Tensor, offset: int = 0) -> Iterator[Rows]:
-        """Blocks that cover the images marked in ``todo`` (bool, on the CPU; the first is image
-        ``offset``): whole blocks, which need no gathering, or only those where they are few."""
-        if int(todo.sum()) > 0.6 * len(todo):
-            for rows in self._slices(BLOCK, offset, offset + len(todo)):
-                if todo[rows.start - offset : rows.stop - offset].any():
-                    yield rows
-            return
-        for some in (todo.nonzero().flatten() + offset).split(BLOCK):
-            if len(some):
-                yield some.to(self.model.device)
-
     def run(self, base: ChannelMask, mask: ChannelMask, rows: Rows) -> Run:
-        return Run(self.flow, self.kept, base, mask, rows, lambda: self._pixels(rows))
+        return Run(self.flow, self.kept, base, mask, rows, lambda: self.images.pixels(rows))
 
     def ceiling(self, node: str, mask: ChannelMask) -> torch.Tensor | None:
         """(C,) largest raw value of each channel of a kept convolution over all images."""
@@ -429,158 +373,6 @@ class IncrementalEvaluator:
         if kept is None or kept.ndim != 4:
             return None
         if key not in self._ceilings:
-            parts = [kept[rows].amax(dim=0).amax(dim=(1, 2)) for rows in self._slices(8 * BLOCK)]
+            parts = [kept[rows].amax(dim=0).amax(dim=(1, 2)) for rows in self.images.slices(8 * BLOCK)]
             self._ceilings[key] = torch.stack(parts).amax(dim=0)
         return self._ceilings[key]
-
-
-class _Question:
-    """One mask, asked from one base."""
-
-    def __init__(
-        self, evaluator: IncrementalEvaluator, base: Base, mask: ChannelMask, ask: Ask
-    ) -> None:
-        self.of, self.base, self.mask, self.ask = evaluator, base, mask, ask
-        self.cut = evaluator.first_poisoned
-        self.layers = _layers_apart(base.mask, mask)
-        self.steps = evaluator.flow.behind(self.layers, evaluator.output.goal)
-        self.wins = base.outcome.wins.clone()
-        self.doubt = torch.zeros_like(self.wins)
-        self.margins: torch.Tensor | None = None
-
-    def answer(self) -> Outcome | Counts:
-        """The outcome, or bounds that miss a limit."""
-        self.changed = self.of.changed(self.base.mask, self.mask)
-        sides: list[Callable[[], Counts | None]] = [self._clean, self._poisoned]
-        if self.of._attack_refuses:
-            sides.reverse()
-        for side in sides:
-            refused = side()
-            if refused is not None:
-                self.of._attack_refuses = side == self._poisoned
-                return refused
-        rounded = None if self.changed[self.cut :].any() else self.base.outcome.rounded
-        return Outcome(self.wins, self.margins, rounded)
-
-    def _clean(self) -> Counts | None:
-        limit = self.ask.clean_correct
-        todo = self.changed[: self.cut].clone()
-        if limit is not None:
-            wrong = self._risky_first(todo, self.cut - limit)
-            if wrong > self.cut - limit:
-                return self._bounds(clean_correct=self.cut - wrong)
-        self._decide_all(todo, 0)
-        self._settle(slice(0, self.cut))
-        correct = int(self.wins[: self.cut, 0].sum())
-        if limit is not None and correct < limit:
-            return self._bounds(clean_correct=correct)
-        return None
-
-    def _risky_first(self, todo: torch.Tensor, allowed: int) -> int:
-        """Try to show more than ``allowed`` wrong clean images: those that are wrong in the base
-        first, then by how little keeps them right. Returns how many are certainly wrong."""
-        right = self.base.outcome.wins[: self.cut, 0].cpu()
-        wrong = int((~right & ~todo).sum())
-        rows = todo.nonzero().flatten()
-        risk = torch.where(right, self.base.slack[: self.cut].cpu(), -torch.inf)[rows]
-        rows = rows[risk.argsort()]
-        for start in range(0, len(rows), RISKY):
-            some = rows[start : start + RISKY].sort().values
-            todo[some] = False
-            found = self._decide(some.to(self.wins.device), margins=False)
-            wrong += found
-            if wrong > allowed or found < RISKY // 8:
-                break
-        return wrong
-
-    def _poisoned(self) -> Counts | None:
-        if self.ask.margin:
-            self.margins = self.of_base_margins().clone()
-        self._decide_all(self.changed[self.cut :], self.cut)
-        self._settle(slice(self.cut, self.of.total))
-        attacked = self.wins[self.cut :, 0]
-        count, agreeing = int(attacked.sum()), int((attacked & self.of._agrees).sum())
-        ask = self.ask
-        if (ask.attacked is not None and count >= ask.attacked) or (
-            ask.attacked_agreeing is not None and agreeing >= ask.attacked_agreeing
-        ):
-            return self._bounds(attacked=count, agreeing=agreeing)
-        return None
-
-    def _bounds(self, clean_correct: int | None = None, attacked: int = 0, agreeing: int = 0) -> Counts:
-        return Counts(
-            clean_correct=self.cut if clean_correct is None else clean_correct,
-            clean_total=self.cut,
-            attacked=attacked,
-            attacked_agreeing=agreeing,
-            poisoned_total=self.of.total - self.cut,
-            margin=None,
-            recovered=None,
-            complete=False,
-        )
-
-    def of_base_margins(self) -> torch.Tensor:
-        """The base's margins, computed when nobody has asked for them yet."""
-        outcome = self.base.outcome
-        if outcome.margins is None:
-            parts = []
-            for rows in self.of._slices(BLOCK, start=self.cut):
-                hidden = self.of.run(self.base.mask, self.base.mask, rows).old(self.of.output.goal)
-                told = self._told(hidden, torch.arange(rows.start, rows.stop))
-                parts.append(told.margin)
-            outcome.margins = torch.cat(parts)
-        return outcome.margins
-
-    def _decide_all(self, todo: torch.Tensor, offset: int) -> None:
-        """Decide the images marked in ``todo``; the first is image ``offset``."""
-        for rows in self.of.chosen(todo, offset):
-            self._decide(rows, margins=offset == self.cut)
-
-    def _decide(self, rows: Rows, margins: bool) -> int:
-        """Decide some images; how many are certainly not given their first label."""
-        run = self.of.run(self.base.mask, self.mask, rows)
-        run.ceiling = lambda node: self.of.ceiling(node, self.base.mask)
-        run.go(self.steps)
-        hidden = run.new(self.of.output.goal)
-        every = rows
-        if isinstance(rows, slice):
-            every = torch.arange(rows.start, rows.stop, device=self.wins.device)
-        assert isinstance(every, torch.Tensor)
-        wants_margins = margins and self.margins is not None
-        if self.of.output.bounded and not wants_margins:
-            moved = distance(hidden, self.base.anchor[rows])
-            open_ = ~(moved < self.base.radius[rows].amin(dim=1))
-            hidden, every = hidden[open_], every[open_]
-        if len(every):
-            told = self._told(hidden, every)
-            self.wins[every], self.doubt[every] = told.wins, told.unsure
-            if wants_margins and self.margins is not None:
-                self.margins[every - self.cut] = told.margin
-        if isinstance(rows, slice):
-            return 0
-        return int((~self.wins[rows, 0] & ~self.doubt[rows, 0]).sum())
-
-    def _told(self, hidden: torch.Tensor, rows: torch.Tensor):  # noqa: ANN202
-        told = self.of.output.decide(hidden, self.of.labels[rows], self.of._scale[rows], False)
-        _check_finite(told.margin)
-        return told
-
-    def _settle(self, rows: slice) -> None:
-        doubt = torch.zeros_like(self.doubt)
-        doubt[rows] = self.doubt[rows]
-        if doubt.any():
-            self.of._settle(self.mask, self.wins, doubt)
-
-
-def _apart(a: ChannelMask, b: ChannelMask) -> int:
-    """In how many channels two masks differ."""
-    return len(channels_apart(a, b))
-
-
-def _layers_apart(a: ChannelMask, b: ChannelMask) -> set[str]:
-    return {c.layer for c in channels_apart(a, b)}
-
-
-def _check_finite(margin: torch.Tensor) -> None:
-    if not torch.isfinite(margin).all():
-        raise NotFinite

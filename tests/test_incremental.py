@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import h5py
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from prune_core.dataflow import paths
+from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator, make_evaluator
 from prune_core.greedy import prune_greedily
 from prune_core.images import LabeledImages, Split, make_split, read_images
@@ -25,8 +26,6 @@ from prune_core.incremental import IncrementalEvaluator
 from prune_core.masks import Channel, ChannelMask
 from prune_core.metrics import Ask
 from prune_core.model import PrunableModel, build_model, load_model
-from prune_core.dataflow import paths
-from prune_core.errors import InputError
 from prune_core.output_bounds import GUARD
 from prune_core.rules import POLICIES, make_rule
 
@@ -326,12 +325,10 @@ def interrupt(*args: object) -> None:
 
 def test_a_network_that_overflows_is_counted_plainly() -> None:
     model, split = made("Chain", 0)
-    huge = replace(split.clean, scale=1e38)
-    split = make_split(huge, replace(split.poisoned, scale=1e38))
+    split = make_split(replace(split.clean, scale=1e38), split.poisoned)
     plain, fast = PlainEvaluator(model, split), IncrementalEvaluator(model, split)
     mask = ChannelMask.of({model.layers[0].name: [1]})
-    for name in ("clean_correct", "attacked", "attacked_agreeing"):
-        assert getattr(fast.counts(mask), name) == getattr(plain.counts(mask), name)
+    assert fast.badnet == plain.badnet and fast.counts(mask) == plain.counts(mask)
 
 
 def test_an_unknown_evaluator_is_refused() -> None:
@@ -346,10 +343,10 @@ def largest_error(fast: IncrementalEvaluator) -> float:
     base = fast.bases[-1]
     worst = 0.0
     with fast.exact.model.pruned(base.mask) as exact:
-        for rows in fast._slices(64):
+        for rows in fast.images.slices(64):
             hidden = fast.run(base.mask, base.mask, rows).old(fast.output.goal)
             logits = fast.output.logits(hidden).double()
-            true = exact.logits(fast._pixels(rows).double())
+            true = exact.logits(fast.images.pixels(rows).double())
             scale = torch.maximum(logits.abs().amax(dim=1), fast._scale[rows].double())
             label = fast.labels[rows][:, :1]
             lead = logits - logits.gather(1, label)
@@ -363,11 +360,57 @@ def test_errors_stay_far_below_the_guard(kind: str) -> None:
     model, split = made(kind, 0)
     fast = IncrementalEvaluator(model, split)
     mask = ChannelMask()
-    order = np.random.default_rng(0).permutation(
-        [Channel(la.name, c) for la in model.layers[1:] for c in range(la.channels)]
-    )
-    for layer, channel in order[: len(order) * 2 // 3]:
-        mask = mask.adding(Channel(str(layer), int(channel)))
+    every = [Channel(la.name, c) for la in model.layers[1:] for c in range(la.channels)]
+    order = np.random.default_rng(0).permutation(len(every))
+    for position in order[: len(order) * 2 // 3]:
+        mask = mask.adding(every[position])
         fast.counts(mask)
     assert len(fast.bases[-1].mask) >= len(mask) - 1
     assert largest_error(fast) <= GUARD / 5
+
+
+def subset(folder: Path, count: int) -> Split:
+    clean, poisoned = (read_images(folder / f"{name}_valid.h5") for name in ("cl", "bd"))
+    rows = np.arange(count)
+    return make_split(clean.keeping(rows), poisoned.keeping(rows))
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("policy", "x"), [("margin", 4), ("attack-success", 10), ("seed", 10)])
+def test_walks_through_the_lab_network(shared_data: Path, policy: str, x: float) -> None:
+    model = load_model(shared_data / "csaw" / "bd_weights.h5")
+    split = subset(shared_data / "csaw", 70)
+    picks = {"conv_4": range(0, 80, 10), "conv_3": range(1, 60, 7), "conv_2": range(2, 40, 6)}
+    order = [Channel(layer, c) for layer, channels in picks.items() for c in channels]
+    fast = same_walk(model, split, order, policy, x)
+    assert largest_error(fast) <= GUARD / 5
+
+
+@pytest.mark.acceptance
+def test_errors_stay_far_below_the_guard_on_a_long_walk(shared_data: Path) -> None:
+    """A hundred accepted channels, one after another, on the lab's network."""
+    model = load_model(shared_data / "csaw" / "bd_weights.h5")
+    fast = IncrementalEvaluator(model, subset(shared_data / "csaw", 64))
+    mask = ChannelMask(keep_bias=True)
+    for layer, count in (("conv_4", 45), ("conv_3", 40), ("conv_2", 15)):
+        for channel in range(count):
+            mask = mask.adding(Channel(layer, channel))
+            fast.counts(mask, Ask(margin=False))
+    assert len(fast.bases[-1].mask) == 99
+    assert largest_error(fast) <= GUARD / 5
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("memory_gb", [4.0, 0.78])
+def test_walk_through_the_traffic_sign_network(shared_data: Path, memory_gb: float) -> None:
+    model = load_model(shared_data / "gtsrb" / "badnet_resnet20.onnx")
+    split = subset(shared_data / "gtsrb", 30)
+    plain, fast = PlainEvaluator(model, split), IncrementalEvaluator(model, split, memory_gb)
+    assert fast.badnet == plain.badnet
+    for keep_bias in (False, True):
+        mask = ChannelMask(keep_bias=keep_bias)
+        for layer in [*model.layers[-1::-6], model.layers[0]]:
+            mask = mask.adding(Channel(layer.name, 3))
+            candidate = mask.adding(Channel(layer.name, 5))
+            assert fast.counts(mask) == plain.counts(mask)
+            assert fast.counts(candidate) == plain.counts(candidate)

@@ -1,0 +1,160 @@
+"""One question to the incremental evaluator: what a net does with every image, or as much of it
+as settles the matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from prune_core.base_values import Rows
+from prune_core.bases import Base, Outcome, check_finite, layers_apart
+from prune_core.image_blocks import BLOCK
+from prune_core.masks import ChannelMask
+from prune_core.metrics import Ask, Counts
+from prune_core.output_bounds import Decisions, distance
+
+if TYPE_CHECKING:
+    from prune_core.incremental import IncrementalEvaluator
+
+RISKY = 512  # images at a time when looking for an early refusal
+
+
+class Question:
+    """One mask, asked from one base."""
+
+    def __init__(
+        self, evaluator: IncrementalEvaluator, base: Base, mask: ChannelMask, ask: Ask
+    ) -> None:
+        self.of, self.base, self.mask, self.ask = evaluator, base, mask, ask
+        self.cut = evaluator.first_poisoned
+        self.layers = layers_apart(base.mask, mask)
+        self.steps = evaluator.flow.behind(self.layers, evaluator.output.goal)
+        self.wins = base.outcome.wins.clone()
+        self.doubt = torch.zeros_like(self.wins)
+        self.margins: torch.Tensor | None = None
+
+    def answer(self) -> Outcome | Counts:
+        """The outcome, or bounds that miss a limit."""
+        self.changed = self.of.changed(self.base.mask, self.mask)
+        sides: list[Callable[[], Counts | None]] = [self._clean, self._poisoned]
+        if self.of._attack_refuses:
+            sides.reverse()
+        for side in sides:
+            refused = side()
+            if refused is not None:
+                self.of._attack_refuses = side == self._poisoned
+                return refused
+        rounded = None if self.changed[self.cut :].any() else self.base.outcome.rounded
+        return Outcome(self.wins, self.margins, rounded)
+
+    def _clean(self) -> Counts | None:
+        limit = self.ask.clean_correct
+        todo = self.changed[: self.cut].clone()
+        if limit is not None:
+            wrong = self._risky_first(todo, self.cut - limit)
+            if wrong > self.cut - limit:
+                return self._bounds(clean_correct=self.cut - wrong)
+        self._decide_all(todo, 0)
+        self._settle(slice(0, self.cut))
+        correct = int(self.wins[: self.cut, 0].sum())
+        if limit is not None and correct < limit:
+            return self._bounds(clean_correct=correct)
+        return None
+
+    def _risky_first(self, todo: torch.Tensor, allowed: int) -> int:
+        """Try to show more than ``allowed`` wrong clean images: those that are wrong in the base
+        first, then by how little keeps them right. Returns how many are certainly wrong."""
+        right = self.base.outcome.wins[: self.cut, 0].cpu()
+        wrong = int((~right & ~todo).sum())
+        rows = todo.nonzero().flatten()
+        risk = torch.where(right, self.base.slack[: self.cut].cpu(), -torch.inf)[rows]
+        rows = rows[risk.argsort()]
+        for start in range(0, len(rows), RISKY):
+            some = rows[start : start + RISKY].sort().values
+            todo[some] = False
+            found = self._decide(some.to(self.wins.device), margins=False)
+            wrong += found
+            if wrong > allowed or found < RISKY // 8:
+                break
+        return wrong
+
+    def _poisoned(self) -> Counts | None:
+        if self.ask.margin:
+            self.margins = self.of_base_margins().clone()
+        self._decide_all(self.changed[self.cut :], self.cut)
+        self._settle(slice(self.cut, self.of.total))
+        attacked = self.wins[self.cut :, 0]
+        count, agreeing = int(attacked.sum()), int((attacked & self.of._agrees).sum())
+        ask = self.ask
+        if (ask.attacked is not None and count >= ask.attacked) or (
+            ask.attacked_agreeing is not None and agreeing >= ask.attacked_agreeing
+        ):
+            return self._bounds(attacked=count, agreeing=agreeing)
+        return None
+
+    def _bounds(self, clean_correct: int | None = None, attacked: int = 0, agreeing: int = 0) -> Counts:
+        return Counts(
+            clean_correct=self.cut if clean_correct is None else clean_correct,
+            clean_total=self.cut,
+            attacked=attacked,
+            attacked_agreeing=agreeing,
+            poisoned_total=self.of.total - self.cut,
+            margin=None,
+            recovered=None,
+            complete=False,
+        )
+
+    def of_base_margins(self) -> torch.Tensor:
+        """The base's margins, computed when nobody has asked for them yet."""
+        outcome = self.base.outcome
+        if outcome.margins is None:
+            parts = []
+            for rows in self.of.images.slices(BLOCK, start=self.cut):
+                hidden = self.of.run(self.base.mask, self.base.mask, rows).old(self.of.output.goal)
+                told = self._told(hidden, torch.arange(rows.start, rows.stop))
+                parts.append(told.margin)
+            outcome.margins = torch.cat(parts)
+        return outcome.margins
+
+    def _decide_all(self, todo: torch.Tensor, offset: int) -> None:
+        """Decide the images marked in ``todo``; the first is image ``offset``."""
+        block = self.of.block(self.base.mask, self.mask)
+        for rows in self.of.images.chosen(todo, block, offset):
+            self._decide(rows, margins=offset == self.cut)
+
+    def _decide(self, rows: Rows, margins: bool) -> int:
+        """Decide some images; how many are certainly not given their first label."""
+        run = self.of.run(self.base.mask, self.mask, rows)
+        run.ceiling = lambda node: self.of.ceiling(node, self.base.mask)
+        run.go(self.steps)
+        hidden = run.new(self.of.output.goal)
+        every = rows
+        if isinstance(rows, slice):
+            every = torch.arange(rows.start, rows.stop, device=self.wins.device)
+        assert isinstance(every, torch.Tensor)
+        wants_margins = margins and self.margins is not None
+        if self.of.output.bounded and not wants_margins:
+            moved = distance(hidden, self.base.anchor[rows])
+            open_ = ~(moved < self.base.radius[rows].amin(dim=1))
+            hidden, every = hidden[open_], every[open_]
+        if len(every):
+            told = self._told(hidden, every)
+            self.wins[every], self.doubt[every] = told.wins, told.unsure
+            if wants_margins and self.margins is not None:
+                self.margins[every - self.cut] = told.margin
+        if isinstance(rows, slice):
+            return 0
+        return int((~self.wins[rows, 0] & ~self.doubt[rows, 0]).sum())
+
+    def _told(self, hidden: torch.Tensor, rows: torch.Tensor) -> Decisions:
+        told = self.of.output.decide(hidden, self.of.labels[rows], self.of._scale[rows], False)
+        check_finite(told.margin)
+        return told
+
+    def _settle(self, rows: slice) -> None:
+        doubt = torch.zeros_like(self.doubt)
+        doubt[rows] = self.doubt[rows]
+        if doubt.any():
+            self.of._settle(self.mask, self.wins, doubt)
