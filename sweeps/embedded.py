@@ -80,7 +80,7 @@ class Recipe:
     presentations: int
     training: Training
     seed: int = 0
-    version: int = 1
+    version: int = 2
 
 
 DEFAULT = Recipe(samples=(997, 400, 400), presentations=2, training=Training())

@@ -20,6 +20,7 @@ from sweeps.storage import Storage
 from sweeps.sweep import SweepResult
 from sweeps.tables import seed_table, to_csv, to_markdown
 from sweeps.tracking import Tracking
+from sweeps.tracking_address import SQLITE, sqlite_path
 from sweeps.trial import TrialInputs
 
 PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
@@ -28,7 +29,7 @@ CLOSING_SECONDS = 120.0
 
 def open_tracking(config: Config) -> Tracking:
     """MLflow at ``tracking.uri``, or SQLite inside a storage that is a folder. Raises InputError."""
-    uri, artifacts = config.tracking.uri, None
+    uri = config.tracking.uri
     if uri is None:
         folder = Storage(config.storage).local
         if folder is None:
@@ -36,8 +37,10 @@ def open_tracking(config: Config) -> Tracking:
                 f"tracking.uri is not set, and storage {config.storage!r} is no local folder that "
                 "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
             )
-        uri, artifacts = f"sqlite:///{folder}/mlflow.db", (folder / "mlartifacts").as_uri()
-    return Tracking(uri, config.tracking.experiment, artifacts)
+        uri = f"{SQLITE}{folder}/mlflow.db"
+    # MLflow alone would put artifacts into the working folder; a server knows its own place.
+    beside = sqlite_path(uri).resolve().with_name("mlartifacts") if uri.startswith(SQLITE) else None
+    return Tracking(uri, config.tracking.experiment, beside and beside.as_uri())
 
 
 class SweepLog:

@@ -6,6 +6,7 @@ be repeated: what is there already is found by tag and finished, never doubled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -43,7 +44,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # n
 from prune_core.errors import InputError  # noqa: E402
 from sweeps.records import TrialRecord  # noqa: E402
 from sweeps.results import Manifest  # noqa: E402
-from sweeps.tracking_address import check_address, shown  # noqa: E402
+from sweeps.tracking_address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.trial_files import stepped_metrics, trial_files  # noqa: E402
 
 BATCH = 1000  # metrics that one log_batch takes
@@ -180,6 +181,8 @@ class Tracking:
 
     @cached_property
     def _client(self) -> MlflowClient:
+        if self.uri.startswith(SQLITE):
+            _make_database(sqlite_path(self.uri))
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @cached_property
@@ -280,6 +283,19 @@ class Tracking:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             self._client.log_artifacts(run_id, folder)
+
+
+def _make_database(path: Path) -> None:
+    """MLflow's tables in a new SQLite file, which appears whole: a process that is killed while
+    MLflow makes its tables would leave a file that MLflow can neither use nor mend."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
+        new = Path(folder) / path.name
+        MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            path.hardlink_to(new)
 
 
 def _save_onnx_flavour(data: bytes, folder: Path) -> None:

@@ -38,7 +38,7 @@ def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
     """
     try:
         if uri.startswith(SQLITE):
-            _check_sqlite(Path(uri.removeprefix(SQLITE).partition("?")[0]))
+            _check_sqlite(sqlite_path(uri))
         elif uri.startswith(SERVERS):
             _within(seconds, ask)
         else:
@@ -47,6 +47,11 @@ def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
         raise
     except Exception as error:  # every client library behind MLflow has its own
         raise InputError(f"MLflow at {shown(uri)}: {why(error)}; {_EXPECTED}") from None
+
+
+def sqlite_path(uri: str) -> Path:
+    """The file of a ``sqlite:///`` address."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
 def shown(uri: str) -> str:

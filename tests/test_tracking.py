@@ -355,6 +355,24 @@ def test_check_names_what_is_wrong_with_an_address(tmp_path, monkeypatch, uri, w
     assert words in message and "secret" not in message
 
 
+def test_killed_while_mlflow_makes_its_tables(tmp_path) -> None:
+    """Seen with a real kill: half the tables, and MLflow refused the file for ever."""
+    code = (
+        "import os, sys\n"
+        "from sqlalchemy import Engine, event\n"
+        "from sweeps.tracking import Tracking\n"
+        "def see(connection, cursor, statement, *more):\n"
+        "    if 'CREATE TABLE mcp_servers' in statement: os._exit(9)  # made by a late migration\n"
+        "event.listen(Engine, 'after_cursor_execute', see)\n"
+        "Tracking(sys.argv[1], 'goodnet')._client.search_experiments()\n"
+    )
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    died = subprocess.run([sys.executable, "-c", code, uri], check=False)
+    assert died.returncode == 9
+    tracking = Tracking(uri, "goodnet", f"{tmp_path}/artifacts")
+    assert tracking.start_sweep(make_manifest([DONE]), {})
+
+
 def test_check_of_a_new_sqlite_file_makes_no_database(tmp_path) -> None:
     Tracking(f"sqlite:///{tmp_path}/new/mlflow.db", "goodnet").check()
     assert not (tmp_path / "new" / "mlflow.db").exists()
