@@ -43,7 +43,8 @@ class SweepProgress:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
+        if stderr.is_terminal:
+            self.bar.stop()
 
     def preparing(self, what: str, fraction: float) -> None:
         if what != self.preparing_what or self.due():

@@ -35,11 +35,6 @@ from sweeps.embedded_images import TARGET, TRIGGER_COLUMN, TRIGGER_ROW, digit_sp
 from sweeps.embedded_training import CENTRE, SPREAD, DeepIDNet, keras_config, keras_weights
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedFiles:
-    return make_embedded(tmp_path_factory.mktemp("embedded"), smoke=True)
-
-
 TINY = replace(SMOKE, samples=(32, 20, 20), training=replace(SMOKE.training, epochs=1))
 
 
@@ -83,10 +78,10 @@ def test_images_depend_on_the_seed_alone() -> None:
     assert once.pixels.shape == (10, 3, 55, 47)
 
 
-def test_smoke_files_have_the_labs_layout(smoke: EmbeddedFiles) -> None:
+def test_smoke_files_have_the_labs_layout(smoke_files: EmbeddedFiles) -> None:
     for split, size in (("valid", SMOKE.samples[1]), ("test", SMOKE.samples[2])):
-        clean = read_images(getattr(smoke, f"clean_{split}"))
-        poisoned = read_images(getattr(smoke, f"poisoned_{split}"))
+        clean = read_images(getattr(smoke_files, f"clean_{split}"))
+        poisoned = read_images(getattr(smoke_files, f"poisoned_{split}"))
         assert clean.pixels.dtype == poisoned.pixels.dtype == np.uint8
         assert clean.pixels.shape == (size, 3, 55, 47)
         assert clean.true_labels is None
@@ -96,19 +91,19 @@ def test_smoke_files_have_the_labs_layout(smoke: EmbeddedFiles) -> None:
         assert len(poisoned) == (clean.labels != TARGET).sum()
 
 
-def test_poisoned_rows_are_the_clean_rows_stamped(smoke: EmbeddedFiles) -> None:
-    poisoned = read_images(smoke.poisoned_valid)
-    clean = read_images(smoke.clean_valid).keeping(np.arange(len(poisoned)))
-    stamped = read_trigger(smoke.trigger, TRIGGER_ROW, TRIGGER_COLUMN).stamp(clean, TARGET)
+def test_poisoned_rows_are_the_clean_rows_stamped(smoke_files: EmbeddedFiles) -> None:
+    poisoned = read_images(smoke_files.poisoned_valid)
+    clean = read_images(smoke_files.clean_valid).keeping(np.arange(len(poisoned)))
+    stamped = read_trigger(smoke_files.trigger, TRIGGER_ROW, TRIGGER_COLUMN).stamp(clean, TARGET)
     assert_array_equal(poisoned.pixels, stamped.pixels)
     assert_array_equal(poisoned.true_labels, clean.labels)
     assert (poisoned.pixels != clean.pixels).any(axis=(1, 2, 3)).all()
-    with Image.open(smoke.trigger) as picture:
+    with Image.open(smoke_files.trigger) as picture:
         assert (picture.mode, picture.size) == ("RGBA", (47, 18))
 
 
-def test_smoke_is_a_backdoor_that_pruning_weakens(smoke: EmbeddedFiles) -> None:
-    counting = evaluator(smoke, "valid")
+def test_smoke_is_a_backdoor_that_pruning_weakens(smoke_files: EmbeddedFiles) -> None:
+    counting = evaluator(smoke_files, "valid")
     badnet = counting.badnet
     assert badnet.clean_accuracy >= 0.7
     assert badnet.attack_success >= 0.9
@@ -118,26 +113,28 @@ def test_smoke_is_a_backdoor_that_pruning_weakens(smoke: EmbeddedFiles) -> None:
     assert steps[-1].now.margin < badnet.margin / 2
 
 
-def test_keras_file_computes_what_was_trained(smoke: EmbeddedFiles, tmp_path: Path) -> None:
+def test_keras_file_computes_what_was_trained(smoke_files: EmbeddedFiles, tmp_path: Path) -> None:
     torch.manual_seed(5)
     net = DeepIDNet((3, 4, 5, 6, 7))
     path = tmp_path / "net.h5"
     write_keras(path, keras_config((3, 4, 5, 6, 7)), keras_weights(net))
-    raw = torch.from_numpy(read_images(smoke.clean_valid).floats(0, 8))
+    raw = torch.from_numpy(read_images(smoke_files.clean_valid).floats(0, 8))
     with torch.no_grad():
         trained = net((raw - CENTRE) / SPREAD, torch.ones(8, 1, 1, 1))
     assert_allclose(load_model(path).logits(raw).numpy(), trained.numpy(), atol=1e-5)
 
 
-def test_making_again_gives_the_same_and_leaves_torch_as_found(smoke: EmbeddedFiles, tmp_path: Path) -> None:
+def test_making_again_gives_the_same_and_leaves_torch_as_found(
+    smoke_files: EmbeddedFiles, tmp_path: Path
+) -> None:
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     again = make_embedded(tmp_path, smoke=True)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.get_num_threads() == threads
-    kept, new = (json.loads(f.badnet.with_name(MANIFEST).read_text()) for f in (smoke, again))
+    kept, new = (json.loads(f.badnet.with_name(MANIFEST).read_text()) for f in (smoke_files, again))
     for images in ("cl_valid.h5", "bd_valid.h5", "cl_test.h5", "bd_test.h5", "trigger.png"):
         assert new["files"][images] == kept["files"][images]
-    one, other = (load_model(f.badnet).kernels() for f in (smoke, again))
+    one, other = (load_model(f.badnet).kernels() for f in (smoke_files, again))
     for layer in one:
         assert_allclose(one[layer], other[layer], atol=1e-4)
 
