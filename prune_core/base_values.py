@@ -86,8 +86,9 @@ class BaseValues:
             return _part(kept, self.rows, axis, index)
         if step.module is not None and len(step.inputs) == 1 and len(step.operands) == 1:
             shape = self.flow.steps[step.inputs[0]].shape
-            for before in range(1, 0 if shape is None else len(shape) + 1):
-                found = through(step.module, len(shape) + 1, before)
+            ndim = 0 if shape is None else len(shape) + 1
+            for before in range(1, ndim):
+                found = through(step.module, ndim, before)
                 if found is not None and found[1] == axis:
                     return found[0](self.old_part(step.inputs[0], before, index), index)
         if self._adds(step) and len(step.inputs) == 2:

@@ -98,7 +98,7 @@ class Dataflow:
         self._by_target: dict[str, str] = {}
         for node in graph.graph.nodes:
             if node.op == "output":
-                self.final = node.args[0].name
+                self.final = str(node.args[0])
             elif node.op == "placeholder":
                 self.input = node.name
                 self.steps[node.name] = Step(node.name, (), lambda values: None, None, _users(node))
@@ -128,8 +128,9 @@ class Dataflow:
             return
         if module is not None:
             self._by_target[str(node.target)] = node.name
-        plain = all(isinstance(a, fx.Node) for a in node.args) and not node.kwargs
-        operands = tuple(a.name for a in node.args) if plain else ()
+        operands = tuple(a.name for a in node.args if isinstance(a, fx.Node))
+        if len(operands) < len(node.args) or node.kwargs:
+            operands = ()
         self.steps[node.name] = Step(node.name, inputs, call, module, _users(node), operands)
 
     @torch.inference_mode()

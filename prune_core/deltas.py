@@ -267,7 +267,7 @@ class Run(BaseValues):
         shape = self.flow.steps[step.name].shape
         if not forms or shape is None or any(isinstance(f, torch.Tensor) for f in forms):
             return None
-        axis = step.module.axis % (len(shape) + 1)  # type: ignore[union-attr, operator]
+        axis = int(step.module.axis) % (len(shape) + 1)  # type: ignore[union-attr, arg-type]
         pieces: list[Piece] = []
         offsets: list[int] = []
         offset = 0

@@ -143,8 +143,8 @@ class IncrementalEvaluator:
                 radius[rows] = told.radius
                 hidden.append(goal.float().clone())
         anchor = torch.cat(hidden) if hidden else torch.zeros((self.total, 0))
-        for rows, found in self._exactly(self._nothing, torch.from_numpy(unsure)):
-            classes[rows] = found
+        for unclear, found in self._exactly(self._nothing, torch.from_numpy(unsure)):
+            classes[unclear] = found
         self._settle(self._nothing, wins, doubt)
         outcome = Outcome(wins, margins[self.first_poisoned :])
         self._origin = outcome

@@ -68,7 +68,7 @@ class Piece:
         return whole.index_copy(self.axis, self.index, self.new)
 
 
-def through(module: nn.Module, ndim: int, axis: int) -> tuple[ChannelAct, int] | None:
+def through(module: Any, ndim: int, axis: int) -> tuple[ChannelAct, int] | None:
     """How a module acts on part of the channels, when it treats them apart.
 
     Args:
@@ -184,8 +184,9 @@ def conv_of(module: nn.Module) -> nn.Conv2d | None:
         if not (isinstance(pad, PADS) and pad.value == 0):
             return None
         module = conv
-    plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros"
-    return module if plain else None
+    if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
+        return module
+    return None
 
 
 def convolved(

@@ -39,8 +39,10 @@ def open_tracking(config: Config) -> Tracking:
             )
         uri = f"{SQLITE}{folder}/mlflow.db"
     # MLflow alone would put artifacts into the working folder; a server knows its own place.
-    beside = sqlite_path(uri).resolve().with_name("mlartifacts") if uri.startswith(SQLITE) else None
-    return Tracking(uri, config.tracking.experiment, beside and beside.as_uri())
+    artifacts = None
+    if uri.startswith(SQLITE):
+        artifacts = sqlite_path(uri).resolve().with_name("mlartifacts").as_uri()
+    return Tracking(uri, config.tracking.experiment, artifacts)
 
 
 class SweepLog:
