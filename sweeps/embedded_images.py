@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from sklearn.datasets import load_digits
 from torch.nn.functional import affine_grid, grid_sample
 
 from prune_core.images import LabeledImages
@@ -51,6 +50,8 @@ def split_samples(labels: np.ndarray, sizes: tuple[int, int, int], seed: int) ->
 
 def digit_splits(sizes: tuple[int, int, int], presentations: int, seed: int) -> dict[str, DigitSplit]:
     """Train, valid and test images. Each training digit is presented ``presentations`` times."""
+    from sklearn.datasets import load_digits  # seconds to import, and needed once
+
     digits = load_digits()
     splits = {}
     for place, (name, samples) in enumerate(split_samples(digits.target, sizes, seed).items()):

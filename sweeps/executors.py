@@ -54,6 +54,18 @@ class InlineExecutor:
             listener.ended(record)
 
 
+class LateRayExecutor:
+    """``ray_executor.RayExecutor``, imported (seconds) only when there are trials to run."""
+
+    def run(
+        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
+        listener: Listener,
+    ) -> None:
+        from sweeps.ray_executor import RayExecutor
+
+        RayExecutor().run(trials, inputs, config, listener)
+
+
 class _Watch:
     """Counts a trial's steps and tells the listener now and then."""
 
@@ -86,7 +98,5 @@ def make_executor(name: str) -> Executor:
     if name == "inline":
         return InlineExecutor()
     if name == "ray":
-        from sweeps.ray_executor import RayExecutor  # Ray takes seconds to import
-
-        return RayExecutor()
+        return LateRayExecutor()
     raise InputError(f"--executor {name}: expected ray or inline")
