@@ -21,6 +21,7 @@ import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
+from prune_core.errors import InputError
 from prune_core.greedy import PruneStep
 from sweeps.config import Config, ResourcesConfig
 from sweeps.executors import Listener, Throttle
@@ -156,11 +157,19 @@ def _cluster() -> Iterator[None]:
         # Workers import the package from where the driver did, also when it is not installed.
         root = str(Path(__file__).resolve().parent.parent)
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        ray.init(
-            include_dashboard=None if os.environ.get("RAY_ADDRESS") else False,
-            log_to_driver=False, logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},
-        )
+        address = os.environ.get("RAY_ADDRESS")
+        try:
+            ray.init(
+                include_dashboard=None if address else False,
+                log_to_driver=False, logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": paths}},
+            )
+        except ConnectionError as error:
+            text = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"RAY_ADDRESS {address!r}: {text}; expected a Ray cluster that answers there, "
+                "or no RAY_ADDRESS for one on this machine"
+            ) from None
     try:
         yield
     finally:
