@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from onnx import numpy_helper
 
 from prune_core.errors import InputError
-from prune_core.export import constants
 from prune_core.model import ConvLayer, PrunableModel
+from prune_core.weights import constants
 
 
 def inspect_model(

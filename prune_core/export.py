@@ -23,6 +23,7 @@ from prune_core.keras_h5 import write_pruned_keras
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
 from prune_core.model import KERAS_SUFFIXES, PrunableModel, load_model
+from prune_core.weights import constants
 
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
@@ -60,7 +61,7 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
             )
             _zero_rows(graph, norm, 1, rows)
             _zero_rows(graph, norm, 2, rows)
-    _set_metadata(proto, {MASK_KEY: json.dumps(mask.to_json()), BADNET_KEY: model.digest})
+    _set_metadata(proto, {MASK_KEY: json.dumps(mask.to_json()), BADNET_KEY: model.badnet_digest})
     return proto
 
 
@@ -79,7 +80,7 @@ def write_goodnet(
     """
     if not badnet_path.is_file():
         raise InputError(f"{badnet_path}: no such file; expected the BadNet that was pruned")
-    if hashlib.sha256(badnet_path.read_bytes()).hexdigest() != model.digest:
+    if hashlib.sha256(badnet_path.read_bytes()).hexdigest() != model.badnet_digest:
         raise InputError(
             f"{badnet_path}: not the BadNet that was pruned (its digest differs); "
             "give the file that the sweep used"
@@ -94,10 +95,11 @@ def write_goodnet(
         convs = [node.name for node in proto.graph.node if node.op_type == "Conv"]
         in_file = {convs[model.layer(la).onnx_index]: ids for la, ids in mask.by_layer().items()}
         write_pruned_keras(
-            badnet_path, h5_path, in_file, keep_bias=mask.keep_bias, architecture=architecture
+            badnet_path, h5_path, in_file, keep_bias=mask.keep_bias, architecture=architecture,
+            weights=model.weights,
         )
         paths.append(h5_path)
-    provenance = {"badnet": badnet_path.name, "badnet_sha256": model.digest}
+    provenance = {"badnet": badnet_path.name, "badnet_sha256": model.badnet_digest}
     write_whole(mask_path, json.dumps({**mask.to_json(), **provenance}, indent=1).encode() + b"\n")
     return [*paths, mask_path]
 
@@ -127,16 +129,6 @@ def verified(
             f"{path}: the file read back gives {_shown(found)} on {badnet.split.clean.name}; "
             f"the pruned network gave {_shown(expected)}"
         )
-    return found
-
-
-def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """The graph's constants by value name: initializers, and what Constant nodes hold."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            values = [attribute.t for attribute in node.attribute if attribute.name == "value"]
-            found |= dict(zip(node.output, values, strict=False))
     return found
 
 

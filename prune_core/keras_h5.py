@@ -17,6 +17,8 @@ import onnx
 from prune_core.errors import InputError
 from prune_core.keras_file import KerasFile, open_keras
 from prune_core.keras_translation import Translation, architecture_of, translate
+from prune_core.keras_weights import in_file_layout
+from prune_core.weights import Weights
 
 
 def read_keras(path: Path, architecture: str | None = None) -> onnx.ModelProto:
@@ -40,8 +42,10 @@ def write_pruned_keras(
     *,
     keep_bias: bool = False,
     architecture: str | None = None,
+    weights: Weights | None = None,
 ) -> None:
-    """Copy a Keras `.h5` byte for byte, then set the pruned channels' weights to zero.
+    """Copy a Keras `.h5` byte for byte, put changed weights in, then set the pruned channels' weights
+    to zero.
 
     These are the kernel and, unless `keep_bias`, the bias, and what a batch normalization right
     behind the convolution (and nothing else behind it) would give such a channel: gamma and beta,
@@ -49,16 +53,20 @@ def write_pruned_keras(
 
     :param pruned: names of convolution layers -> output channels.
     :param architecture: for a weights-only file; by default the known one whose layers it has.
-    :raises InputError: no such layer or channel, or a file that `read_keras` refuses.
+    :param weights: changed weights by name of the constant in the ONNX form that `read_keras` gives.
+    :raises InputError: no such layer, channel or weights, or a file that `read_keras` refuses.
     """
     with open_keras(Path(source)) as file:
         if file.model_config is None and architecture is None:
             architecture = architecture_of(file)
         translation = translate(file, architecture)
         edits = _edits(file, translation, pruned, keep_bias)
+        changed = in_file_layout(file, architecture, weights) if weights else {}
     with _written_aside(destination) as aside:
         shutil.copyfile(source, aside)
         with h5py.File(aside, "r+") as handle:
+            for name, values in changed.items():
+                handle[name][...] = values
             for name, channels in edits:
                 values = handle[name][()]
                 # The last axis is the output channel; in a depthwise kernel the last two are.

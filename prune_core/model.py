@@ -7,13 +7,14 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import fx, nn
 
 from prune_core.errors import InputError
@@ -23,6 +24,7 @@ from prune_core.keras_translation import architecture_of
 from prune_core.masks import ChannelMask
 from prune_core.onnx2torch_import import load_onnx2torch
 from prune_core.onnx_files import first_line, normalized, read_onnx
+from prune_core.weights import Weights, constants, replaced, weights_digest
 
 KERAS_SUFFIXES = (".h5", ".hdf5")
 _log = logging.getLogger(__name__)
@@ -53,7 +55,9 @@ class PrunableModel:
         layers: 2-d convolutions, first to last in the graph's order of computation.
         image_shape: (C, H, W) of an input image; an entry is None where the file leaves it open.
         channels_last: the graph wants (n, H, W, C); ``logits`` takes care of it.
-        digest: SHA-256 of the file.
+        digest: what the network is: SHA-256 of its file, and of ``weights`` where there are any.
+        weights: what has been changed since, by name of the ONNX constant; see ``with_weights``.
+        file_digest: SHA-256 of the file that it was made from; None where that is ``digest``.
     """
 
     proto: onnx.ModelProto
@@ -63,6 +67,30 @@ class PrunableModel:
     channels_last: bool
     digest: str
     name: str
+    weights: Weights = field(default_factory=dict)
+    file_digest: str | None = None
+
+    @property
+    def badnet_digest(self) -> str:
+        """SHA-256 of the file, whatever has been changed since."""
+        return self.file_digest or self.digest
+
+    def with_weights(self, weights: Weights) -> PrunableModel:
+        """This network with some constants changed (by ONNX name), in ``proto`` and ``graph`` alike,
+        so that all that works on a BadNet works on it. Changes add up: of a network that has some
+        already, the rest stay. Raises InputError for a constant that is not there or does not fit.
+        """
+        if not weights:
+            return self
+        proto = replaced(self.proto, weights, self.name)
+        there = constants(proto.graph)
+        changed = {
+            key: np.array(numpy_helper.to_array(there[key])) for key in {**self.weights, **weights}
+        }
+        digest = hashlib.sha256(f"{self.badnet_digest} {weights_digest(changed)}".encode()).hexdigest()
+        made = build_model(proto, digest, self.name)
+        made.graph.to(self.device)
+        return replace(made, weights=changed, file_digest=self.badnet_digest)
 
     @cached_property
     def by_name(self) -> dict[str, ConvLayer]:
