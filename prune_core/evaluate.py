@@ -87,7 +87,7 @@ class Reply:
 class PlainEvaluator:
     """Whole forward passes in batches: slow, and right by its looks."""
 
-    def __init__(self, model: PrunableModel, split: Split, batch: int = 256) -> None:
+    def __init__(self, model: PrunableModel, split: Split, batch: int = 128) -> None:
         """Raises InputError when images and network, or labels and classes, do not fit."""
         self.model, self.split, self.batch = model, split, batch
         classes = model.check_images(split.clean.shape, split.clean.name)

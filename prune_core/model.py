@@ -116,8 +116,14 @@ class PrunableModel:
         return module
 
     def arranged(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, C, H, W) images in the order of axes that the graph wants."""
-        return images.permute(0, 2, 3, 1).contiguous() if self.channels_last else images
+        """(n, C, H, W) images in the order of axes that the graph wants.
+
+        In memory each pixel's channels lie side by side, whatever the order of axes: convolutions
+        and pools over few channels then take about half as long on a CPU.
+        """
+        if self.channels_last:
+            return images.permute(0, 2, 3, 1).contiguous()
+        return images.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
