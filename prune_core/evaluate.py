@@ -104,13 +104,13 @@ class PlainEvaluator:
         self._last: tuple[ChannelMask, bool, Counts] | None = None
 
     def counts(self, mask: ChannelMask, ask: Ask = EVERYTHING) -> Counts:
-        """The counts of the network with ``mask`` pruned; always complete."""
+        """The counts of the network with ``mask`` pruned, or as much of them as ``ask`` is told."""
         if self._last is not None and self._last[:2] == (mask, ask.margin):
-            return self._last[2]
+            return ask.told(self._last[2])
         clean = self.reply(self.split.clean, mask)
         counts = self._counted(clean, self.reply(self.split.poisoned, mask), mask, ask.margin)
         self._last = (mask, ask.margin, counts)
-        return counts
+        return ask.told(counts)
 
     def reply(self, images: LabeledImages, mask: ChannelMask) -> Reply:
         """Class and target margin of every image, with ``mask`` pruned."""

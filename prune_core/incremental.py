@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -83,7 +82,6 @@ class IncrementalEvaluator:
         self._plain: PlainEvaluator | None = None
         self._outcomes: OrderedDict[ChannelMask, Outcome] = OrderedDict()
         self._ceilings: dict[tuple[str, object], torch.Tensor] = {}
-        self._attack_refuses = False
         try:
             self._start()
         except NotFinite:
@@ -205,7 +203,7 @@ class IncrementalEvaluator:
 
     def _counts(self, mask: ChannelMask, ask: Ask) -> Counts:
         if not mask.channels:
-            return self.badnet if ask.margin else replace(self.badnet, margin=None)
+            return ask.told(self.badnet)
         known = self._outcomes.get(mask)
         if known is None or (ask.margin and known.margins is None):
             base = self._base_for(mask)
@@ -216,7 +214,7 @@ class IncrementalEvaluator:
             while len(self._outcomes) > REMEMBERED:
                 self._outcomes.popitem(last=False)
         self._outcomes.move_to_end(mask)
-        return self._counted(mask, known, ask.margin)
+        return ask.told(self._counted(mask, known, ask.margin))
 
     def _counted(self, mask: ChannelMask, outcome: Outcome, margin: bool) -> Counts:
         cut = self.first_poisoned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,8 +12,9 @@ from typing import Any
 class Ask:
     """What somebody wants to know of a net; the default is everything.
 
-    The limits say what an acceptable net would have. An evaluator that is certain that one of them
-    is missed may stop there and return bounds (see ``Counts.complete``); it never has to.
+    The limits say what an acceptable net would have. Of a net that misses one, all that is told is
+    that it does (``told``), so an evaluator may stop as soon as that is certain. What is told
+    depends on net and Ask alone, never on where an evaluator stopped.
 
     Attributes:
         margin: whether the mean target margin is wanted; without it ``Counts.margin`` is None.
@@ -32,6 +33,43 @@ class Ask:
         """The same without limits: whole counts."""
         return Ask(margin=self.margin)
 
+    @property
+    def limits_attack(self) -> bool:
+        return self.attacked is not None or self.attacked_agreeing is not None
+
+    def told(self, counts: Counts) -> Counts:
+        """What is said of a net with these whole counts: the counts, or where a limit is missed
+        that it is (``Counts.complete`` False). Limits on the attack come first."""
+        if self.attack_missed(counts.attacked, counts.attacked_agreeing):
+            return self.missed(counts.clean_total, counts.poisoned_total, attack=True)
+        if self.clean_correct is not None and counts.clean_correct < self.clean_correct:
+            return self.missed(counts.clean_total, counts.poisoned_total, attack=False)
+        return counts if self.margin else replace(counts, margin=None)
+
+    def attack_missed(self, attacked: int, agreeing: int) -> bool:
+        """Whether so many successful attacks miss a limit."""
+        return (self.attacked is not None and attacked >= self.attacked) or (
+            self.attacked_agreeing is not None and agreeing >= self.attacked_agreeing
+        )
+
+    def missed(self, clean_total: int, poisoned_total: int, attack: bool) -> Counts:
+        """What is said of a net that misses a limit on the attack, or else the one on clean
+        accuracy: the limit itself, as a bound. Only where one limit on the attack is set does it
+        say which."""
+        clean = clean_total if attack or self.clean_correct is None else self.clean_correct - 1
+        agreeing = self.attacked_agreeing if attack and self.attacked is None else None
+        attacked = self.attacked if attack and self.attacked_agreeing is None else agreeing
+        return Counts(
+            clean_correct=clean,
+            clean_total=clean_total,
+            attacked=attacked or 0,
+            attacked_agreeing=agreeing or 0,
+            poisoned_total=poisoned_total,
+            margin=None,
+            recovered=None,
+            complete=False,
+        )
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -48,9 +86,9 @@ class Counts:
             attack weakens. In logits, rounded to ``margin_unit`` of the evaluator. None when
             nobody asked for it.
         recovered: poisoned images that get their true label; None when true labels are not known.
-        complete: False when counting stopped early, because a limit of the ``Ask`` was certain to
-            be missed: then ``clean_correct`` is an upper bound, ``attacked`` and
-            ``attacked_agreeing`` are lower bounds, ``margin`` and ``recovered`` are None.
+        complete: False where a limit of the ``Ask`` is missed and nothing else was to be known:
+            then ``clean_correct`` is an upper bound, ``attacked`` and ``attacked_agreeing`` are
+            lower bounds, ``margin`` and ``recovered`` are None.
     """
 
     clean_correct: int

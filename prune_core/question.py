@@ -3,7 +3,6 @@ as settles the matter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,32 +35,31 @@ class Question:
         self.margins: torch.Tensor | None = None
 
     def answer(self) -> Outcome | Counts:
-        """The outcome, or bounds that miss a limit."""
+        """The outcome; or what ``ask`` is told of a net that misses a limit."""
         self.changed = self.of.changed(self.base.mask, self.mask)
-        sides: list[Callable[[], Counts | None]] = [self._clean, self._poisoned]
-        if self.of._attack_refuses:
-            sides.reverse()
-        for side in sides:
-            refused = side()
-            if refused is not None:
-                self.of._attack_refuses = side == self._poisoned
-                return refused
+        # Ask.told looks at the attack first. Without a limit there, clean accuracy alone can
+        # refuse, so it goes first.
+        attack_first = self.ask.limits_attack
+        if attack_first and self._poisoned_miss():
+            return self._missed(attack=True)
+        if self._clean_misses():
+            return self._missed(attack=False)
+        if not attack_first:
+            self._poisoned_miss()
         rounded = None if self.changed[self.cut :].any() else self.base.outcome.rounded
         return Outcome(self.wins, self.margins, rounded)
 
-    def _clean(self) -> Counts | None:
+    def _missed(self, attack: bool) -> Counts:
+        return self.ask.missed(self.cut, self.of.total - self.cut, attack)
+
+    def _clean_misses(self) -> bool:
         limit = self.ask.clean_correct
         todo = self.changed[: self.cut].clone()
-        if limit is not None:
-            wrong = self._risky_first(todo, self.cut - limit)
-            if wrong > self.cut - limit:
-                return self._bounds(clean_correct=self.cut - wrong)
+        if limit is not None and self._risky_first(todo, self.cut - limit) > self.cut - limit:
+            return True
         self._decide_all(todo, 0)
         self._settle(slice(0, self.cut))
-        correct = int(self.wins[: self.cut, 0].sum())
-        if limit is not None and correct < limit:
-            return self._bounds(clean_correct=correct)
-        return None
+        return limit is not None and int(self.wins[: self.cut, 0].sum()) < limit
 
     def _risky_first(self, todo: torch.Tensor, allowed: int) -> int:
         """Try to show more than ``allowed`` wrong clean images: those that are wrong in the base
@@ -80,31 +78,13 @@ class Question:
                 break
         return wrong
 
-    def _poisoned(self) -> Counts | None:
+    def _poisoned_miss(self) -> bool:
         if self.ask.margin:
             self.margins = self.of_base_margins().clone()
         self._decide_all(self.changed[self.cut :], self.cut)
         self._settle(slice(self.cut, self.of.total))
         attacked = self.wins[self.cut :, 0]
-        count, agreeing = int(attacked.sum()), int((attacked & self.of._agrees).sum())
-        ask = self.ask
-        if (ask.attacked is not None and count >= ask.attacked) or (
-            ask.attacked_agreeing is not None and agreeing >= ask.attacked_agreeing
-        ):
-            return self._bounds(attacked=count, agreeing=agreeing)
-        return None
-
-    def _bounds(self, clean_correct: int | None = None, attacked: int = 0, agreeing: int = 0) -> Counts:
-        return Counts(
-            clean_correct=self.cut if clean_correct is None else clean_correct,
-            clean_total=self.cut,
-            attacked=attacked,
-            attacked_agreeing=agreeing,
-            poisoned_total=self.of.total - self.cut,
-            margin=None,
-            recovered=None,
-            complete=False,
-        )
+        return self.ask.attack_missed(int(attacked.sum()), int((attacked & self.of._agrees).sum()))
 
     def of_base_margins(self) -> torch.Tensor:
         """The base's margins, computed when nobody has asked for them yet."""

@@ -287,7 +287,7 @@ def test_channels_stay_pieces_where_the_paths_say_so() -> None:
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @pytest.mark.parametrize("kind", ["Chain", "Residual", "Ties"])
 def test_walks_decide_the_same(policy: str, kind: str) -> None:
-    """Early refusals are bounds on the safe side, and change no decision."""
+    """Refusals that stop early say what whole counts would."""
     model, split = made(kind, 2)
     order = [Channel(la.name, c) for la in reversed(model.layers) for c in range(la.channels)]
     same_walk(model, split, order, policy, 10.0)
@@ -303,15 +303,7 @@ def same_walk(
         prune_greedily(plain, order, rule), prune_greedily(fast, order, rule), strict=True
     )
     for slow, quick in steps:
-        assert (quick.channel, quick.accepted, quick.mask) == (slow.channel, slow.accepted, slow.mask)
-        assert quick.now == slow.now and quick.now.complete
-        if quick.tried.complete:
-            assert quick.tried == slow.tried
-        else:
-            assert not quick.accepted
-            assert quick.tried.clean_correct >= slow.tried.clean_correct
-            assert quick.tried.attacked <= slow.tried.attacked
-            assert quick.tried.attacked_agreeing <= slow.tried.attacked_agreeing
+        assert quick == slow and quick.now.complete
     return fast
 
 
