@@ -39,16 +39,20 @@ EVERYTHING = Ask()
 
 
 class Evaluator(Protocol):
-    """Counts what a split's images become under a mask. ``badnet`` is the empty mask's result,
-    ``badnet_classes`` (poisoned images,) what the unpruned net says, ``margin_unit`` what mean
-    margins are rounded to."""
+    """Counts what a split's images become under a mask. ``badnet`` is the empty mask's result."""
 
     split: Split
-    badnet: Counts
-    badnet_classes: np.ndarray
-    margin_unit: float
 
-    def counts(self, mask: ChannelMask, ask: Ask = EVERYTHING) -> Counts: ...
+    @property
+    def badnet(self) -> Counts: ...
+
+    def counts(self, mask: ChannelMask, ask: Ask = EVERYTHING) -> Counts:
+        """``Ask.told`` of the counts of the network with ``mask`` pruned."""
+        ...
+
+    def expect(self, mask: ChannelMask) -> None:
+        """A hint: questions about masks near this one come next."""
+        ...
 
 
 def make_evaluator(
@@ -85,7 +89,11 @@ class Reply:
 
 
 class PlainEvaluator:
-    """Whole forward passes in batches: slow, and right by its looks."""
+    """Whole forward passes in batches: slow, and right by its looks.
+
+    ``badnet_classes`` (poisoned images,) is what the unpruned net says, ``margin_unit`` what mean
+    margins are rounded to.
+    """
 
     def __init__(self, model: PrunableModel, split: Split, batch: int = 128) -> None:
         """Raises InputError when images and network, or labels and classes, do not fit."""
@@ -111,6 +119,9 @@ class PlainEvaluator:
         counts = self._counted(clean, self.reply(self.split.poisoned, mask), mask, ask.margin)
         self._last = (mask, ask.margin, counts)
         return ask.told(counts)
+
+    def expect(self, mask: ChannelMask) -> None:
+        """Nothing to prepare."""
 
     def reply(self, images: LabeledImages, mask: ChannelMask) -> Reply:
         """Class and target margin of every image, with ``mask`` pruned."""

@@ -102,6 +102,11 @@ class IncrementalEvaluator:
         assert self._plain is not None
         return self._plain.counts(mask, ask)
 
+    def expect(self, mask: ChannelMask) -> None:
+        """Make sure that questions can go on from ``mask``."""
+        if self._plain is None and mask not in self._outcomes:
+            self.counts(mask, Ask(margin=False))
+
     # Start ----------------------------------------------------------------------------------
 
     def _label_table(self) -> torch.Tensor:
@@ -204,16 +209,17 @@ class IncrementalEvaluator:
     def _counts(self, mask: ChannelMask, ask: Ask) -> Counts:
         if not mask.channels:
             return ask.told(self.badnet)
-        known = self._outcomes.get(mask)
+        bases = {base.mask: base.outcome for base in self.bases}
+        known = self._outcomes.get(mask) or bases.get(mask)
         if known is None or (ask.margin and known.margins is None):
-            base = self._base_for(mask)
-            found = Question(self, base, mask, ask).answer()
+            found = Question(self, self._base_for(mask), mask, ask).answer()
             if isinstance(found, Counts):
                 return found
-            known = self._outcomes[mask] = found
-            while len(self._outcomes) > REMEMBERED:
-                self._outcomes.popitem(last=False)
+            known = found
+        self._outcomes[mask] = known
         self._outcomes.move_to_end(mask)
+        while len(self._outcomes) > REMEMBERED:
+            self._outcomes.popitem(last=False)
         return ask.told(self._counted(mask, known, ask.margin))
 
     def _counted(self, mask: ChannelMask, outcome: Outcome, margin: bool) -> Counts:

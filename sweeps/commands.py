@@ -83,7 +83,7 @@ def frontier_of(name: str | None, place: str) -> Frontier:
     """The frontier of a sweep over the trials that are done. Raises InputError."""
     storage = Storage(place)
     manifest = read_manifest(storage, name)
-    return _frontier(storage, manifest, _LateTest(manifest))
+    return _frontier(storage, manifest, _LateTest(manifest, storage))
 
 
 def _frontier(
@@ -98,13 +98,14 @@ def _frontier(
 class _LateTest:
     """Counts masks on the test split; files are opened only when a mask has to be measured."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
+    def __init__(self, manifest: Manifest, storage: Storage) -> None:
+        self.manifest, self.storage = manifest, storage
         self.counter: TestCounter | None = None
 
     def __call__(self, mask: ChannelMask) -> Counts:
         if self.counter is None:
-            self.counter = TestCounter(load_inputs(self.manifest.config))
+            config = self.manifest.config
+            self.counter = TestCounter(load_inputs(config), config, self.storage)
         return self.counter(mask)
 
 
@@ -118,9 +119,8 @@ def pick_from(
     manifest = read_manifest(storage, name)
     check_criterion(**criterion)
     inputs = load_inputs(manifest.config)
-    counter = TestCounter(inputs)
-    frontier = _frontier(storage, manifest, counter)
-    valid, test = PlainEvaluator(inputs.model, inputs.valid), counter.evaluator
+    frontier = _frontier(storage, manifest, TestCounter(inputs, manifest.config, storage))
+    valid, test = (PlainEvaluator(inputs.model, split) for split in (inputs.valid, inputs.test))
     badnet = input_files(manifest.config).badnet
 
     def registered(path: Path, result: Result) -> str | None:

@@ -45,8 +45,9 @@ class InlineExecutor:
         self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
         listener: Listener,
     ) -> None:
-        store = RecordStore(Storage(config.storage))
-        evaluators = Evaluators.of(inputs, config.evaluator, config.resources)
+        storage = Storage(config.storage)
+        store = RecordStore(storage)
+        evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
         for settings in trials:
             watch = _Watch(inputs.key(settings), listener)
             record = run_trial(settings, inputs, evaluators, watch)

@@ -73,7 +73,7 @@ def _trial(
 ) -> None:
     """What a worker does: the plain trial, its record to the storage, progress to the driver."""
     torch.set_num_threads(max(1, math.floor(resources.cpu)))
-    inputs, evaluators = _open(parcel, kind, resources)
+    inputs, evaluators = _open(parcel, kind, resources, Storage(place))
     settings = TrialSettings.from_json(config["settings"])
     due = Throttle(1.0)
     tried = pruned = 0
@@ -89,13 +89,15 @@ def _trial(
     tune.report({"tried": tried, "total": max(tried, 1), "pruned": pruned})
 
 
-def _open(parcel: Parcel, kind: str, resources: ResourcesConfig) -> tuple[TrialInputs, Evaluators]:
+def _open(
+    parcel: Parcel, kind: str, resources: ResourcesConfig, storage: Storage
+) -> tuple[TrialInputs, Evaluators]:
     if parcel.id not in _opened:
         _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
         inputs = parcel.opened()
         if resources.gpu > 0 and torch.cuda.is_available():
             inputs.model.graph.to("cuda")
-        _opened[parcel.id] = (inputs, Evaluators.of(inputs, kind, resources))
+        _opened[parcel.id] = (inputs, Evaluators.of(inputs, kind, resources, storage))
     return _opened[parcel.id]
 
 

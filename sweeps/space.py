@@ -75,6 +75,19 @@ def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     return trials
 
 
+def for_sharing(trials: Iterable[TrialSettings]) -> list[TrialSettings]:
+    """In the order in which trials gain most from each other: of those that come by the same
+    states (same walk; they differ in X or in how far it goes) the longest first, and different
+    walks in turn, so that workers side by side do not work out the same."""
+    walks: dict[tuple[str, str, int], list[TrialSettings]] = {}
+    for settings in trials:
+        walks.setdefault((settings.policy, settings.order, settings.seed), []).append(settings)
+    for walk in walks.values():
+        walk.sort(key=lambda s: (-len(s.layers), -s.x))
+    turns = itertools.zip_longest(*walks.values())
+    return [settings for turn in turns for settings in turn if settings is not None]
+
+
 def only_trial(sweep: SweepConfig, model: PrunableModel) -> TrialSettings:
     """The one trial of a configuration whose lists have one entry each. Raises InputError."""
     for field in ("orders", "layer_sets", "x_thresholds", "policies", "seeds"):

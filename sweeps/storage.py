@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,6 +65,11 @@ class Storage:
                 return stream.read()
         except FileNotFoundError:
             return None
+
+    def delete(self, name: str) -> None:
+        """Also when there is no such file."""
+        with suppress(FileNotFoundError):
+            self.fs.delete_file(self.full(name))
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; empty when there is no such folder."""

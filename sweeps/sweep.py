@@ -6,20 +6,19 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Protocol
 
-from prune_core.evaluate import PlainEvaluator
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
 from sweeps.config import Config
+from sweeps.evaluations import Evaluations
 from sweeps.executors import Executor
 from sweeps.inputs import load_inputs
 from sweeps.records import TrialRecord
 from sweeps.results import Frontier, Manifest, measured_frontier, read_records, write_manifest
-from sweeps.space import trials_of
+from sweeps.space import for_sharing, trials_of
 from sweeps.storage import Storage
-from sweeps.trial import TrialInputs
+from sweeps.trial import TrialInputs, remembering
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,12 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
         log.trial(record)
     missing = [s for key, s in manifest.trials.items() if key not in there]
     if missing:
-        executor.run(missing, inputs, config, _Both(watcher, log))
+        executor.run(for_sharing(missing), inputs, config, _Both(watcher, log))
     records = read_records(storage, manifest.trials)
-    frontier = measured_frontier(storage, manifest.name, records, TestCounter(inputs))
+    counter = TestCounter(inputs, config, storage)
+    frontier = measured_frontier(storage, manifest.name, records, counter)
+    for memory in (counter.memory, Evaluations(inputs.model.digest, inputs.valid.digest, storage)):
+        memory.tidy()
     result = SweepResult(manifest, records, frontier, len(there))
     log.finish(result, inputs)
     return result
@@ -103,16 +105,15 @@ def plan(config: Config, inputs: TrialInputs) -> Manifest:
 
 
 class TestCounter:
-    """Counts of a mask on the test split; the evaluator is made when first asked."""
+    """Counts of a mask on the test split; the network runs only for what no trial has asked."""
 
     __test__ = False
 
-    def __init__(self, inputs: TrialInputs) -> None:
-        self.inputs = inputs
-
-    @cached_property
-    def evaluator(self) -> PlainEvaluator:
-        return PlainEvaluator(self.inputs.model, self.inputs.test)
+    def __init__(self, inputs: TrialInputs, config: Config, storage: Storage) -> None:
+        memory_gb = config.resources.memory_gb
+        self.evaluator, self.memory = remembering(
+            inputs.model, inputs.test, config.evaluator, memory_gb, storage
+        )
 
     def __call__(self, mask: ChannelMask) -> Counts:
         return self.evaluator.counts(mask)

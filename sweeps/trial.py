@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from prune_core.errors import InputError
-from prune_core.evaluate import Evaluator, PlainEvaluator, make_evaluator
+from prune_core.evaluate import Evaluator, make_evaluator
 from prune_core.greedy import PruneStep, prune_greedily
 from prune_core.images import Split
 from prune_core.layer_sets import resolve_layer_set
@@ -15,10 +16,13 @@ from prune_core.masks import Channel, ChannelMask
 from prune_core.metrics import Counts
 from prune_core.model import PrunableModel
 from prune_core.orders import OrderInput, channel_order
+from prune_core.remembering import RememberingEvaluator
 from prune_core.rules import Rule, make_rule
 from sweeps.config import ResourcesConfig
+from sweeps.evaluations import Evaluations
 from sweeps.records import TrialRecord
 from sweeps.space import TrialSettings, trial_key
+from sweeps.storage import Storage
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +43,35 @@ class Evaluators:
 
     valid: Evaluator
     test: Evaluator
+    memories: tuple[Evaluations, ...] = ()
 
     @classmethod
-    def of(cls, inputs: TrialInputs, kind: str, resources: ResourcesConfig) -> Evaluators:
-        """``kind`` goes for validation; a trial asks test only once, which needs no caches."""
-        valid = make_evaluator(inputs.model, inputs.valid, kind, resources.memory_gb)
-        return cls(valid, PlainEvaluator(inputs.model, inputs.test))
+    def of(
+        cls, inputs: TrialInputs, kind: str, resources: ResourcesConfig, storage: Storage | None = None
+    ) -> Evaluators:
+        """What they find out is shared through ``storage``. A trial asks test only once, so its
+        evaluator gets the smaller part of the memory."""
+        made = [
+            remembering(inputs.model, split, kind, resources.memory_gb * share, storage)
+            for split, share in ((inputs.valid, 0.6), (inputs.test, 0.4))
+        ]
+        (valid, of_valid), (test, of_test) = made
+        return cls(valid, test, (of_valid, of_test))
+
+    def exchange(self) -> None:
+        """Tell other workers what was found out here, and hear from them."""
+        for memory in self.memories:
+            memory.exchange()
+
+
+def remembering(
+    model: PrunableModel, split: Split, kind: str, memory_gb: float, storage: Storage | None
+) -> tuple[RememberingEvaluator, Evaluations]:
+    """An evaluator over what ``storage`` holds, and its memory."""
+    memory = Evaluations(model.digest, split.digest, storage)
+    memory.exchange()
+    make = partial(make_evaluator, model, split, kind, memory_gb)
+    return RememberingEvaluator(split, make, memory), memory
 
 
 def run_trial(
@@ -59,6 +86,7 @@ def run_trial(
     done comes back as a failed record with its reason; only Ctrl-C and the like get through.
     """
     key, started = inputs.key(settings), time.monotonic()
+    evaluators.exchange()
     try:
         steps = []
         order, rule = _plan(settings, inputs)
@@ -76,6 +104,8 @@ def run_trial(
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
         return TrialRecord(key, settings, "failed", reason, time.monotonic() - started)
+    finally:
+        evaluators.exchange()
 
 
 def _plan(settings: TrialSettings, inputs: TrialInputs) -> tuple[list[Channel], Rule]:
