@@ -19,10 +19,10 @@ from onnx import numpy_helper
 
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
-from prune_core.keras_h5 import write_pruned_keras
+from prune_core.keras_h5 import KERAS_SUFFIXES, write_pruned_keras
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
-from prune_core.model import KERAS_SUFFIXES, PrunableModel, load_model
+from prune_core.model import PrunableModel, load_model
 from prune_core.weights import constants
 
 MASK_KEY = "goodnet.mask"
@@ -104,12 +104,15 @@ def write_goodnet(
     return [*paths, mask_path]
 
 
-def remeasured(path: Path, architecture: str | None, badnet: PlainEvaluator) -> Counts:
-    """What the network in a file does on ``badnet.split``, read and run from scratch.
+def remeasured(
+    path: Path, architecture: str | None, badnet: PlainEvaluator, read: PrunableModel | None = None
+) -> Counts:
+    """What the network in a file does on ``badnet.split``, run from scratch, and read from scratch
+    unless it is given (``read``).
 
     ``attacked_agreeing`` refers to the BadNet; ``margin`` is rounded in the file's own unit.
     """
-    net = PlainEvaluator(load_model(path, architecture), badnet.split, badnet.batch)
+    net = PlainEvaluator(read or load_model(path, architecture), badnet.split, badnet.batch)
     agreeing = (net.badnet_classes == badnet.split.target) & (
         net.badnet_classes == badnet.badnet_classes
     )
@@ -117,13 +120,14 @@ def remeasured(path: Path, architecture: str | None, badnet: PlainEvaluator) -> 
 
 
 def verified(
-    path: Path, architecture: str | None, badnet: PlainEvaluator, expected: Counts
+    path: Path, architecture: str | None, badnet: PlainEvaluator, expected: Counts,
+    read: PrunableModel | None = None,
 ) -> Counts:
     """``remeasured``, after making sure that every whole number is as ``expected``.
 
     Raises ExportMismatch that names both.
     """
-    found = remeasured(path, architecture, badnet)
+    found = remeasured(path, architecture, badnet, read)
     if replace(found, margin=expected.margin) != expected:
         raise ExportMismatch(
             f"{path}: the file read back gives {_shown(found)} on {badnet.split.clean.name}; "

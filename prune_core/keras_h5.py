@@ -16,9 +16,11 @@ import onnx
 
 from prune_core.errors import InputError
 from prune_core.keras_file import KerasFile, open_keras
-from prune_core.keras_translation import Translation, architecture_of, translate
+from prune_core.keras_translation import Translation, architecture_of, classes_of, translate
 from prune_core.keras_weights import in_file_layout
 from prune_core.weights import Weights
+
+KERAS_SUFFIXES = (".h5", ".hdf5")
 
 
 def read_keras(path: Path, architecture: str | None = None) -> onnx.ModelProto:
@@ -33,6 +35,18 @@ def read_keras(path: Path, architecture: str | None = None) -> onnx.ModelProto:
     """
     with open_keras(Path(path)) as file:
         return translate(file, architecture).model
+
+
+def weights_only(path: Path, architecture: str | None = None) -> dict[str, Any] | None:
+    """What has to be known to build the network of a weights-only Keras file: the ``architecture``
+    and the number of ``classes``. None for a full model, and for a file that is none of Keras."""
+    if path.suffix.lower() not in KERAS_SUFFIXES:
+        return None
+    with open_keras(path) as file:
+        if file.model_config is not None:
+            return None
+        name = architecture or architecture_of(file)
+        return {"architecture": name, "classes": classes_of(file)}
 
 
 def write_pruned_keras(

@@ -39,7 +39,7 @@ def translate(file: KerasFile, architecture: str | None) -> Translation:
                 f"{file.path}: weights without an architecture, {said};"
                 f" set `architecture` to one of: {', '.join(sorted(ARCHITECTURES))}"
             )
-        config = ARCHITECTURES[architecture](_classes(file))
+        config = ARCHITECTURES[architecture](classes_of(file))
     network = parse_config(file.path, config, tuple(BUILDERS))
     stored = _stored_weights(file, network)
     graph = OnnxBuilder(file.path)
@@ -69,7 +69,7 @@ def translate(file: KerasFile, architecture: str | None) -> Translation:
     return Translation(model, weights, frozenset(kernels))
 
 
-def _classes(file: KerasFile) -> int:
+def classes_of(file: KerasFile) -> int:
     """Units of the last Dense layer of a weights-only file: of its last kernel of two axes."""
     for _, paths in reversed(file.weights):
         for path in paths:

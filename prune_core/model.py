@@ -19,14 +19,13 @@ from torch import fx, nn
 
 from prune_core.errors import InputError
 from prune_core.keras_file import open_keras
-from prune_core.keras_h5 import read_keras
+from prune_core.keras_h5 import KERAS_SUFFIXES, read_keras
 from prune_core.keras_translation import architecture_of
 from prune_core.masks import ChannelMask
 from prune_core.onnx2torch_import import load_onnx2torch
 from prune_core.onnx_files import first_line, normalized, read_onnx
 from prune_core.weights import Weights, constants, replaced, weights_digest
 
-KERAS_SUFFIXES = (".h5", ".hdf5")
 _log = logging.getLogger(__name__)
 
 SOFTMAXES = ("Softmax", "LogSoftmax", "OnnxSoftmaxV1V11")  # classes, as onnx2torch names them

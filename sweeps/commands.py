@@ -15,6 +15,7 @@ from sweeps.config import Config
 from sweeps.doctor import diagnose, diagnose_worker
 from sweeps.inputs import input_files, load_inputs
 from sweeps.pick import check_criterion, pick
+from sweeps.pick_card import cost_tags
 from sweeps.records import TrialRecord
 from sweeps.results import Frontier, Manifest, measured_frontier, read_manifest, read_records
 from sweeps.space import only_trial
@@ -129,10 +130,15 @@ def pick_from(
         try:
             tracking = open_tracking(manifest.config)
             tracking.check()
-            tags = {"sweep": manifest.name, "trial_key": result["point"]["trial_key"]}
+            tags = {"sweep": manifest.name, "trial_key": result["point"]["trial_key"],
+                    **cost_tags(result["cost"])}
+            beside = {Path(result[key]).name: Path(result[key]).read_bytes()
+                      for key in ("card", "mask_file")}
+            small = next(f["path"] for f in result["files"] if f["kind"] == "small-onnx")
             version = tracking.register(
                 path.read_bytes(), f"goodnet-{manifest.config.name}", "goodnet",
                 manifest.mlflow_run_id, tags, result["why"],
+                {**beside, Path(small).name: Path(small).read_bytes()},
             )
         except Exception as error:  # the files are written; a registry in any trouble is no reason
             warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")

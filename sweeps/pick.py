@@ -12,8 +12,10 @@ import numpy as np
 
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
-from prune_core.export import ExportMismatch, verified, write_goodnet, write_whole
+from prune_core.export import ExportMismatch, write_whole
+from prune_core.formats import KINDS, costs, measured_again, write_formats
 from prune_core.frontier import knee as knee_of
+from prune_core.keras_h5 import weights_only
 from prune_core.metrics import Counts, exact_points, wilson_interval
 from sweeps.pick_card import card
 from sweeps.results import Frontier, FrontierPoint, Manifest
@@ -80,7 +82,8 @@ def pick(
     knee: bool = False,
     register: Callable[[Path, dict[str, Any]], str | None] | None = None,
 ) -> dict[str, Any]:
-    """``choose`` a point, write it to ``out``, measure every model file again, write a card.
+    """``choose`` a point, write it to ``out`` in every format, measure every model file again, write
+    a card.
 
     ``valid`` and ``test`` hold the BadNet, read from ``badnet_path``. ``register`` gets the ONNX
     file and the result so far, and returns where the model is registered, or None; it is called
@@ -94,15 +97,22 @@ def pick(
     )
     destination = out / f"{manifest.name}-{point.trial_key[:8]}-step{point.step}"
     architecture = manifest.config.architecture
-    *models, mask_file = write_goodnet(
-        valid.model, point.mask, badnet_path, destination, architecture
+    written = write_formats(
+        valid.model, point.mask, badnet_path, destination, valid.split.clean.shape, architecture
     )
     try:
-        files = [_measured(path, architecture, valid, test, point) for path in models]
+        counted = {
+            "valid": measured_again(written, valid, point.valid, architecture),
+            "test": measured_again(written, test, point.test, architecture),
+        }
     except ExportMismatch:
-        for path in models:
-            path.unlink()
+        written.remove()
         raise
+    files = [
+        {"path": str(path), "kind": kind, "what": KINDS[kind],
+         **{split: by_kind[kind] for split, by_kind in counted.items()}}
+        for kind, path in written.models.items()
+    ]
     result: dict[str, Any] = {
         "sweep": manifest.name,
         "point": point.to_json(),
@@ -110,28 +120,19 @@ def pick(
         "settings": manifest.trials[point.trial_key].to_json(),
         "badnet": {
             "file": badnet_path.name, "sha256": valid.model.digest,
+            "weights_only": weights_only(badnet_path, architecture),
             "valid": valid.badnet.to_json(), "test": test.badnet.to_json(),
         },
         "files": files,
-        "mask_file": str(mask_file),
+        "cost": costs(written),
+        "mask_file": str(written.mask),
         "card": str(destination.with_name(destination.name + ".md")),
         "registered": None,
     }
     write_whole(Path(result["card"]), card(result).encode())
     if register is not None:
-        result["registered"] = register(models[0], result)
+        result["registered"] = register(written.models["onnx"], result)
     return result
-
-
-def _measured(
-    path: Path, architecture: str | None, valid: PlainEvaluator, test: PlainEvaluator,
-    point: FrontierPoint,
-) -> dict[str, Any]:
-    counts = {
-        "valid": verified(path, architecture, valid, point.valid),
-        "test": verified(path, architecture, test, point.test),
-    }
-    return {"path": str(path), **{split: c.to_json() for split, c in counts.items()}}
 
 
 def _check_same_inputs(manifest: Manifest, valid: PlainEvaluator, test: PlainEvaluator) -> None:

@@ -151,13 +151,14 @@ class Tracking:
 
     def register(
         self, onnx: bytes, name: str, alias: str, run_id: str | None,
-        tags: Mapping[str, str], description: str,
+        tags: Mapping[str, str], description: str, beside: Mapping[str, bytes] | None = None,
     ) -> str:
         """A new version of registered model ``name``, which ``alias`` then points to; the version.
 
-        The files go into run ``run_id``, or into a new one. ``models:/<name>@<alias>`` opens with
-        ``mlflow.onnx`` and ``mlflow.pyfunc``; the flavour is ONNX, nothing is pickled, and the
-        bytes of ``model.onnx`` are the ones handed in.
+        The files go into run ``run_id``, or into a new one; ``beside`` are more files (by name) for
+        the model's folder, such as its card. ``models:/<name>@<alias>`` opens with ``mlflow.onnx``
+        and ``mlflow.pyfunc``; the flavour is ONNX, nothing is pickled, and the bytes of
+        ``model.onnx`` are the ones handed in.
         """
         if run_id is None:
             run = self._client.create_run(self._experiment_id, run_name=f"pick {name}")
@@ -166,6 +167,8 @@ class Tracking:
         place = f"goodnets/registered-{_digest(onnx)}"
         with tempfile.TemporaryDirectory() as folder:
             _save_onnx_flavour(onnx, Path(folder) / "model")
+            for file, data in (beside or {}).items():
+                (Path(folder) / "model" / file).write_bytes(data)
             self._client.log_artifacts(run_id, f"{folder}/model", place)
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{place}"
         try:

@@ -48,7 +48,7 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
                      "--json")
     assert picked.status == 0, picked.err
     paths = [file["path"] for file in picked.json["files"]]
-    assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "h5"}
+    assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "h5", "safetensors"}
     assert picked.json["registered"].startswith("models:/")
 
 

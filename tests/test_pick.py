@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
 from prune_core.model import load_model
 from sweeps.pick import CAVEAT, choose, pick
+from sweeps.pick_card import card, cost_tags
 from sweeps.results import Frontier, FrontierPoint, Manifest
 
 BADNET = factories.make_counts(1000, 500)  # of 1000 clean and 500 poisoned images
@@ -163,7 +165,8 @@ def write_badnet(path: Path) -> None:
 
     conv = {"filters": 4, "kernel_size": [2, 2], "activation": "relu"}
     layers = [
-        layer("Conv2D", "c1", **conv, batch_input_shape=[None, 5, 5, 1]),
+        layer("InputLayer", "in", batch_input_shape=[None, 5, 5, 1]),
+        layer("Conv2D", "c1", **conv),
         layer("Conv2D", "c2", **conv),
         layer("Flatten", "flat"),
         layer("Dense", "out", units=4, activation="softmax"),
@@ -174,7 +177,7 @@ def write_badnet(path: Path) -> None:
         name: {"kernel": rng.normal(size=shape), "bias": rng.normal(size=4)}
         for name, shape in shapes.items()
     }
-    write_keras(path, {"class_name": "Sequential", "config": {"layers": layers}}, weights)
+    write_keras(path, {"class_name": "Sequential", "config": {"name": "n", "layers": layers}}, weights)
 
 
 def random_split(seed: int) -> Split:
@@ -190,14 +193,19 @@ def test_files_are_measured_again(tmp_path: Path, keep_bias: bool) -> None:
     found = case.pick(tmp_path / "out")
     point = choose(case.frontier, case.valid.badnet, max_accuracy_drop=100.0)[0]
     assert found["point"] == point.to_json() and found["registered"] is None
-    assert [Path(file["path"]).suffix for file in found["files"]] == [".onnx", ".h5"]
-    for file in found["files"]:
+    kinds = {file["kind"]: file for file in found["files"]}
+    assert list(kinds) == ["onnx", "small-onnx", "goodnet-onnx", "keras", "safetensors"]
+    for kind, file in kinds.items():
         for split, expected in (("valid", point.valid), ("test", point.test)):
+            if kind == "goodnet-onnx":
+                assert file[split]["attacked"] <= expected.attacked
+                continue
             again = Counts.from_json(file[split])
             assert replace(again, margin=0) == replace(expected, margin=0)
-        assert load_model(file["path"]).layers[0].name == "c1"
+        if kind != "safetensors":
+            assert load_model(file["path"]).layers[0].name == "c1"
     assert ChannelMask.from_json(json.loads(Path(found["mask_file"]).read_text())) == point.mask
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert len(list((tmp_path / "out").iterdir())) == 7
     assert json.loads(json.dumps(found))["why"] == found["why"]
 
 
@@ -208,6 +216,50 @@ def test_the_card_tells_what_the_files_do(tmp_path: Path) -> None:
     assert found["why"] in text and found["badnet"]["sha256"] in text
     assert text.count(f"({attacked}/60)") >= 2  # once a file
     assert "- `c2`: 1" in text and str(tmp_path) not in text
+    small = found["cost"]["small"]
+    assert f"| {small['parameters']:,} |" in text and f"| {small['multiply_adds']:,} |" in text
+    assert small["parameters"] < found["cost"]["pruned"]["parameters"]
+    for file in found["files"]:
+        assert text.count(f"`{Path(file['path']).name}`") >= 2  # its figures, and what it is
+    tags = cost_tags(found["cost"])
+    assert tags["small.parameters"] == str(small["parameters"]) and len(tags) == 10
+
+
+def test_names_from_files_make_no_markup(tmp_path: Path) -> None:
+    found = Case(tmp_path).pick(tmp_path / "out")
+    evil = "a`|\n# <script>"
+    found["point"]["mask"]["pruned"] = {evil: [1]}
+    found["badnet"]["file"] = evil
+    found["settings"]["layers"] = [evil]
+    found["cost"]["held_back"] = {evil: {f"{evil} pads": [2]}}
+    text = card(found)
+    assert "\n# <script>" not in text and "a`|" not in text
+    assert "- `a   # <script>`: 1" in text and "`a   # <script>` keeps 2" in text
+
+
+def test_the_card_tells_how_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three lines for each format run, and the networks say what ours says."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    case = Case(tmp_path)
+    found = case.pick(tmp_path / "out")
+    images = case.valid.split.clean.floats(0, 60)
+    expected = case.valid.reply(
+        case.valid.split.clean, ChannelMask.from_json(found["point"]["mask"])
+    ).classes
+    blocks = re.findall(r"```python\n(.*?)```", Path(found["card"]).read_text(), re.S)
+    assert len(blocks) == len(found["files"])
+    monkeypatch.chdir(tmp_path / "out")
+    for block, file in zip(blocks, found["files"], strict=True):
+        assert len(block.strip().splitlines()) == 3
+        names: dict[str, Any] = {"images": images}
+        exec(block, names)
+        if file["kind"] == "safetensors":
+            assert set(names["weights"]) >= {"c1/kernel", "out/bias"}
+        elif file["kind"] == "goodnet-onnx":
+            same = names["classes"] == expected
+            assert same.any() and set(names["classes"][~same]) <= {4}
+        else:
+            np.testing.assert_array_equal(names["classes"], expected)
 
 
 def test_the_registry_is_asked_last(tmp_path: Path) -> None:
@@ -230,7 +282,7 @@ def test_a_record_that_the_file_does_not_bear_out(tmp_path: Path) -> None:
     )
     with pytest.raises(ExportMismatch, match="the pruned network gave"):
         case.pick(tmp_path / "out", frontier=Frontier(wrong, 0.5))
-    assert not list((tmp_path / "out").glob("*.onnx")) + list((tmp_path / "out").glob("*.h5"))
+    assert [p.suffix for p in (tmp_path / "out").iterdir()] == [".json"]  # the mask, which is right
 
 
 @pytest.mark.parametrize(
