@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from prune_core.errors import InputError
-from prune_core.orders import ORDERS
+from prune_core.orders import ACROSS, ORDERS, find_order
 from prune_core.rules import POLICIES
 
 EMBEDDED = ("embedded", "embedded-smoke")
@@ -66,7 +66,7 @@ class SweepConfig(Section):
     @field_validator("orders")
     @classmethod
     def _known_orders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_known(v, ORDERS, "order") for v in value)
+        return tuple(_known_order(v) for v in value)
 
     @field_validator("policies")
     @classmethod
@@ -190,6 +190,16 @@ def _section_of(section: Any, field: str) -> Any:
     annotation = section.model_fields[field].annotation
     candidates = [annotation, *getattr(annotation, "__args__", ())]
     return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+
+
+def _known_order(value: str) -> str:
+    plain = value.removeprefix(ACROSS)
+    _known(plain, ORDERS, "order")
+    try:
+        find_order(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 def _known(value: str, known: dict[str, Any], what: str) -> str:

@@ -15,6 +15,7 @@ from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from prune_core.layer_sets import LayerSet, resolve_layer_set
 from prune_core.model import PrunableModel
+from prune_core.orders import find_order
 from sweeps.config import SweepConfig
 
 
@@ -40,7 +41,7 @@ class TrialSettings:
         return cls(**{**value, "layers": tuple(value["layers"])})
 
     def __str__(self) -> str:
-        seed = f", seed {self.seed}" if self.order == "random" else ""
+        seed = f", seed {self.seed}" if find_order(self.order).chance else ""
         return f"{self.policy}, {self.order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}"
 
 
@@ -64,7 +65,7 @@ def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     ):
         final = policy == "final-layer"
         layers = spelled(layer_set[:1] if final else layer_set, model)
-        seed = seed if order == "random" else 0
+        seed = seed if find_order(order).chance else 0
         found[TrialSettings(order, layers, x, policy, seed)] = None
     for settings in [s for s in found if s.policy == "final-layer"]:
         found[TrialSettings(settings.order, settings.layers, 100.0, "final-layer", settings.seed)] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from prune_core.errors import InputError
@@ -32,6 +32,10 @@ class TrialInputs:
     model: PrunableModel
     valid: Split
     test: Split
+    # Orders computed so far: trials that differ in X or policy only share one.
+    orders: dict[tuple[str, tuple[str, ...], int], list[Channel]] = field(
+        default_factory=dict, repr=False
+    )
 
     def key(self, settings: TrialSettings) -> str:
         return trial_key(settings, self.model.digest, self.valid.digest, self.test.digest)
@@ -109,7 +113,9 @@ def run_trial(
 
 
 def _plan(settings: TrialSettings, inputs: TrialInputs) -> tuple[list[Channel], Rule]:
-    layer_set = resolve_layer_set(settings.layers, inputs.model)
-    given = OrderInput(inputs.model, inputs.valid.clean, settings.seed)
-    order = channel_order(settings.order, given, layer_set)
-    return order, make_rule(settings.policy, settings.x)
+    known = (settings.order, settings.layers, settings.seed)
+    if known not in inputs.orders:
+        layer_set = resolve_layer_set(settings.layers, inputs.model)
+        given = OrderInput.of(inputs.model, inputs.valid, layer_set, settings.seed)
+        inputs.orders[known] = channel_order(settings.order, given)
+    return inputs.orders[known], make_rule(settings.policy, settings.x)

@@ -112,7 +112,7 @@ def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(goodnet, smoke_config
     def broken(*given: object) -> np.ndarray:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setitem(orders.ORDERS, "l1", broken)
+    monkeypatch.setitem(orders.ORDERS, "l1", orders.KnownOrder(broken, "nothing"))
     result = swept(goodnet, smoke_config)
     assert (result["done"], result["failed"]) == (4, 4)
     monkeypatch.undo()

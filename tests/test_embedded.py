@@ -107,7 +107,7 @@ def test_smoke_is_a_backdoor_that_pruning_weakens(smoke_files: EmbeddedFiles) ->
     assert badnet.clean_accuracy >= 0.7
     assert badnet.attack_success >= 0.9
     layers = resolve_layer_set("conv_3", counting.model)
-    order = channel_order("index", OrderInput(counting.model, counting.split.clean), layers)
+    order = channel_order("index", OrderInput.of(counting.model, counting.split, layers))
     steps = list(prune_greedily(counting, order, make_rule("margin", 10)))
     assert steps[-1].now.margin < badnet.margin / 2
 
@@ -231,11 +231,10 @@ def test_the_default_tells_the_seeds_story(tmp_path: Path) -> None:
 
     plain = evaluator(files, "valid")
     counting = IncrementalEvaluator(plain.model, plain.split)
-    given = OrderInput(plain.model, plain.split.clean)
-    layers = resolve_layer_set("last:3", plain.model)
+    given = OrderInput.of(plain.model, plain.split, resolve_layer_set("last:3", plain.model))
     states = [counting.badnet]
     for name, x in itertools.product(("index", "activation"), (2, 4)):
-        order = channel_order(name, given, layers)
+        order = channel_order(name, given)
         steps = prune_greedily(counting, order, make_rule("margin", x))
         states += [step.now for step in steps if step.accepted]
     clean = np.array([counts.clean_accuracy for counts in states])
