@@ -60,6 +60,12 @@ class Run(BaseValues):
             return form.into(self.old(name))
         return self.old(name) if form is None else form
 
+    def let_go(self) -> None:
+        """Drop all values. Pieces refer back to their run, so that otherwise activations would stay
+        until the next collection of cycles."""
+        for values in (self.forms, self.raw_forms, self._raw, self._old):
+            values.clear()
+
     def _advance_chain(self, step: Step) -> Form:
         chain = self.flow.chains[str(step.chain)]
         form: Form = None

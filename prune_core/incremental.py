@@ -244,7 +244,7 @@ class IncrementalEvaluator:
         if outcome.rounded is None:
             assert outcome.margins is not None
             mean = float(outcome.margins.mean())
-            guard = MARGIN_GUARD + MARGIN_SPREAD / len(outcome.margins) ** 0.5
+            guard = margin_guard(len(outcome.margins))
             outcome.rounded = rounded_margin(mean, self.margin_unit, guard, exactly)
         return outcome.rounded
 
@@ -298,6 +298,7 @@ class IncrementalEvaluator:
                     form = run.raw(node)
                 if form is not None:
                     room[rows] = form
+            run.let_go()
         for node, (room, fresh) in writes.items():
             if not fresh:
                 self.kept.values[node, self.flow.key(node, mask)] = room
@@ -350,7 +351,8 @@ class IncrementalEvaluator:
 
     def block(self, base: ChannelMask, mask: ChannelMask) -> int:
         """How many images to take at a time: fewer, where much has to be computed again."""
-        return BLOCK if self._serves(layers_apart(base, mask), base) else FIRST_BLOCK
+        near = apart(base, mask) <= 2 and self._serves(layers_apart(base, mask), base)
+        return BLOCK if near else FIRST_BLOCK
 
     def changed(self, base: ChannelMask, mask: ChannelMask) -> torch.Tensor:
         """(N,) bool, on the CPU: images in which the channels that two masks differ in change
@@ -380,3 +382,8 @@ class IncrementalEvaluator:
             parts = [kept[rows].amax(dim=0).amax(dim=(1, 2)) for rows in self.images.slices(8 * BLOCK)]
             self._ceilings[key] = torch.stack(parts).amax(dim=0)
         return self._ceilings[key]
+
+
+def margin_guard(images: int) -> float:
+    """How far a mean margin of so many images may be off, relative to the BadNet's."""
+    return float(MARGIN_GUARD + MARGIN_SPREAD / images**0.5)

@@ -110,6 +110,7 @@ class Question:
         run.ceiling = lambda node: self.of.ceiling(node, self.base.mask)
         run.go(self.steps)
         hidden = run.new(self.of.output.goal)
+        run.let_go()
         every = rows
         if isinstance(rows, slice):
             every = torch.arange(rows.start, rows.stop, device=self.wins.device)

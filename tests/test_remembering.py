@@ -21,7 +21,7 @@ from sweeps.evaluations import Evaluations
 from sweeps.space import TrialSettings, for_sharing, trials_of
 from sweeps.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, run_trial
-from tests.test_incremental import made
+from tests.networks import made
 
 limits = st.one_of(st.none(), st.integers(0, 6))
 asks = st.builds(Ask, st.booleans(), limits, limits, limits)

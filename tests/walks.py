@@ -1,0 +1,57 @@
+"""Walks of two evaluators side by side, and how far the numbers of the incremental one are off."""
+
+from __future__ import annotations
+
+import torch
+
+from prune_core.evaluate import PlainEvaluator, make_evaluator
+from prune_core.greedy import prune_greedily
+from prune_core.images import Split
+from prune_core.incremental import IncrementalEvaluator
+from prune_core.masks import Channel
+from prune_core.metrics import Ask
+from prune_core.model import PrunableModel
+from prune_core.question import Question
+from prune_core.rules import make_rule
+
+
+def same_walk(
+    model: PrunableModel, split: Split, order: list[Channel], policy: str, x: float
+) -> IncrementalEvaluator:
+    plain, fast = PlainEvaluator(model, split), make_evaluator(model, split)
+    assert isinstance(fast, IncrementalEvaluator)
+    rule = make_rule(policy, x)
+    steps = zip(
+        prune_greedily(plain, order, rule), prune_greedily(fast, order, rule), strict=True
+    )
+    for slow, quick in steps:
+        assert quick == slow and quick.now.complete
+    return fast
+
+
+def largest_error(fast: IncrementalEvaluator) -> float:
+    """Of leads in the base's net as it has come about by differences, against float64; relative to
+    what ``GUARD`` is relative to."""
+    base = fast.bases[-1]
+    worst = 0.0
+    with fast.exact.model.pruned(base.mask) as exact:
+        for rows in fast.images.slices(64):
+            hidden = fast.run(base.mask, base.mask, rows).old(fast.output.goal)
+            logits = fast.output.logits(hidden).double()
+            true = exact.logits(fast.images.pixels(rows).double())
+            scale = torch.maximum(logits.abs().amax(dim=1), fast._scale[rows].double())
+            label = fast.labels[rows][:, :1]
+            lead = logits - logits.gather(1, label)
+            error = (lead - (true - true.gather(1, label))).abs().amax(dim=1)
+            worst = max(worst, float((error / scale).max()))
+    return worst
+
+
+def margin_error(fast: IncrementalEvaluator) -> float:
+    """Of the mean margin of the base's net, against float64; relative to the BadNet's."""
+    base = fast.bases[-1]
+    poisoned, target = fast.split.poisoned, fast.split.target
+    mean = Question(fast, base, base.mask, Ask()).of_base_margins().mean()
+    true = fast.exact.reply(poisoned, base.mask, target).margins.mean()
+    badnet = abs(fast.exact.reply(poisoned, type(base.mask)(), target).margins).mean()
+    return abs(float(mean) - float(true)) / float(badnet)
