@@ -17,10 +17,12 @@ class PruneStep:
 
     Attributes:
         channel: the candidate.
-        accepted: whether it is pruned from here on.
+        accepted: whether the candidate net is kept from here on.
         tried: counts of the net in which it was tried; bounds where those settled its fate.
         mask: all channels pruned after this step.
         now: counts of the net with ``mask``.
+        returned: a channel that the candidate net has back: another one, in whose place
+            ``channel`` would be pruned, or ``channel`` itself, which was only tried without.
     """
 
     channel: Channel
@@ -28,6 +30,12 @@ class PruneStep:
     tried: Counts
     mask: ChannelMask
     now: Counts
+    returned: Channel | None = None
+
+    def after(self, mask: ChannelMask) -> ChannelMask:
+        """``mask`` once this step's candidate has been accepted."""
+        gone = mask.adding(self.channel)
+        return gone if self.returned is None else gone.without(self.returned)
 
 
 def prune_greedily(

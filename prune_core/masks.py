@@ -40,6 +40,9 @@ class ChannelMask:
     def adding(self, *channels: Channel) -> ChannelMask:
         return ChannelMask(self.channels.union(channels), self.keep_bias)
 
+    def without(self, *channels: Channel) -> ChannelMask:
+        return ChannelMask(self.channels.difference(channels), self.keep_bias)
+
     def only(self, layer: str) -> ChannelMask:
         """The part of this mask that lies in one layer."""
         return ChannelMask(frozenset(c for c in self.channels if c.layer == layer), self.keep_bias)

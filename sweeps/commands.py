@@ -38,7 +38,7 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
         nonlocal tried
         tried += 1
         if progress is not None:
-            progress(f"trying channels of {step.channel.layer}", tried / total)
+            progress(f"trying channels of {step.channel.layer}", min(1.0, tried / total))
 
     record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
     if record.status == "failed":
@@ -54,6 +54,9 @@ def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
         {
             "step": number, "layer": step.channel.layer, "channel": step.channel.index,
             "accepted": step.accepted, "tried": _brief(step.tried), "now": _brief(step.now),
+            "returned": step.returned and {
+                "layer": step.returned.layer, "channel": step.returned.index
+            },
         }
         for number, step in enumerate(record.steps)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from prune_core.errors import InputError
 from prune_core.orders import ACROSS, ORDERS, find_order
-from prune_core.rules import POLICIES
+from prune_core.policies import POLICIES
 
 EMBEDDED = ("embedded", "embedded-smoke")
 
@@ -202,9 +202,9 @@ def _known_order(value: str) -> str:
     return value
 
 
-def _known(value: str, known: dict[str, Any], what: str) -> str:
+def _known(value: str, known: Iterable[str], what: str) -> str:
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
+        near = difflib.get_close_matches(value, list(known), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"{what} {value!r} is unknown; {hint}there are {', '.join(known)}")
     return value

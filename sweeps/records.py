@@ -28,7 +28,8 @@ _COUNTS = {
 }
 _SCHEMA = pa.schema(
     [("trial_key", pa.string()), ("step", pa.int32()), ("layer", pa.string()),
-     ("channel", pa.int32()), ("accepted", pa.bool_())]
+     ("channel", pa.int32()), ("accepted", pa.bool_()),
+     ("returned_layer", pa.string()), ("returned_channel", pa.int32())]
     + [(f"{side}_{name}", kind) for side in ("tried", "now") for name, kind in _COUNTS.items()]
 )
 
@@ -119,6 +120,8 @@ def _to_table(record: TrialRecord) -> pa.Table:
         row: dict[str, Any] = {
             "trial_key": record.key, "step": number, "layer": step.channel.layer,
             "channel": step.channel.index, "accepted": step.accepted,
+            "returned_layer": step.returned and step.returned.layer,
+            "returned_channel": step.returned and step.returned.index,
         }
         for side, counts in (("tried", step.tried), ("now", step.now)):
             row.update({f"{side}_{name}": getattr(counts, name) for name in _COUNTS})
@@ -141,12 +144,15 @@ def _from_table(table: pa.Table) -> TrialRecord:
         if badnet is None:
             raise ValueError("steps without counts of the BadNet")
         channel = Channel(row["layer"], row["channel"])
-        mask = mask.adding(channel) if row["accepted"] else mask
+        back = row.get("returned_layer")
+        returned = None if back is None else Channel(back, row["returned_channel"])
         sides = {
             side: replace(badnet, **{name: row[f"{side}_{name}"] for name in _COUNTS})
             for side in ("tried", "now")
         }
-        steps.append(PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"]))
+        step = PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"], returned)
+        mask = step.after(mask) if step.accepted else mask
+        steps.append(replace(step, mask=mask))
     return TrialRecord(
         header["key"], TrialSettings.from_json(header["settings"]), header["status"],
         header["reason"], header["seconds"], mask=final, steps=tuple(steps), **counts,

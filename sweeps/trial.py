@@ -9,15 +9,15 @@ from functools import partial
 
 from prune_core.errors import InputError
 from prune_core.evaluate import Evaluator, make_evaluator
-from prune_core.greedy import PruneStep, prune_greedily
+from prune_core.greedy import PruneStep
 from prune_core.images import Split
 from prune_core.layer_sets import resolve_layer_set
-from prune_core.masks import Channel, ChannelMask
+from prune_core.masks import Channel
 from prune_core.metrics import Counts
 from prune_core.model import PrunableModel
 from prune_core.orders import OrderInput, channel_order
+from prune_core.policies import empty_mask, prune
 from prune_core.remembering import RememberingEvaluator
-from prune_core.rules import Rule, make_rule
 from sweeps.config import ResourcesConfig
 from sweeps.evaluations import Evaluations
 from sweeps.records import TrialRecord
@@ -84,20 +84,20 @@ def run_trial(
     evaluators: Evaluators,
     watch: Callable[[PruneStep, int], None] = lambda step, total: None,
 ) -> TrialRecord:
-    """Prune greedily as ``settings`` say, count the result on test, make the record.
+    """Prune as ``settings`` say, count the result on test, make the record.
 
-    ``watch`` is told every step and how many candidates there are at most. A trial that cannot be
+    ``watch`` is told every step and about how many there will be. A trial that cannot be
     done comes back as a failed record with its reason; only Ctrl-C and the like get through.
     """
     key, started = inputs.key(settings), time.monotonic()
     evaluators.exchange()
     try:
         steps = []
-        order, rule = _plan(settings, inputs)
-        for step in prune_greedily(evaluators.valid, order, rule):
+        order = _order(settings, inputs)
+        for step in prune(settings.policy, settings.x, evaluators.valid, order):
             steps.append(step)
-            watch(step, len(order))
-        mask = steps[-1].mask if steps else ChannelMask(keep_bias=rule.keep_bias)
+            watch(step, max(len(order), len(steps)))
+        mask = steps[-1].mask if steps else empty_mask(settings.policy)
         now: Counts = steps[-1].now if steps else evaluators.valid.badnet
         return TrialRecord(
             key, settings, "done", seconds=time.monotonic() - started,
@@ -112,10 +112,10 @@ def run_trial(
         evaluators.exchange()
 
 
-def _plan(settings: TrialSettings, inputs: TrialInputs) -> tuple[list[Channel], Rule]:
+def _order(settings: TrialSettings, inputs: TrialInputs) -> list[Channel]:
     known = (settings.order, settings.layers, settings.seed)
     if known not in inputs.orders:
         layer_set = resolve_layer_set(settings.layers, inputs.model)
         given = OrderInput.of(inputs.model, inputs.valid, layer_set, settings.seed)
         inputs.orders[known] = channel_order(settings.order, given)
-    return inputs.orders[known], make_rule(settings.policy, settings.x)
+    return inputs.orders[known]

@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
+from prune_core.masks import Channel
 from prune_core.metrics import Counts
 from sweeps.records import TrialRecord
 
@@ -68,6 +69,7 @@ def _curve_values(counts: Counts, pruned: int, seconds: float) -> list[SteppedMe
 def _steps_csv(record: TrialRecord) -> bytes:
     """Rates and margins of the net with the channels accepted so far, and of the net tried. Where
     ``tried_complete`` is False its accuracy is at most, its attack success at least, what it says.
+    ``returned``: a channel that the net tried has back, as layer:channel.
     """
     rows: list[dict[str, Any]] = []
     for number, step in enumerate(record.steps):
@@ -76,6 +78,7 @@ def _steps_csv(record: TrialRecord) -> bytes:
             "step": number, "layer": step.channel.layer, "channel": step.channel.index,
             "accepted": step.accepted, "channels_pruned": len(step.mask),
             **_rates(step.now), **tried, "tried_complete": step.tried.complete,
+            "returned": _named(step.returned),
         })
     text = io.StringIO()
     if rows:
@@ -83,6 +86,10 @@ def _steps_csv(record: TrialRecord) -> bytes:
         writer.writeheader()
         writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def _named(channel: Channel | None) -> str:
+    return "" if channel is None else f"{channel.layer}:{channel.index}"
 
 
 def _json(value: Any) -> bytes:
