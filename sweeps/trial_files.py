@@ -77,8 +77,8 @@ def _steps_csv(record: TrialRecord) -> bytes:
         rows.append({
             "step": number, "layer": step.channel.layer, "channel": step.channel.index,
             "accepted": step.accepted, "channels_pruned": len(step.mask),
-            **_rates(step.now), **tried, "tried_complete": step.tried.complete,
-            "returned": _named(step.returned),
+            **_rates(step.now), "returned": _named(step.returned), **tried,
+            "tried_complete": step.tried.complete,
         })
     text = io.StringIO()
     if rows:
