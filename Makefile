@@ -8,7 +8,7 @@ STORAGE ?= runs
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test test-slow check ui pick doctor clean setup
+.PHONY: help sweep test test-slow check bench ui pick doctor clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,12 @@ test: $(VENV)/ready  ## the tests, about ten minutes on two cores
 
 test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
 	$(BIN)/pytest -m 'slow or browser'
+
+bench: $(VENV)/ready  ## what trials cost, to docs/performance.md; KERAS=1: the author's own framework too
+	@if [ -n "$(KERAS)" ] && [ ! -x $(VENV)-keras/bin/python ]; then \
+	  $(PYTHON) -m venv $(VENV)-keras && \
+	  $(VENV)-keras/bin/pip install -q $$(sed -nE 's/^ *"(tensorflow-cpu==[^"]+)".*/\1/p' pyproject.toml); fi
+	$(BIN)/python -m tests.bench $(if $(KERAS),--keras $(VENV)-keras/bin/python)
 
 check: $(VENV)/ready  ## lint and types
 	$(BIN)/ruff check .

@@ -98,7 +98,7 @@ class SweepConfig(Section):
 class ResourcesConfig(Section):
     cpu: float = Field(default=1, gt=0, description="CPUs a trial")
     gpu: float = Field(default=0, ge=0, description="GPUs a trial; fractions share one")
-    memory_gb: float = Field(default=4.0, gt=0, description="GB of caches a trial may hold")
+    memory_gb: float = Field(default=4.0, gt=0, description="GiB that a trial may take, images included")
 
 
 class TrackingConfig(Section):
