@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from networks import NETS, SHAPE, made, random_masks
 from torch import nn
+from walks import largest_error, margin_error, same_walk
 
 from prune_core.dataflow import paths
 from prune_core.errors import InputError
@@ -21,8 +23,6 @@ from prune_core.masks import Channel, ChannelMask
 from prune_core.metrics import Ask
 from prune_core.output_bounds import GUARD
 from prune_core.rules import POLICIES
-from tests.networks import NETS, SHAPE, made, random_masks
-from tests.walks import largest_error, margin_error, same_walk
 
 
 @pytest.fixture(autouse=True, scope="module")

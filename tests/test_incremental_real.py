@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from networks import random_masks
 from onnx import helper
+from walks import largest_error, margin_error, same_walk
 
 from prune_core.evaluate import PlainEvaluator
 from prune_core.images import Split, make_split, read_images
@@ -17,8 +19,6 @@ from prune_core.masks import Channel, ChannelMask
 from prune_core.metrics import Ask
 from prune_core.model import PrunableModel, build_model, load_model
 from prune_core.output_bounds import GUARD
-from tests.networks import random_masks
-from tests.walks import largest_error, margin_error, same_walk
 
 
 def subset(folder: Path, count: int) -> Split:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import made
 
 from prune_core.errors import InputError
 from prune_core.evaluate import EVERYTHING, Evaluator, PlainEvaluator, make_evaluator
@@ -21,7 +22,6 @@ from sweeps.evaluations import Evaluations
 from sweeps.space import TrialSettings, for_sharing, trials_of
 from sweeps.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, run_trial
-from tests.networks import made
 
 limits = st.one_of(st.none(), st.integers(0, 6))
 asks = st.builds(Ask, st.booleans(), limits, limits, limits)
