@@ -167,7 +167,7 @@ class PrunableModel:
         undo: list[tuple[torch.Tensor, torch.Tensor]] = []
         try:
             with torch.inference_mode():
-                for tensor, rows in self._tensors_of(mask):
+                for tensor, rows in self.tensors_of(mask):
                     undo.append((tensor, tensor.clone()))
                     tensor[rows] = 0
             yield self
@@ -176,7 +176,7 @@ class PrunableModel:
                 for tensor, before in reversed(undo):
                     tensor.copy_(before)
 
-    def _tensors_of(self, mask: ChannelMask) -> Iterator[tuple[torch.Tensor, list[int]]]:
+    def tensors_of(self, mask: ChannelMask) -> Iterator[tuple[torch.Tensor, list[int]]]:
         """The parameter tensors that a mask sets to zero, and the rows of each."""
         for name, rows in mask.by_layer().items():
             layer = self.layer(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,8 +45,9 @@ def parameters_of(model: PrunableModel) -> list[Parameter]:
     """Kernels and biases of convolutions and dense layers, scales and shifts of batch norms, in
     dataflow order.
 
-    A constant that several nodes use is left out (training one copy would untie them), and so is
-    what the graph holds in another form than the file.
+    What is trained later is no longer the constant, so ask before. A constant that several nodes use
+    is left out (training one copy would untie them), and so is what the graph holds in another form
+    than the file.
     """
     graph = normalized(model.proto, model.name).graph
     arrays = {t.name: t for t in graph.initializer}
@@ -74,10 +75,9 @@ def student_of(model: PrunableModel) -> PrunableModel:
 
 
 def changed_weights(
-    student: PrunableModel, model: PrunableModel, parameters: Iterable[Parameter]
+    parameters: Iterable[Parameter], before: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What of the student's ``parameters`` differs from ``model``, of which it is a copy."""
-    before = {p.name: p.value() for p in parameters_of(model)}
+    """The values of ``parameters`` that differ from those ``before``."""
     after = {p.name: p.value() for p in parameters}
     return {name: new for name, new in after.items() if not np.array_equal(new, before[name])}
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import InputError
 from prune_core.images import Split
@@ -114,16 +115,23 @@ def scale_channels(
 def scaled(model: PrunableModel, factors: dict[str, torch.Tensor]) -> Iterator[None]:
     """The network with every channel's output (behind a batch norm that alone follows) multiplied
     by its factor; as it was again on leaving, errors included."""
-    handles = []
+    handles = hold(model, factors)
     try:
-        for name, factor in factors.items():
-            layer = model.layer(name)
-            module = model.graph.get_submodule(layer.batch_norm or layer.node)
-            handles.append(module.register_forward_hook(_Multiply(factor)))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def hold(model: PrunableModel, factors: dict[str, torch.Tensor]) -> list[RemovableHandle]:
+    """The same for good, or until the handles are removed."""
+    modules = [
+        model.graph.get_submodule(layer.batch_norm or layer.node) for layer in map(model.layer, factors)
+    ]
+    return [
+        module.register_forward_hook(_Multiply(factor))
+        for module, factor in zip(modules, factors.values(), strict=True)
+    ]
 
 
 class _Multiply:

@@ -175,6 +175,12 @@ def _show_prune(result: Result) -> str:
     lines += [f"{split}: {rates(Counts.from_json(result[split]))}" for split in ("valid", "test")]
     lines.append(f"pruned: {result['channels_pruned']} of {result['channels_total']} channels")
     lines += [f"  {layer}: {ids}" for layer, ids in result["pruned"].items()]
+    if result["kind"] != "pruning":
+        lines.append(f"{result['kind']}: {result['policy']}, repair {result['repair']}; takes "
+                     f"{result['assumption']}")
+    lines += [f"net {net['step']}: {net['note']}: clean accuracy {net['clean_accuracy']:.2%}, attack "
+              f"success {net['attack_success']:.2%} on validation"
+              + ("" if net["accepted"] else "; beyond X") for net in result["nets"]]
     return "\n".join(lines)
 
 
@@ -227,14 +233,21 @@ def sweep(
 
 
 def _show_frontier(result: Result) -> str:
-    lines = ["validation: clean acc.  attack    test: clean acc.  attack    pruned  trial, step"]
+    lines = ["validation: clean acc.  attack    test: clean acc.  attack    pruned  kind             "
+             "trial, step"]
     for point in result["points"]:
         test = point["test"]
         lines.append(
             f"{point['clean_accuracy']:>22.2%}{point['attack_success']:>8.2%}"
             f"{test['clean_accuracy']:>18.2%}{test['attack_success']:>8.2%}"
-            f"{point['channels_pruned']:>10}  {point['trial_key']}, {point['step']}"
+            f"{point['channels_pruned']:>10}  {point['kind'] or 'unknown':<17}"
+            f"{point['trial_key']}, {point['step']}"
         )
+    assumed = {p["kind"]: p["assumption"] for p in result["points"] if p["kind"] != "pruning"}
+    lines += [f"{kind}: not pruning alone; takes {needs}" for kind, needs in assumed.items()]
+    if len(result["hypervolume_by_kind"]) > 1:
+        volumes = ", ".join(f"{k} {v:.4f}" for k, v in result["hypervolume_by_kind"].items())
+        lines.append(f"hypervolume of each kind alone: {volumes}")
     lines.append(f"hypervolume {result['hypervolume']:.4f} (validation); chosen on validation, "
                  "test only reports")
     return "\n".join(lines)
@@ -246,7 +259,10 @@ def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
     from sweeps.commands import frontier_of
 
     found = frontier_of(sweep, storage)
-    return {"points": [p.to_json() for p in found.points], "hypervolume": found.hypervolume}
+    return {
+        "points": [p.to_json() for p in found.points], "hypervolume": found.hypervolume,
+        "hypervolume_by_kind": dict(found.by_kind),
+    }
 
 
 def _show_pick(result: Result) -> str:

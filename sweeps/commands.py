@@ -8,16 +8,22 @@ from typing import Any
 
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
-from prune_core.greedy import PruneStep
-from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
 from sweeps.config import Config
 from sweeps.doctor import diagnose, diagnose_worker
 from sweeps.inputs import input_files, load_inputs
+from sweeps.nets import Progress
 from sweeps.pick import check_criterion, pick
 from sweeps.pick_card import cost_tags
-from sweeps.records import TrialRecord
-from sweeps.results import Frontier, Manifest, measured_frontier, read_manifest, read_records
+from sweeps.records import RecordStore, State, TrialRecord
+from sweeps.results import (
+    Frontier,
+    Manifest,
+    described,
+    measured_frontier,
+    read_manifest,
+    read_records,
+)
 from sweeps.space import only_trial
 from sweeps.storage import Storage
 from sweeps.sweep import TestCounter
@@ -32,13 +38,9 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     inputs = load_inputs(config, progress)
     settings = only_trial(config.sweep, inputs.model)
 
-    tried = 0
-
-    def watch(step: PruneStep, total: int) -> None:
-        nonlocal tried
-        tried += 1
+    def watch(now: Progress) -> None:
         if progress is not None:
-            progress(f"trying channels of {step.channel.layer}", min(1.0, tried / total))
+            progress(now.doing, min(1.0, now.done / now.total))
 
     record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
     if record.status == "failed":
@@ -72,6 +74,15 @@ def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
         "channels_total": sum(la.channels for la in counted),
         "seconds": record.seconds,
         "steps": steps,
+        **described(record.settings),
+        "weights": record.weights,
+        "nets": [
+            {
+                "step": net.step, "note": net.note, "accepted": net.accepted,
+                "channels_pruned": len(net.mask), "weights": net.digest, **_brief(net.counts),
+            }
+            for net in record.nets
+        ],
     }
 
 
@@ -91,7 +102,7 @@ def frontier_of(name: str | None, place: str) -> Frontier:
 
 
 def _frontier(
-    storage: Storage, manifest: Manifest, test: Callable[[ChannelMask], Counts]
+    storage: Storage, manifest: Manifest, test: Callable[[State], Counts]
 ) -> Frontier:
     records = read_records(storage, manifest.trials)
     if not records:
@@ -100,17 +111,17 @@ def _frontier(
 
 
 class _LateTest:
-    """Counts masks on the test split; files are opened only when a mask has to be measured."""
+    """Counts states on the test split; files are opened only when a state has to be measured."""
 
     def __init__(self, manifest: Manifest, storage: Storage) -> None:
         self.manifest, self.storage = manifest, storage
         self.counter: TestCounter | None = None
 
-    def __call__(self, mask: ChannelMask) -> Counts:
+    def __call__(self, state: State) -> Counts:
         if self.counter is None:
             config = self.manifest.config
             self.counter = TestCounter(load_inputs(config), config, self.storage)
-        return self.counter(mask)
+        return self.counter(state)
 
 
 def pick_from(
@@ -151,6 +162,7 @@ def pick_from(
     return pick(
         manifest, frontier, valid, test, badnet, out, **criterion,
         register=registered if register else None,
+        weights=lambda p: RecordStore(storage).weights(p.trial_key, p.step, p.weights),
     )
 
 

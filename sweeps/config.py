@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from prune_core.errors import InputError
+from prune_core.methods import ALL_POLICIES, REPAIRS
 from prune_core.orders import ACROSS, ORDERS, find_order
-from prune_core.policies import POLICIES
 
 EMBEDDED = ("embedded", "embedded-smoke")
 
@@ -47,16 +47,19 @@ class SweepConfig(Section):
     layer_sets: tuple[str | tuple[str, ...], ...] = ("last:3",)
     x_thresholds: tuple[float, ...] = (2.0, 4.0, 10.0)
     policies: tuple[str, ...] = ("margin",)
+    repair: tuple[str, ...] = ("none",)
     seeds: tuple[int, ...] = (0,)
     search: Literal["grid", "random"] = "grid"
     samples: int | None = Field(default=None, ge=1)
 
-    @field_validator("orders", "layer_sets", "x_thresholds", "policies", "seeds", mode="before")
+    @field_validator(
+        "orders", "layer_sets", "x_thresholds", "policies", "repair", "seeds", mode="before"
+    )
     @classmethod
     def _one_is_a_list_too(cls, value: Any) -> Any:
         return value if isinstance(value, (list, tuple)) else [value]
 
-    @field_validator("orders", "layer_sets", "x_thresholds", "policies", "seeds")
+    @field_validator("orders", "layer_sets", "x_thresholds", "policies", "repair", "seeds")
     @classmethod
     def _not_empty(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
@@ -71,7 +74,12 @@ class SweepConfig(Section):
     @field_validator("policies")
     @classmethod
     def _known_policies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_known(v, POLICIES, "policy") for v in value)
+        return tuple(_known(v, ALL_POLICIES, "policy") for v in value)
+
+    @field_validator("repair")
+    @classmethod
+    def _known_repairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_known(v, REPAIRS, "repair") for v in value)
 
     @field_validator("x_thresholds")
     @classmethod

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from prune_core.errors import InputError
-from prune_core.greedy import PruneStep
 from sweeps.config import Config
+from sweeps.nets import Progress
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.storage import Storage
@@ -68,16 +68,15 @@ class LateRayExecutor:
 
 
 class _Watch:
-    """Counts a trial's steps and tells the listener now and then."""
+    """Tells the listener of a trial's progress now and then."""
 
     def __init__(self, key: str, listener: Listener) -> None:
         self.key, self.listener = key, listener
-        self.tried, self.due = 0, Throttle(0.2)
+        self.due = Throttle(0.2)
 
-    def __call__(self, step: PruneStep, total: int) -> None:
-        self.tried += 1
+    def __call__(self, progress: Progress) -> None:
         if self.due():
-            self.listener.candidates(self.key, self.tried, total, len(step.mask))
+            self.listener.candidates(self.key, progress.done, progress.total, progress.pruned)
 
 
 class Throttle:

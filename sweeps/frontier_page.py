@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs_version
 
 from prune_core.metrics import Counts, wilson_interval
-from sweeps.frontier_scene import CAVEAT, Path, Scene, make_scene
+from sweeps.frontier_scene import CAVEAT, MARKS, Path, Scene, kind_of, make_scene
 from sweeps.records import TrialRecord
 from sweeps.results import Frontier, FrontierPoint
 from sweeps.space import TrialSettings
@@ -46,13 +46,16 @@ small {{ color: #6B7280; display: block; }}
 {chart}
 <h2>Frontier states</h2>
 <div class="table"><table>
-<thead><tr><th class="text">Trial</th><th>Step</th><th>Channels<br>pruned</th>
+<thead><tr><th class="text">Trial</th><th class="text">What was done,<br>what it takes</th><th>Step</th>
+<th>Channels<br>pruned</th>
 <th>Clean accuracy<br>validation</th><th>Attack success<br>validation</th>
 <th>Clean accuracy<br>test</th><th>Attack success<br>test</th></tr></thead>
 <tbody>
 {rows}
 </tbody>
 </table></div>
+<p>Marks on the frontier: circle pruning, triangle scaling, square fine-tuning, cross fine-tuning with
+the margin held, star unlearning, x a published baseline. Kinds rest on different assumptions.</p>
 <p>Small print: 95&nbsp;% Wilson intervals. Hover over a point for its trial; drag to zoom,
 double-click to zoom out, click on the legend to hide.</p>
 </body>
@@ -147,18 +150,21 @@ def _add_frontier(
         x=joined_x, y=joined_y, mode="lines", hoverinfo="skip", opacity=0.35, showlegend=False,
         line={"width": 1, "color": INK}, legendgroup="test",
     ))
+    symbols = [MARKS[kind_of(p)][1] for p in points]
     common = {"text": text, "hovertemplate": "%{text}<extra></extra>"}
     # Steps, not slopes: between two states nothing better than the more accurate one was found.
     chart.add_trace(go.Scatter(
         x=[p.valid.clean_accuracy for p in points], y=[p.valid.attack_success for p in points],
         mode="lines+markers", name="frontier, validation",
         line={"width": 3, "color": INK, "shape": "hv"},
-        marker={"size": 9, "color": INK, "line": {"width": 1, "color": "white"}}, **common,
+        marker={"size": [9 if s == "circle" else 12 for s in symbols], "symbol": symbols, "color": INK,
+                "line": {"width": 1, "color": "white"}}, **common,
     ))
     chart.add_trace(go.Scatter(
         x=[p.test.clean_accuracy for p in points], y=[p.test.attack_success for p in points],
         mode="markers", name="the same states, test", legendgroup="test",
-        marker={"size": 9, "color": "white", "line": {"width": 1.6, "color": INK}}, **common,
+        marker={"size": 9, "symbol": symbols, "color": "white", "line": {"width": 1.6, "color": INK}},
+        **common,
     ))
 
 
@@ -187,6 +193,7 @@ def _hover(
         f"<b>{escape(str(settings or 'unknown trial'))}</b>",
         f"trial {escape(key)}, " + ("the BadNet" if step < 0 else f"step {step}"),
         f"channels pruned: {pruned}",
+        *([] if settings is None else [f"{settings.method.kind}; takes {settings.method.assumption}"]),
         f"<i>validation</i><br>{_rates(valid)}",
         f"<i>test</i><br>{'measured for frontier states only' if test is None else _rates(test)}",
     ]
@@ -204,10 +211,15 @@ def _with_interval(successes: int, total: int) -> str:
     return f"{successes / total:.2%} [{100 * low:.2f}–{100 * high:.2f}]"
 
 
+def _taken(point: FrontierPoint) -> str:
+    return "" if point.settings is None else escape(point.settings.method.assumption)
+
+
 def _table_row(point: FrontierPoint, settings: Mapping[str, TrialSettings]) -> str:
     name = str(settings.get(point.trial_key, "unknown trial"))
     cells = [
         f'<td class="text">{escape(name)}<small>{escape(point.trial_key)}</small></td>',
+        f'<td class="text">{kind_of(point)}<small>{_taken(point)}</small></td>',
         f"<td>{point.step}</td>", f"<td>{point.channels_pruned}</td>",
     ]
     for counts in (point.valid, point.test):

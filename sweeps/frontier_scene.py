@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 from prune_core.metrics import Counts
 from sweeps.records import TrialRecord
-from sweeps.results import Frontier
+from sweeps.results import Frontier, FrontierPoint
 from sweeps.space import TrialSettings
 
 CAVEAT = "Low attack success on one trigger is not “clean”."
 # Told apart by colour-blind people too (Okabe and Ito 2008); the frontier keeps black.
+# How a frontier state is marked, by what was done: matplotlib's and plotly's name of one shape.
+MARKS = {
+    "pruning": ("o", "circle"), "scaling": ("^", "triangle-up"), "finetune": ("s", "square"),
+    "finetune-margin": ("P", "cross"), "unlearn": ("*", "star"), "baseline": ("X", "x"),
+}
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A00")
 
 
@@ -37,7 +42,7 @@ class Path:
 class Scene:
     """Attributes:
     title: one line. caption: what is validation, what is test, how many images.
-    groups: the trials by policy, or by order when all have one policy; ``grouped_by`` says which.
+    groups: the trials by policy and repair, or by order when all have one; ``grouped_by`` says which.
     bounds: X in points -> the clean accuracy (fraction) that it leaves.
     accuracy: the range (fractions) worth looking at: BadNet, bounds and frontier.
     outside: accepted states below that range.
@@ -61,10 +66,10 @@ class Scene:
 def make_scene(records: Sequence[TrialRecord], frontier: Frontier, name: str) -> Scene:
     """Of a sweep called ``name``; trials that failed are not shown."""
     done = [r for r in records if r.status == "done" and r.badnet_valid is not None]
-    one_policy = len({r.settings.policy for r in done}) <= 1
+    one_policy = len({r.settings.procedure for r in done}) <= 1
     groups: dict[str, list[Path]] = {}
     for record in done:
-        group = record.settings.order if one_policy else record.settings.policy
+        group = record.settings.order if one_policy else record.settings.procedure
         groups.setdefault(group, []).append(_path(record))
     badnet = done[0].badnet_valid if done else None
     badnet_test = done[0].badnet_test if done else None
@@ -82,6 +87,15 @@ def make_scene(records: Sequence[TrialRecord], frontier: Frontier, name: str) ->
         groups, "order" if one_policy else "policy", badnet, badnet_test, frontier, bounds,
         accuracy, len(below),
     )
+
+
+def kind_of(point: FrontierPoint) -> str:
+    return "pruning" if point.settings is None else point.settings.method.kind
+
+
+def kinds_of(points: Sequence[FrontierPoint]) -> list[str]:
+    """The kinds that there are among ``points``, in the order of ``MARKS``."""
+    return [kind for kind in MARKS if any(kind_of(p) == kind for p in points)]
 
 
 def _path(record: TrialRecord) -> Path:

@@ -12,6 +12,7 @@ import onnx
 
 from prune_core.errors import InputError
 from prune_core.evaluate import check_labels
+from prune_core.finetune import check_repair
 from prune_core.images import LabeledImages, Split, make_split, read_images
 from prune_core.model import build_model, load_model
 from prune_core.triggers import read_trigger
@@ -53,7 +54,8 @@ def input_files(
 def load_inputs(
     config: Config, progress: Callable[[str, float], None] | None = None
 ) -> TrialInputs:
-    """BadNet and both splits, read, checked and found to fit each other. Raises InputError."""
+    """BadNet and both splits, read, checked and found to fit each other and the repairs that are
+    asked for. Raises InputError."""
     files = input_files(config, progress)
     try:
         model = load_model(files.badnet, config.architecture)
@@ -72,6 +74,9 @@ def load_inputs(
     for split in (valid, test):
         for images in (split.clean, split.poisoned):
             check_labels(images, classes, model.name)
+    for repair in config.sweep.repair:
+        if repair != "none":
+            check_repair(repair, valid)
     return TrialInputs(model, valid, test)
 
 

@@ -16,9 +16,11 @@ from prune_core.export import ExportMismatch, write_whole
 from prune_core.formats import KINDS, costs, measured_again, write_formats
 from prune_core.frontier import knee as knee_of
 from prune_core.keras_h5 import weights_only
+from prune_core.methods import WEIGHTS_ALONE
 from prune_core.metrics import Counts, exact_points, wilson_interval
+from prune_core.weights import Weights
 from sweeps.pick_card import card
-from sweeps.results import Frontier, FrontierPoint, Manifest
+from sweeps.results import Frontier, FrontierPoint, Manifest, described
 
 CAVEAT = (
     "Low attack success says that this one trigger, on these images, has been disarmed; "
@@ -81,11 +83,13 @@ def pick(
     max_attack_success: float | None = None,
     knee: bool = False,
     register: Callable[[Path, dict[str, Any]], str | None] | None = None,
+    weights: Callable[[FrontierPoint], Weights] = lambda point: {},
 ) -> dict[str, Any]:
     """``choose`` a point, write it to ``out`` in every format, measure every model file again, write
     a card.
 
-    ``valid`` and ``test`` hold the BadNet, read from ``badnet_path``. ``register`` gets the ONNX
+    ``valid`` and ``test`` hold the BadNet, read from ``badnet_path``. ``weights`` gives the changed
+    weights of a point that has some. ``register`` gets the ONNX
     file and the result so far, and returns where the model is registered, or None; it is called
     last, so that a registry that fails leaves the files. Returns the contract's form. Raises InputError, and
     ExportMismatch when a file does not do what the record says (the models written are removed).
@@ -98,7 +102,8 @@ def pick(
     destination = out / f"{manifest.name}-{point.trial_key[:8]}-step{point.step}"
     architecture = manifest.config.architecture
     written = write_formats(
-        valid.model, point.mask, badnet_path, destination, valid.split.clean.shape, architecture
+        valid.model.with_weights(weights(point)), point.mask, badnet_path, destination,
+        valid.split.clean.shape, architecture,
     )
     try:
         counted = {
@@ -118,6 +123,7 @@ def pick(
         "point": point.to_json(),
         "why": why,
         "settings": manifest.trials[point.trial_key].to_json(),
+        **described(manifest.trials[point.trial_key]),
         "badnet": {
             "file": badnet_path.name, "sha256": valid.model.digest,
             "weights_only": weights_only(badnet_path, architecture),
@@ -227,11 +233,25 @@ def _explained(point: FrontierPoint, badnet: Counts, reason: str) -> str:
         f"Chosen on validation: {reason}.",
         f"On validation: {_rates(point.valid)}; accuracy is {change} the BadNet's.",
         f"On test, which had no part in the choice: {_rates(test)}.",
+        *_changed(point),
         CAVEAT,
     ]
     if test.attacked * 2 >= test.poisoned_total:
         sentences.insert(3, "The attack still succeeds on half of the test images or more.")
     return " ".join(sentences)
+
+
+def _changed(point: FrontierPoint) -> list[str]:
+    """What must be said of a net that is more than a pruned BadNet."""
+    if point.settings is None or point.settings.method.kind == "pruning":
+        return []
+    settings, method = point.settings, point.settings.method
+    said = [
+        f"This is not pruning alone ({method.kind}: {settings.procedure}); it took {method.assumption}."
+    ]
+    if point.weights is not None and method.assumption != WEIGHTS_ALONE:
+        said.append("Weights were trained on validation images, so the validation figures flatter it.")
+    return said
 
 
 def _rates(counts: Counts) -> str:

@@ -57,7 +57,8 @@ def _how(result: dict[str, Any]) -> str:
     return "\n".join([
         "## How it was made",
         "",
-        f"Trial `{point['trial_key']}`, step {point['step']}: policy {settings['policy']}, order "
+        f"Trial `{point['trial_key']}`, step {point['step']}: policy {settings['policy']}, repair "
+        f"{settings.get('repair', 'none')}, order "
         f"{settings['order']} (seed {settings['seed']}), layers "
         f"{', '.join(map(_code, settings['layers']))}, X = {settings['x']:g} points.",
         "",
@@ -66,9 +67,23 @@ def _how(result: dict[str, Any]) -> str:
         "",
         *channels,
         "",
+        *_changed(result),
         "Assumed: the poisoned images show the attack as it will be met; labels are right; pixels come "
-        "as in the image files that were used; the validation images played no part in training.",
+        "as in the image files that were used; "
+        + ("the validation images played no part in training." if point.get("weights") is None else
+           "nothing of the test images was used."),
     ])
+
+
+def _changed(result: dict[str, Any]) -> list[str]:
+    """What is to be said of a net that is not pruned alone."""
+    point = result["point"]
+    if point.get("kind") in (None, "pruning"):
+        return []
+    said = f"This is not pruning alone: {point['kind']}. To make it took {point['assumption']}."
+    if point["weights"] is not None:
+        said += " Weights beside the pruned channels' were changed, on validation images."
+    return [said, ""]
 
 
 def _cost(cost: dict[str, Any]) -> str:

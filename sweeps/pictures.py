@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from sweeps.frontier_scene import CAVEAT, Scene, make_scene
+from sweeps.frontier_scene import CAVEAT, MARKS, Scene, kind_of, kinds_of, make_scene
 from sweeps.records import TrialRecord
 from sweeps.results import Frontier
 
@@ -105,10 +105,17 @@ def _frontier(axes: Axes, scene: Scene) -> None:
         axes.plot(pair[:2], pair[2:], color=INK, linewidth=0.7, alpha=0.35, zorder=3)
     # Steps, not slopes: between two states nothing better than the more accurate one was found.
     axes.step(accuracy, attack, where="post", color=INK, linewidth=2.2, zorder=4)
-    axes.scatter(
-        test_accuracy, test_attack, s=38, facecolor="white", edgecolor=INK, linewidth=1.3, zorder=5
-    )
-    axes.scatter(accuracy, attack, s=40, color=INK, edgecolor="white", linewidth=0.8, zorder=6)
+    for kind in kinds_of(points):
+        of_kind = [p for p in points if kind_of(p) == kind]
+        look: dict[str, Any] = {"marker": MARKS[kind][0], "s": 40 if kind == "pruning" else 70}
+        axes.scatter(
+            [p.test.clean_accuracy for p in of_kind], [p.test.attack_success for p in of_kind],
+            facecolor="white", edgecolor=INK, linewidth=1.3, zorder=5, **look,
+        )
+        axes.scatter(
+            [p.valid.clean_accuracy for p in of_kind], [p.valid.attack_success for p in of_kind],
+            color=INK, edgecolor="white", linewidth=0.8, zorder=6, **look,
+        )
 
 
 def _badnet(axes: Axes, scene: Scene) -> None:
@@ -126,6 +133,8 @@ def _legends(figure: Figure, scene: Scene) -> None:
     marks = [
         _mark("frontier, validation", linewidth=2.2, **dot),
         _mark("the same states, test", linestyle="none", markerfacecolor="white", **dot),
+        *(_mark(kind, linestyle="none", **{**dot, "marker": MARKS[kind][0]})
+          for kind in kinds_of(scene.frontier.points) if kind != "pruning"),
         _mark("BadNet (hollow: test)", marker="D", color=RED, linestyle="none", markersize=7.5),
     ]
     trials = [

@@ -22,10 +22,10 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from prune_core.errors import InputError
-from prune_core.greedy import PruneStep
 from sweeps.config import Config, ResourcesConfig
 from sweeps.executors import Listener, Throttle
 from sweeps.inputs import Parcel
+from sweeps.nets import Progress
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.storage import Storage
@@ -76,17 +76,17 @@ def _trial(
     inputs, evaluators = _open(parcel, kind, resources, Storage(place))
     settings = TrialSettings.from_json(config["settings"])
     due = Throttle(1.0)
-    tried = pruned = 0
+    tried = 0
 
-    def watch(step: PruneStep, total: int) -> None:
-        nonlocal tried, pruned
-        tried, pruned = tried + 1, len(step.mask)
+    def watch(progress: Progress) -> None:
+        nonlocal tried
+        tried = progress.done
         if due():
-            tune.report({"tried": tried, "total": total, "pruned": pruned})
+            tune.report({"tried": tried, "total": progress.total, "pruned": progress.pruned})
 
     record = run_trial(settings, inputs, evaluators, watch)
     RecordStore(Storage(place)).write(record)
-    tune.report({"tried": tried, "total": max(tried, 1), "pruned": pruned})
+    tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask)})
 
 
 def _open(

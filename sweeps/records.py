@@ -1,13 +1,14 @@
 """Trial records: what a trial found, as one Parquet file each, written whole or not at all.
 
 A record's rows are its steps, so any Parquet reader can look at all trials together; settings,
-counts and the mask stand in the file's metadata.
+counts and the mask stand in the file's metadata. So do the nets of a trial that changed weights; their
+weights lie beside it, in ``weights/<key>.safetensors``.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from prune_core.errors import InputError
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.metrics import Counts
+from prune_core.weights import Weights, from_safetensors, to_safetensors, weights_digest
 from sweeps.space import TrialSettings
 from sweeps.storage import Storage
 
@@ -38,13 +40,39 @@ _SCHEMA = pa.schema(
 class State:
     """A net that a trial passed through: an accepted step, or the BadNet (step -1, no channel).
 
-    ``step`` counts the trial's candidates from 0; ``counts`` are on validation.
+    ``step`` counts the trial's candidates from 0; ``counts`` are on validation; ``settings`` are the
+    trial's; ``weights`` is the digest of changed weights, None where only channels are pruned.
     """
 
     trial_key: str
     step: int
     mask: ChannelMask
     counts: Counts
+    settings: TrialSettings | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class ChangedNet:
+    """A net that a trial made otherwise than by its pruning rule.
+
+    Attributes:
+        step: counted on from the trial's candidates.
+        note: what it is, in words: the stage, the threshold, the epoch.
+        mask: channels that are pruned in it.
+        counts: on validation.
+        accepted: within the bound X.
+        digest: of the changed weights; None when it is the mask alone.
+        weights: the weights themselves, only in the process that made them.
+    """
+
+    step: int
+    note: str
+    mask: ChannelMask
+    counts: Counts
+    accepted: bool
+    digest: str | None = None
+    weights: Weights | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -56,6 +84,7 @@ class TrialRecord:
         status: "done" or "failed"; a failed one has a ``reason`` and nothing after ``seconds``.
         badnet_valid, badnet_test: counts of the unpruned net; valid, test: of the final one.
         mask: the final mask. steps: every candidate in turn.
+        nets: what was made by scaling, repair or a baseline; the last accepted one is the final net.
     """
 
     key: str
@@ -69,11 +98,22 @@ class TrialRecord:
     test: Counts | None = None
     mask: ChannelMask = ChannelMask()
     steps: tuple[PruneStep, ...] = ()
+    nets: tuple[ChangedNet, ...] = ()
+
+    @property
+    def weights(self) -> str | None:
+        """Digest of the final net's changed weights."""
+        accepted = [net for net in self.nets if net.accepted]
+        return accepted[-1].digest if accepted else None
 
     def states(self) -> list[State]:
-        """Every accepted state in turn."""
-        return [State(self.key, number, step.mask, step.now)
-                for number, step in enumerate(self.steps) if step.accepted]
+        """Every accepted state in turn. Of a trial with a repair only repaired nets count: what was
+        pruned before is a state of the trial without."""
+        pruned = [State(self.key, number, step.mask, step.now, self.settings)
+                  for number, step in enumerate(self.steps) if step.accepted]
+        made = [State(self.key, net.step, net.mask, net.counts, self.settings, net.digest)
+                for net in self.nets if net.accepted]
+        return made if self.settings.repair != "none" else pruned + made
 
 
 class RecordStore:
@@ -86,10 +126,42 @@ class RecordStore:
         return f"trials/{key}.parquet"
 
     def write(self, record: TrialRecord) -> None:
-        """Atomic: a reader sees the whole record or none."""
+        """Atomic: a reader sees the whole record, its weights included, or none."""
+        weights = {
+            f"{net.step}/{name}": array
+            for net in record.nets for name, array in (net.weights or {}).items()
+        }
+        if weights:
+            self.storage.write_bytes(self.weights_path(record.key), to_safetensors(weights))
         sink = pa.BufferOutputStream()
         pq.write_table(_to_table(record), sink)
         self.storage.write_bytes(self.path(record.key), sink.getvalue().to_pybytes())
+
+    def weights_path(self, key: str) -> str:
+        return f"weights/{key}.safetensors"
+
+    def weights(self, trial_key: str, step: int, digest: str | None) -> Weights:
+        """The changed weights of a trial's state; none without a digest (a pruned net). Raises
+        InputError when the file is not there or is not the one that the record tells of."""
+        if digest is None:
+            return {}
+        name = self.weights_path(trial_key)
+        data = self.storage.read_bytes(name)
+        place = self.storage.full(name)
+        again = f"delete {self.storage.full(self.path(trial_key))} and sweep again"
+        if data is None:
+            raise InputError(f"{place}: no such file, so the trial's weights are lost; {again}")
+        prefix = f"{step}/"
+        found = {
+            key.removeprefix(prefix): array
+            for key, array in from_safetensors(data, place).items() if key.startswith(prefix)
+        }
+        if weights_digest(found) != digest:
+            raise InputError(
+                f"{place}: not the weights that the trial made (their digest differs); put the file "
+                f"back, or {again}"
+            )
+        return found
 
     def read(self, key: str) -> TrialRecord | None:
         """None when there is no such record, or it is not one of ours (damaged, older schema)."""
@@ -112,6 +184,7 @@ def _to_table(record: TrialRecord) -> pa.Table:
         "reason": record.reason,
         "seconds": record.seconds,
         "mask": record.mask.to_json(),
+        "nets": [_net_json(net) for net in record.nets],
         **{f: None if (c := getattr(record, f)) is None else c.to_json()
            for f in ("badnet_valid", "badnet_test", "valid", "test")},
     }
@@ -155,5 +228,20 @@ def _from_table(table: pa.Table) -> TrialRecord:
         steps.append(replace(step, mask=mask))
     return TrialRecord(
         header["key"], TrialSettings.from_json(header["settings"]), header["status"],
-        header["reason"], header["seconds"], mask=final, steps=tuple(steps), **counts,
+        header["reason"], header["seconds"], mask=final, steps=tuple(steps),
+        nets=tuple(map(_net_from_json, header.get("nets", []))), **counts,
+    )
+
+
+def _net_json(net: ChangedNet) -> dict[str, Any]:
+    return {
+        "step": net.step, "note": net.note, "mask": net.mask.to_json(),
+        "counts": net.counts.to_json(), "accepted": net.accepted, "digest": net.digest,
+    }
+
+
+def _net_from_json(value: dict[str, Any]) -> ChangedNet:
+    return ChangedNet(
+        value["step"], value["note"], ChannelMask.from_json(value["mask"]),
+        Counts.from_json(value["counts"]), value["accepted"], value["digest"],
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,21 +49,29 @@ class Manifest:
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """A state that no other state of the sweep dominates on validation, with its test counts."""
+    """A state that no other state of the sweep dominates on validation, with its test counts.
+
+    ``settings`` and ``weights`` as of a ``State``.
+    """
 
     trial_key: str
     step: int
     mask: ChannelMask
     valid: Counts
     test: Counts
+    settings: TrialSettings | None = None
+    weights: str | None = None
 
     @property
     def channels_pruned(self) -> int:
         return len(self.mask)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's form; rates are fractions, of validation unless under ``test``."""
+        """The contract's form; rates are fractions, of validation unless under ``test``. ``kind`` and
+        ``assumption`` tell what was done and what had to be known for it, see ``methods``."""
         return {
+            **described(self.settings),
+            "weights": self.weights,
             "clean_accuracy": self.valid.clean_accuracy,
             "attack_success": self.valid.attack_success,
             "channels_pruned": self.channels_pruned,
@@ -77,10 +85,33 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class Frontier:
-    """The non-dominated states of a sweep, by falling clean accuracy, and their hypervolume."""
+    """The non-dominated states of a sweep, by falling clean accuracy, and their hypervolume.
+
+    ``by_kind``: the hypervolume of the states of one kind alone (``methods.KINDS``; of baselines, of
+    one policy). Kinds rest on different assumptions, so these may be compared, and the whole
+    frontier's may not.
+    """
 
     points: tuple[FrontierPoint, ...]
     hypervolume: float
+    by_kind: Mapping[str, float] = field(default_factory=dict)
+
+
+def described(settings: TrialSettings | None) -> dict[str, str | None]:
+    """What was done in a trial, in the words of the contract."""
+    if settings is None:
+        return dict.fromkeys(("kind", "policy", "repair", "assumption"))
+    method = settings.method
+    return {
+        "kind": method.kind, "policy": settings.policy, "repair": settings.repair,
+        "assumption": method.assumption,
+    }
+
+
+def group_of(settings: TrialSettings) -> str:
+    """The kind; of a baseline its policy, as each is a method of its own."""
+    kind = settings.method.kind
+    return settings.policy if kind == "baseline" else kind
 
 
 def write_manifest(storage: Storage, manifest: Manifest) -> None:
@@ -117,10 +148,32 @@ def read_records(storage: Storage, keys: Iterable[str]) -> list[TrialRecord]:
 def frontier_states(records: Sequence[TrialRecord]) -> list[State]:
     """Non-dominated states over all accepted steps of all trials, by falling validation accuracy.
 
-    Of states equal on both axes the one with fewest channels is kept. The BadNet itself is no
-    candidate: it is what is to be replaced.
+    Of states equal on both axes one with no weights changed is kept, of such the one with fewest
+    channels. The BadNet itself is no candidate: it is what is to be replaced.
     """
-    states = sorted((s for r in records for s in r.states()), key=lambda s: len(s.mask))
+    states = sorted((s for r in records for s in r.states()), key=_plainest)
+    return _not_dominated(states)
+
+
+def hypervolumes(records: Sequence[TrialRecord]) -> dict[str, float]:
+    """Of the states of each group alone (``group_of``), on validation."""
+    groups: dict[str, list[State]] = {}
+    for record in records:
+        groups.setdefault(group_of(record.settings), []).extend(record.states())
+    return {
+        group: hypervolume(
+            np.array([s.counts.clean_accuracy for s in states]),
+            np.array([s.counts.attack_success for s in states]),
+        )
+        for group, states in groups.items() if states
+    }
+
+
+def _plainest(state: State) -> tuple[bool, int]:
+    return (state.weights is not None, len(state.mask))
+
+
+def _not_dominated(states: Sequence[State]) -> list[State]:
     positions = non_dominated(
         np.array([s.counts.clean_accuracy for s in states]),
         np.array([s.counts.attack_success for s in states]),
@@ -130,20 +183,25 @@ def frontier_states(records: Sequence[TrialRecord]) -> list[State]:
 
 def measured_frontier(
     storage: Storage, name: str, records: Sequence[TrialRecord],
-    test_counts: Callable[[ChannelMask], Counts],
+    test_counts: Callable[[State], Counts],
 ) -> Frontier:
-    """The frontier with test counts; ``test_counts`` is asked only for masks that an earlier call
+    """The frontier with test counts; ``test_counts`` is asked only for states that an earlier call
     has not measured. Kept as ``sweeps/<name>.frontier.parquet``."""
     file = f"sweeps/{name}.frontier.parquet"
     known = _known_test_counts(storage.read_bytes(file))
-    known |= {r.mask.digest: r.test for r in records if r.test is not None}
+    for record in records:
+        for state in record.states()[-1:]:
+            if record.test is not None and state.mask == record.mask:  # the trial's final net
+                known[_net_digest(state)] = record.test
     points = []
     for state in frontier_states(records):
-        test = known.get(state.mask.digest) or test_counts(state.mask)
-        points.append(FrontierPoint(state.trial_key, state.step, state.mask, state.counts, test))
+        test = known.get(_net_digest(state)) or test_counts(state)
+        points.append(FrontierPoint(
+            state.trial_key, state.step, state.mask, state.counts, test, state.settings, state.weights
+        ))
     accuracy = np.array([p.valid.clean_accuracy for p in points])
     attack = np.array([p.valid.attack_success for p in points])
-    frontier = Frontier(tuple(points), hypervolume(accuracy, attack))
+    frontier = Frontier(tuple(points), hypervolume(accuracy, attack), hypervolumes(records))
     storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
     return frontier
 
@@ -163,6 +221,7 @@ def frontier_table(frontier: Frontier) -> pa.Table:
             "trial_key": point.trial_key, "step": point.step,
             "channels_pruned": point.channels_pruned,
             "mask": json.dumps(point.mask.to_json()), "mask_digest": point.mask.digest,
+            "net_digest": _net_digest(point), **described(point.settings), "weights": point.weights,
         }
         for split, counts in (("valid", point.valid), ("test", point.test)):
             row |= {f"{split}_{k}": v for k, v in counts.to_json().items() if k[-8:] != "interval"}
@@ -171,11 +230,16 @@ def frontier_table(frontier: Frontier) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
+def _net_digest(net: State | FrontierPoint) -> str:
+    """What a net is, given the BadNet: its mask, and its weights where they are changed."""
+    return net.mask.digest + (f"+{net.weights}" if net.weights else "")
+
+
 def _known_test_counts(data: bytes | None) -> dict[str, Counts]:
     if data is None:
         return {}
     try:
         rows = pq.read_table(pa.BufferReader(data)).to_pylist()
-        return {r["mask_digest"]: Counts.from_json(json.loads(r["test_counts"])) for r in rows}
+        return {r["net_digest"]: Counts.from_json(json.loads(r["test_counts"])) for r in rows}
     except (pa.ArrowException, KeyError, ValueError, TypeError):
         return {}

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,12 @@ import numpy as np
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from prune_core.layer_sets import LayerSet, resolve_layer_set
+from prune_core.methods import Method, method_of, repairable
 from prune_core.model import PrunableModel
-from prune_core.orders import find_order
+from prune_core.orders import ACROSS, ORDERS, find_order
 from sweeps.config import SweepConfig
+
+NO_ORDER = "none"  # stands for the order where none is walked
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class TrialSettings:
     """All that tells one trial of a sweep from another.
 
     ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
-    ``seed`` is 0 where the order does not depend on it.
+    ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning.
     """
 
     order: str
@@ -32,17 +35,36 @@ class TrialSettings:
     x: float
     policy: str
     seed: int = 0
+    repair: str = "none"
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "layers": list(self.layers)}
+        """Without ``repair`` where there is none, so that trials keep the keys that they had."""
+        fields = {**asdict(self), "layers": list(self.layers)}
+        if self.repair == "none":
+            del fields["repair"]
+        return fields
+
+    @property
+    def method(self) -> Method:
+        """What is done to the BadNet, and what has to be known for it."""
+        known = ORDERS.get(self.order.removeprefix(ACROSS))
+        return method_of(self.policy, self.repair, known.needs if known is not None else None)
+
+    @property
+    def procedure(self) -> str:
+        """Policy and repair, as people read them."""
+        return self.policy if self.repair == "none" else f"{self.policy}, then {self.repair}"
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TrialSettings:
         return cls(**{**value, "layers": tuple(value["layers"])})
 
     def __str__(self) -> str:
-        seed = f", seed {self.seed}" if find_order(self.order).chance else ""
-        return f"{self.policy}, {self.order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}"
+        known = ORDERS.get(self.order.removeprefix(ACROSS))
+        chance = self.method.seeded or (known is not None and known.chance)
+        seed = f", seed {self.seed}" if chance else ""
+        order = "" if self.order == NO_ORDER else f", {self.order}"
+        return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}"
 
 
 def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> str:
@@ -56,19 +78,24 @@ def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     """Every combination once. Raises InputError for layers that the model does not have.
 
     Policy ``final-layer`` walks one layer, so of each set only the first one listed counts, and a
-    trial with X = 100 is added: the report's row where the whole layer is gone.
+    trial with X = 100 is added: the report's row where the whole layer is gone. Policies that walk
+    no order have one trial for all orders.
     """
     sets = [resolve_layer_set(spec, model) for spec in sweep.layer_sets]
     found: dict[TrialSettings, None] = {}
-    for policy, layer_set, order, seed, x in itertools.product(
-        sweep.policies, sets, sweep.orders, sweep.seeds, sweep.x_thresholds
+    for repair, policy, layer_set, order, seed, x in itertools.product(
+        sweep.repair, sweep.policies, sets, sweep.orders, sweep.seeds, sweep.x_thresholds
     ):
+        if repair != "none" and not repairable(policy):
+            repair = "none"
+        method = method_of(policy, repair)
         final = policy == "final-layer"
         layers = spelled(layer_set[:1] if final else layer_set, model)
-        seed = seed if find_order(order).chance else 0
-        found[TrialSettings(order, layers, x, policy, seed)] = None
-    for settings in [s for s in found if s.policy == "final-layer"]:
-        found[TrialSettings(settings.order, settings.layers, 100.0, "final-layer", settings.seed)] = None
+        seed = seed if method.seeded or (method.ordered and find_order(order).chance) else 0
+        order = order if method.ordered else NO_ORDER
+        found[TrialSettings(order, layers, x, policy, seed, repair)] = None
+    for settings in [s for s in found if s.policy == "final-layer" and s.repair == "none"]:
+        found[replace(settings, x=100.0)] = None
     trials = list(found)
     if sweep.search == "random" and sweep.samples is not None and sweep.samples < len(trials):
         drawn = np.random.default_rng(sweep.seeds[0]).permutation(len(trials))[: sweep.samples]
@@ -91,7 +118,7 @@ def for_sharing(trials: Iterable[TrialSettings]) -> list[TrialSettings]:
 
 def only_trial(sweep: SweepConfig, model: PrunableModel) -> TrialSettings:
     """The one trial of a configuration whose lists have one entry each. Raises InputError."""
-    for field in ("orders", "layer_sets", "x_thresholds", "policies", "seeds"):
+    for field in ("orders", "layer_sets", "x_thresholds", "policies", "repair", "seeds"):
         entries = getattr(sweep, field)
         if len(entries) != 1:
             shown = ", ".join(map(str, entries[:4]))

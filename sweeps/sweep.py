@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from prune_core.masks import ChannelMask
+from prune_core.measure import NetCounter
 from prune_core.metrics import Counts
 from sweeps.config import Config
 from sweeps.evaluations import Evaluations
 from sweeps.executors import Executor
 from sweeps.inputs import load_inputs
-from sweeps.records import TrialRecord
+from sweeps.records import RecordStore, State, TrialRecord
 from sweeps.results import Frontier, Manifest, measured_frontier, read_records, write_manifest
 from sweeps.space import for_sharing, trials_of
 from sweeps.storage import Storage
@@ -105,7 +105,7 @@ def plan(config: Config, inputs: TrialInputs) -> Manifest:
 
 
 class TestCounter:
-    """Counts of a mask on the test split; the network runs only for what no trial has asked."""
+    """Counts of a state on the test split; the network runs only for what no trial has asked."""
 
     __test__ = False
 
@@ -114,9 +114,12 @@ class TestCounter:
         self.evaluator, self.memory = remembering(
             inputs.model, inputs.test, config.evaluator, memory_gb, storage
         )
+        self.counter = NetCounter(inputs.model, self.evaluator)
+        self.store = RecordStore(storage)
 
-    def __call__(self, mask: ChannelMask) -> Counts:
-        return self.evaluator.counts(mask)
+    def __call__(self, state: State) -> Counts:
+        """Raises InputError when the state's weights are lost."""
+        return self.counter(state.mask, self.store.weights(state.trial_key, state.step, state.weights))
 
 
 class _Both:

@@ -14,7 +14,7 @@ from sweeps.background import BackgroundTracking
 from sweeps.config import Config
 from sweeps.frontier_page import frontier_page
 from sweeps.pictures import frontier_png
-from sweeps.records import TrialRecord
+from sweeps.records import RecordStore, TrialRecord
 from sweeps.results import Manifest, frontier_table, parquet_bytes
 from sweeps.storage import Storage
 from sweeps.sweep import SweepResult
@@ -66,14 +66,19 @@ class SweepLog:
     def finish(self, result: SweepResult, inputs: TrialInputs) -> None:
         if self.background is None:
             return
+        store = RecordStore(Storage(self.config.storage))
         for point in result.frontier.points:
-            data = pruned_onnx(inputs.model, point.mask).SerializeToString()
+            weights = store.weights(point.trial_key, point.step, point.weights)
+            net = inputs.model.with_weights(weights)
+            data = pruned_onnx(net, point.mask).SerializeToString()
             self.background.log_goodnet(point.trial_key, point.step, data)
         files, note = sweep_files(result, inputs)
         failed = sum(r.status == "failed" for r in result.records)
         self.background.finish_sweep(
             {
                 "hypervolume": result.frontier.hypervolume,
+                **{f"hypervolume.{kind.replace(':', '.')}": volume
+                   for kind, volume in result.frontier.by_kind.items()},
                 "frontier_size": len(result.frontier.points),
                 "trials_done": len(result.records) - failed,
                 "trials_failed": failed,

@@ -42,7 +42,8 @@ class TableRow:
 def seed_table(
     records: Iterable[TrialRecord], channels_of: Mapping[str, int]
 ) -> list[TableRow]:
-    """The BadNet; the net without its final layer; then per policy a row for every X.
+    """The BadNet; the net without its final layer; then per policy a row for every X. Rows of nets
+    that are more than pruned say what was done and what it took.
 
     Several trials may share a policy and an X: the one with the lowest attack success on
     validation stands for them, of equals the one with the higher clean accuracy on validation, of
@@ -57,7 +58,7 @@ def seed_table(
         return []
     groups: dict[tuple[str, float], list[TrialRecord]] = {}
     for record in done:
-        groups.setdefault((record.settings.policy, record.settings.x), []).append(record)
+        groups.setdefault((record.settings.procedure, record.settings.x), []).append(record)
     policies = list(dict.fromkeys(policy for policy, _ in groups))
     targeted = [policy for policy in policies if policy != FINAL]
     rows = [_row("Original BN", done[0], done[0].badnet_valid, done[0].badnet_test, 0.0)]
@@ -67,7 +68,11 @@ def seed_table(
     for policy in policies:
         for x in sorted(x for p, x in groups if p == policy):
             best = _best(groups[policy, x])
-            if policy != FINAL:
+            method = best.settings.method
+            if method.kind != "pruning":
+                prefix = f"{policy} ({method.kind}; {method.assumption}), "
+                pruned = _of_all(best.mask, channels_of)
+            elif policy != FINAL:
                 prefix = f"{policy}, " if len(targeted) > 1 else ""
                 pruned = _of_all(best.mask, channels_of)
             elif x != WHOLE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,15 +12,19 @@ from prune_core.evaluate import Evaluator, make_evaluator
 from prune_core.greedy import PruneStep
 from prune_core.images import Split
 from prune_core.layer_sets import resolve_layer_set
-from prune_core.masks import Channel
+from prune_core.masks import Channel, ChannelMask
+from prune_core.measure import NetCounter
+from prune_core.methods import NET_POLICIES
 from prune_core.metrics import Counts
 from prune_core.model import PrunableModel
+from prune_core.net_policies import Candidate, Given
 from prune_core.orders import OrderInput, channel_order
 from prune_core.policies import empty_mask, prune
 from prune_core.remembering import RememberingEvaluator
 from sweeps.config import ResourcesConfig
 from sweeps.evaluations import Evaluations
-from sweeps.records import TrialRecord
+from sweeps.nets import Progress, Watch, policy_nets, repaired_nets
+from sweeps.records import ChangedNet, TrialRecord
 from sweeps.space import TrialSettings, trial_key
 from sweeps.storage import Storage
 
@@ -82,27 +86,30 @@ def run_trial(
     settings: TrialSettings,
     inputs: TrialInputs,
     evaluators: Evaluators,
-    watch: Callable[[PruneStep, int], None] = lambda step, total: None,
+    watch: Watch = lambda progress: None,
 ) -> TrialRecord:
-    """Prune as ``settings`` say, count the result on test, make the record.
+    """Prune, scale, repair as ``settings`` say, count the result on test, make the record.
 
-    ``watch`` is told every step and about how many there will be. A trial that cannot be
-    done comes back as a failed record with its reason; only Ctrl-C and the like get through.
+    ``watch`` is told of every candidate, stage and round. A trial that cannot be done comes back as
+    a failed record with its reason; only Ctrl-C and the like get through.
     """
     key, started = inputs.key(settings), time.monotonic()
     evaluators.exchange()
     try:
-        steps = []
-        order = _order(settings, inputs)
-        for step in prune(settings.policy, settings.x, evaluators.valid, order):
-            steps.append(step)
-            watch(step, max(len(order), len(steps)))
-        mask = steps[-1].mask if steps else empty_mask(settings.policy)
-        now: Counts = steps[-1].now if steps else evaluators.valid.badnet
+        steps: list[PruneStep] = []
+        nets: list[ChangedNet] = []
+        if settings.policy in NET_POLICIES:
+            final, now = _nets(settings, inputs, evaluators, nets, watch)
+        else:
+            final, now = _prune(settings, inputs, evaluators, steps, watch)
+        if settings.repair != "none":
+            nets.clear()  # what a policy made before its repair is a state of the trial without
+            final, now = _repair(settings, inputs, evaluators, final, now, nets, watch)
         return TrialRecord(
             key, settings, "done", seconds=time.monotonic() - started,
             badnet_valid=evaluators.valid.badnet, badnet_test=evaluators.test.badnet,
-            valid=now, test=evaluators.test.counts(mask), mask=mask, steps=tuple(steps),
+            valid=now, test=NetCounter(inputs.model, evaluators.test)(final.mask, final.weights),
+            mask=final.mask, steps=tuple(steps), nets=tuple(nets),
         )
     except Exception as error:  # whatever it is, the sweep goes on and the record says it
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
@@ -110,6 +117,54 @@ def run_trial(
         return TrialRecord(key, settings, "failed", reason, time.monotonic() - started)
     finally:
         evaluators.exchange()
+
+
+def _prune(
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, steps: list[PruneStep],
+    watch: Watch,
+) -> tuple[Candidate, Counts]:
+    """Fills ``steps``; the net at the end, and its counts on validation."""
+    order = _order(settings, inputs)
+    for step in prune(settings.policy, settings.x, evaluators.valid, order):
+        steps.append(step)
+        doing = f"trying channels of {step.channel.layer}"
+        watch(Progress(doing, len(steps), max(len(order), len(steps)), len(step.mask)))
+    if not steps:
+        return Candidate(empty_mask(settings.policy), {}, ""), evaluators.valid.badnet
+    return Candidate(steps[-1].mask, {}, ""), steps[-1].now
+
+
+def _nets(
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, nets: list[ChangedNet],
+    watch: Watch,
+) -> tuple[Candidate, Counts]:
+    """Fills ``nets``; the last one within X, and its counts on validation."""
+    layer_set = resolve_layer_set(settings.layers, inputs.model)
+    given = Given(inputs.model, inputs.valid, settings.seed)
+    badnet, measure = evaluators.valid.badnet, NetCounter(inputs.model, evaluators.valid)
+    nets += policy_nets(settings, given, layer_set, badnet, measure, watch)
+    return _last_accepted(nets, Candidate(ChannelMask(), {}, ""), badnet)
+
+
+def _repair(
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, start: Candidate,
+    now: Counts, nets: list[ChangedNet], watch: Watch,
+) -> tuple[Candidate, Counts]:
+    """Fills ``nets``; the best balanced one within X, and its counts on validation."""
+    given = Given(inputs.model, inputs.valid, settings.seed)
+    badnet, measure = evaluators.valid.badnet, NetCounter(inputs.model, evaluators.valid)
+    layer_set = resolve_layer_set(settings.layers, inputs.model)
+    nets += repaired_nets(settings, given, start, 0, badnet, measure, watch, layer_set)
+    return _last_accepted(nets, start, now)
+
+
+def _last_accepted(
+    nets: Sequence[ChangedNet], otherwise: Candidate, counts: Counts
+) -> tuple[Candidate, Counts]:
+    for net in reversed(nets):
+        if net.accepted:
+            return Candidate(net.mask, net.weights or {}, net.note), net.counts
+    return otherwise, counts
 
 
 def _order(settings: TrialSettings, inputs: TrialInputs) -> list[Channel]:

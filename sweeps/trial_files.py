@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from prune_core.masks import Channel
 from prune_core.metrics import Counts
 from sweeps.records import TrialRecord
+from sweeps.results import described
 
 
 class SteppedMetric(NamedTuple):
-    """``step`` is the number of channels pruned; ``seconds`` count from the trial's start."""
+    """``step`` is the number of channels pruned, or of the net where a trial makes nets otherwise;
+    ``seconds`` count from the trial's start."""
 
     name: str
     value: float
@@ -28,10 +30,13 @@ def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
     failed trial has none."""
     if record.badnet_valid is None or record.valid is None or record.test is None:
         return []
-    found = _curve_values(record.badnet_valid, 0, 0.0)
+    found = _curve_values(record.badnet_valid, 0, 0.0, 0)
+    made = len(record.nets) if record.nets else len(record.steps)
     for state in record.states():
-        elapsed = record.seconds * (state.step + 1) / len(record.steps)
-        found += _curve_values(state.counts, len(state.mask), elapsed)
+        elapsed = record.seconds * (state.step + 1) / made
+        # Nets of one trial may have the same channels pruned, so they are told apart by number.
+        step = state.step + 1 if record.nets else len(state.mask)
+        found += _curve_values(state.counts, len(state.mask), elapsed, step)
     for split, counts in (("valid", record.valid), ("test", record.test)):
         rates = {**_rates(counts), "recovered_accuracy": counts.recovered_accuracy}
         found += [SteppedMetric(f"{split}_{name}", value, 0, record.seconds)
@@ -45,6 +50,11 @@ def trial_files(record: TrialRecord) -> dict[str, bytes]:
     trial: dict[str, Any] = {
         "trial_key": record.key, "settings": record.settings.to_json(), "status": record.status,
         "reason": record.reason, "seconds": record.seconds, "channels_pruned": len(record.mask),
+        **described(record.settings), "weights": record.weights,
+        "nets": [
+            {"step": n.step, "note": n.note, "accepted": n.accepted, "weights": n.digest,
+             "channels_pruned": len(n.mask), "valid": n.counts.to_json()} for n in record.nets
+        ],
     }
     for name in ("badnet_valid", "badnet_test", "valid", "test"):
         counts = getattr(record, name)
@@ -60,9 +70,9 @@ def _rates(counts: Counts) -> dict[str, float | None]:
             "margin": counts.margin}
 
 
-def _curve_values(counts: Counts, pruned: int, seconds: float) -> list[SteppedMetric]:
+def _curve_values(counts: Counts, pruned: int, seconds: float, step: int) -> list[SteppedMetric]:
     values = {**_rates(counts), "channels_pruned": float(pruned)}
-    return [SteppedMetric(name, value, pruned, seconds)
+    return [SteppedMetric(name, value, step, seconds)
             for name, value in values.items() if value is not None]
 
 

@@ -154,7 +154,7 @@ def test_a_student_is_apart(tmp_path: Path) -> None:
     assert hidden.transposed and hidden.value().shape == (20, 6)
     with torch.no_grad():
         hidden.tensor[TARGET, 7] += 1  # torch has (out, in)
-    changed = changed_weights(student, model, held)
+    changed = changed_weights(held, {p.name: p.value() for p in parameters_of(model)})
     assert list(changed) == ["hidden/kernel"]
     (original,) = [p.value() for p in parameters_of(model) if p.name == "hidden/kernel"]
     assert np.argwhere(changed["hidden/kernel"] != original).tolist() == [[7, TARGET]]

@@ -1,0 +1,76 @@
+"""Policies that make nets, and repairs: one way in for a trial, whatever stands behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prune_core.errors import InputError
+from prune_core.finetune import finetune
+from prune_core.images import Split
+from prune_core.layer_sets import LayerSet
+from prune_core.masks import ChannelMask
+from prune_core.methods import NET_POLICIES, REPAIRS
+from prune_core.model import PrunableModel
+from prune_core.scaling import DEFAULT, scale_channels
+from prune_core.weights import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The BadNet, the validation split and a seed. Never the test split."""
+
+    model: PrunableModel
+    valid: Split
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A net: the BadNet with changed weights and pruned channels; ``note`` says which it is."""
+
+    mask: ChannelMask
+    weights: Weights
+    note: str
+
+
+# (pieces done, of how many, what is being done)
+Tell = Callable[[int, int, str], None]
+
+
+def make_nets(policy: str, given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
+    """The nets of a policy, from the mildest on. Raises InputError."""
+    if policy not in NET_POLICIES:
+        raise InputError(f"policy {policy!r} makes no nets; those that do: {', '.join(NET_POLICIES)}")
+    yield from _MAKERS[policy](given, layer_set, tell)
+
+
+def repaired(
+    repair: str, given: Given, start: Candidate, tell: Tell, scaled_layers: LayerSet | None = None
+) -> Iterator[Candidate]:
+    """What a repair makes of a net, the best balanced last. ``scaled_layers``: of a net that was
+    scaled, whose factors a ``finetune`` goes on learning. Raises InputError, also when true labels
+    are needed and there are none."""
+    if REPAIRS.get(repair) is None:
+        raise InputError(f"repair {repair!r} does nothing; there are {', '.join(REPAIRS)}")
+    for net in finetune(
+        given.model, given.valid, start.mask, start.weights, repair, given.seed,
+        tell=lambda done, total: tell(done, total, repair),
+        scaled_layers=(scaled_layers or ()) if repair == "finetune" else (),
+    ):
+        note = (
+            f"{repair}, round {net.round}: {net.clean_accuracy:.2%} clean accuracy, "
+            f"{net.attack_success:.2%} attack success on images kept apart"
+        )
+        yield Candidate(start.mask, net.weights, "; ".join(filter(None, [start.note, note])))
+
+
+def _scale(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
+    stages = len(DEFAULT.pressures)
+    for state in scale_channels(given.model, given.valid, layer_set, given.seed):
+        tell(state.stage + 1, stages, "scaling")
+        note = f"scaled, pressure {DEFAULT.pressures[state.stage]:g}"
+        yield Candidate(state.mask, state.weights, note)
+
+
+_MAKERS: dict[str, Callable[[Given, LayerSet, Tell], Iterator[Candidate]]] = {"scale": _scale}
