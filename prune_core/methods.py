@@ -42,6 +42,10 @@ class Method:
 # Policies that return nets rather than walk an order under a rule.
 NET_POLICIES: dict[str, Method] = {
     "scale": Method("scaling", POISONED, seeded=True, ordered=False),
+    "baseline:fine-pruning": Method("baseline", CLEAN, seeded=True, ordered=False),
+    "baseline:anp": Method("baseline", CLEAN, seeded=True, ordered=False),
+    "baseline:clp": Method("baseline", WEIGHTS_ALONE, ordered=False),
+    "baseline:rnp": Method("baseline", CLEAN, seeded=True, ordered=False),
 }
 REPAIRS: dict[str, Method | None] = {
     "none": None,

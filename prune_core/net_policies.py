@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from prune_core.baselines import BASELINES
+from prune_core.candidates import Candidate, Given, Tell
 from prune_core.errors import InputError
 from prune_core.finetune import finetune
-from prune_core.images import Split
 from prune_core.layer_sets import LayerSet
-from prune_core.masks import ChannelMask
 from prune_core.methods import NET_POLICIES, REPAIRS
-from prune_core.model import PrunableModel
 from prune_core.scaling import DEFAULT, scale_channels
-from prune_core.weights import Weights
-
-
-@dataclass(frozen=True, eq=False)
-class Given:
-    """The BadNet, the validation split and a seed. Never the test split."""
-
-    model: PrunableModel
-    valid: Split
-    seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A net: the BadNet with changed weights and pruned channels; ``note`` says which it is."""
-
-    mask: ChannelMask
-    weights: Weights
-    note: str
-
-
-# (pieces done, of how many, what is being done)
-Tell = Callable[[int, int, str], None]
 
 
 def make_nets(policy: str, given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
@@ -73,4 +48,6 @@ def _scale(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]
         yield Candidate(state.mask, state.weights, note)
 
 
-_MAKERS: dict[str, Callable[[Given, LayerSet, Tell], Iterator[Candidate]]] = {"scale": _scale}
+_MAKERS: dict[str, Callable[[Given, LayerSet, Tell], Iterator[Candidate]]] = {
+    "scale": _scale, **BASELINES
+}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from prune_core.candidates import Candidate, Given
 from prune_core.layer_sets import LayerSet
 from prune_core.masks import ChannelMask
 from prune_core.methods import method_of
 from prune_core.metrics import Counts, exact_points
-from prune_core.net_policies import Candidate, Given, make_nets, repaired
+from prune_core.net_policies import make_nets, repaired
 from prune_core.weights import Weights, weights_digest
 from sweeps.records import ChangedNet
 from sweeps.space import TrialSettings

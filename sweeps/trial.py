@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from prune_core.candidates import Candidate, Given
 from prune_core.errors import InputError
 from prune_core.evaluate import Evaluator, make_evaluator
 from prune_core.greedy import PruneStep
@@ -17,7 +18,6 @@ from prune_core.measure import NetCounter
 from prune_core.methods import NET_POLICIES
 from prune_core.metrics import Counts
 from prune_core.model import PrunableModel
-from prune_core.net_policies import Candidate, Given
 from prune_core.orders import OrderInput, channel_order
 from prune_core.policies import empty_mask, prune
 from prune_core.remembering import RememberingEvaluator

@@ -1,0 +1,47 @@
+"""What scaling and repairs reach on the real networks: chosen on validation, reported on test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prune_core.metrics import Counts
+from sweeps.config import make_config
+from sweeps.inputs import load_inputs
+from sweeps.space import only_trial
+from sweeps.trial import Evaluators, run_trial
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+
+def final(data: dict[str, Any], badnet: Path, **sweep: Any) -> tuple[Counts, Counts]:
+    """The BadNet's and the final net's counts on test, of one trial."""
+    tree = {"name": "figures", "badnet": str(badnet), "data": data,
+            "sweep": {"orders": ["index"], "seeds": [0], **sweep}}
+    config = make_config(tree, "a test")
+    inputs = load_inputs(config)
+    evaluators = Evaluators.of(inputs, "plain", config.resources)
+    record = run_trial(only_trial(config.sweep, inputs.model), inputs, evaluators)
+    assert record.status == "done", record.reason
+    assert record.badnet_test is not None and record.test is not None
+    assert record.states(), "no net within X"
+    return record.badnet_test, record.test
+
+
+@pytest.mark.parametrize(
+    ("repair", "x", "fidelity", "attack"),
+    [("finetune-margin", 4, 0.95, 0.05), ("unlearn", 4, 0.95, 0.02)],
+)
+def test_stand_in(shared_data: Path, repair: str, x: float, fidelity: float, attack: float) -> None:
+    """Scaling, then a repair; true labels come with the trigger picture. What ``finetune`` reaches, and
+    why no figure is demanded of it, stands in docs/decisions (changed weights)."""
+    files = shared_data / "csaw"
+    data: dict[str, Any] = {
+        f"clean_{split}": str(files / f"cl_{split}.h5") for split in ("valid", "test")
+    }
+    data["trigger"] = {"picture": str(files / "sunglasses_trigger.png"), "row": 15, "column": 0, "target": 0}
+    _, test = final(data, files / "bd_weights.h5", layer_sets=["last:3"], x_thresholds=[x],
+                    policies=["scale"], repair=repair)
+    assert test.clean_accuracy >= fidelity and test.attack_success <= attack
