@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/default.yaml
 PICK ?= --knee
 STORAGE ?= runs
+FUZZ ?= --count 100000
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test test-slow check bench ui pick doctor clean setup
+.PHONY: help sweep test fuzz test-slow check bench ui pick doctor clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +38,9 @@ doctor: $(VENV)/ready  ## check versions, data, model, storage, tracking before 
 
 test: $(VENV)/ready  ## the tests, about ten minutes on two cores
 	$(BIN)/pytest
+
+fuzz: $(VENV)/ready  ## hostile files in numbers; FUZZ='--count 100000 --seed 1'
+	PYTHONPATH=.:tests $(BIN)/python -m fuzz $(FUZZ)
 
 test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
 	$(BIN)/pytest -m 'slow or browser'

@@ -10,7 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from prune_core import contained
 from prune_core.errors import InputError
+from prune_core.hdf5_links import link_kind, unfit
 
 MAX_BYTES = 16 * 2**30
 
@@ -112,14 +114,22 @@ def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
     """Read one of the lab's HDF5 files: ``data`` (N, C, H, W), ``label`` (N,), maybe ``true_label``.
 
     Any real numeric dtype; labels must be whole numbers. Raises InputError that names file, field
-    and what would be right. Nothing outside the file is followed (external links, external data).
+    and what would be right. Nothing outside the file is followed (external links, external data);
+    the reader process opens it (``contained``).
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected an HDF5 file with 'data' and 'label'")
+    names, arrays = contained.read("images", path)
+    fields = dict(zip(names, arrays, strict=True))
+    return LabeledImages(fields["data"], fields["label"], fields.get("true_label"), path.name, scale)
+
+
+def read_fields(path: Path) -> dict[str, np.ndarray]:
+    """``read_images`` in this process: ``data``, ``label`` and ``true_label`` if there is one."""
     try:
         file = h5py.File(path, "r")
-    except OSError:
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):
         raise InputError(
             f"{path}: not a readable HDF5 file (wrong format or cut short); "
             "expected 'data' (N, C, H, W) and 'label' (N,)"
@@ -131,33 +141,38 @@ def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
                 raise InputError(
                     f"{path}: field 'data' has shape {data.shape}; expected rank 4: (N, C, H, W)"
                 )
-            if data.shape[0] == 0:
+            if data.size == 0:
                 raise InputError(f"{path}: field 'data' is empty; at least one image is needed")
             if data.size * data.dtype.itemsize > MAX_BYTES:
                 raise InputError(f"{path}: field 'data' claims {data.size} values; the limit is 16 GiB")
-            labels = _labels(file, path, "label", data.shape[0])
-            truth = _labels(file, path, "true_label", data.shape[0]) if "true_label" in file else None
+            fields = {"label": _labels(file, path, "label", data.shape[0])}
+            if link_kind(file, "true_label") is not None:
+                fields["true_label"] = _labels(file, path, "true_label", data.shape[0])
             pixels = data[()]
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError,
+                OverflowError, NotImplementedError):
             raise InputError(f"{path}: damaged HDF5 file, a field cannot be read") from None
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"{path}: field 'data' holds NaN or infinite pixels; expected finite numbers")
-    return LabeledImages(pixels, labels, truth, path.name, scale)
+    return {"data": pixels, **fields}
 
 
 def _dataset(file: h5py.File, path: Path, field: str) -> h5py.Dataset:
-    if field not in file:
+    kind = link_kind(file, field)
+    if kind is None:
         found = ", ".join(repr(k) for k in list(file)[:8]) or "nothing"
         raise InputError(f"{path}: no field '{field}' (found {found}); expected 'data' and 'label'")
-    if not isinstance(file.get(field, getlink=True), h5py.HardLink):
-        raise InputError(f"{path}: field '{field}' is a link; links are not followed")
+    if kind != "hard":
+        raise InputError(f"{path}: field '{field}' is a link ({kind}); links are not followed")
     dataset = file[field]
     if not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{path}: field '{field}' is a group; expected a data set")
-    if dataset.external or dataset.is_virtual:
-        raise InputError(f"{path}: field '{field}' keeps its values in another file; not followed")
+    if dataset.shape is None:
+        raise InputError(f"{path}: field '{field}' holds nothing")
+    if (wrong := unfit(dataset, path.stat().st_size)) is not None:
+        raise InputError(f"{path}: field '{field}' {wrong}")
     if dataset.dtype.kind not in "uifb":
         raise InputError(f"{path}: field '{field}' has dtype {dataset.dtype}; expected real numbers")
     return dataset

@@ -1,8 +1,9 @@
 """The container of a Keras `.h5` file: its attributes and where its weights lie.
 
 Read with h5py alone. Nothing in the file is run, and nothing outside the file is opened: links and
-raw data that live elsewhere are refused by name. What this cannot prevent: the HDF5 library itself
-has faults that a file with bytes changed on purpose can reach; it may then crash or never return.
+raw data that live elsewhere are refused by name. The HDF5 library itself has faults that a file with
+bytes changed on purpose can reach; it may then crash or never return. So this runs in the reader
+process (``contained``).
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import h5py
 import numpy as np
 
 from prune_core.errors import InputError
+from prune_core.hdf5_links import link_kind, unfit
 
 # All weights of a network have to fit one protobuf message, which is what an ONNX file is.
 MAX_WEIGHT_BYTES = 2**31 - 2**20
+MAX_CONFIG = 16 * 2**20  # letters; a network of a thousand layers has one million
 
 
 def _one_line(error: BaseException) -> str:
@@ -66,8 +69,8 @@ class KerasFile:
             node = _inside(self.path, self.handle, name)
             if not isinstance(node, h5py.Dataset):
                 raise InputError(f"{self.path}: {name!r} should be a data set of weights")
-            if node.is_virtual or node.external:
-                raise InputError(f"{self.path}: {name!r} keeps its data in another file; refused")
+            if (wrong := unfit(node, self.path.stat().st_size)) is not None:
+                raise InputError(f"{self.path}: {name!r} {wrong}")
             if node.dtype.kind != "f" or node.shape is None:
                 raise InputError(f"{self.path}: {name!r} should hold floats, not {node.dtype}")
             return node
@@ -103,7 +106,10 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
 
 def _model_config(path: Path, handle: h5py.File) -> Any:
     try:
-        return json.loads(_text(handle.attrs["model_config"]))
+        text = _text(handle.attrs["model_config"])
+        if len(text) > MAX_CONFIG:
+            raise InputError(f"{path}: attribute model_config has {len(text)} letters; too many")
+        return json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             f"{path}: attribute model_config is not readable JSON ({_one_line(error)})"
@@ -114,12 +120,12 @@ def _inside(path: Path, group: h5py.Group, name: str) -> h5py.Group | h5py.Datas
     """Walk `name` from `group` by hard links only, so that the walk cannot leave the file."""
     node: Any = group
     for part in name.split("/"):
-        link = node.get(part, getlink=True) if part and isinstance(node, h5py.Group) else None
-        if link is None:
-            raise InputError(f"{path}: {group.name.rstrip('/')}/{name} is missing")
-        if not isinstance(link, h5py.HardLink):
-            kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
-            raise InputError(f"{path}: {name!r} goes through {kind} link ({part!r}); refused")
+        kind = link_kind(node, part) if isinstance(node, h5py.Group) else None
+        if kind is None:
+            raise InputError(f"{path}: {(group.name or '').rstrip('/')}/{name} is missing")
+        if kind != "hard":
+            article = "a" if kind == "soft" else "an"
+            raise InputError(f"{path}: {name!r} goes through {article} {kind} link ({part!r}); refused")
         node = node[part]
     return node
 
@@ -140,7 +146,7 @@ def _names(group: h5py.Group, key: str) -> list[str] | None:
 def _weights(path: Path, handle: h5py.File, root: Any) -> list[tuple[str, list[str]]]:
     layers = _names(root, "layer_names") if isinstance(root, h5py.Group) else None
     if layers is None:
-        if "layers" in handle and "vars" in handle:
+        if link_kind(handle, "layers") and link_kind(handle, "vars"):
             raise InputError(
                 f"{path}: a Keras 3 .weights.h5 file, which names no layers;"
                 " save the whole model instead: model.save('model.h5')"

@@ -17,13 +17,11 @@ import torch
 from onnx import numpy_helper
 from torch import fx, nn
 
+from prune_core import contained
 from prune_core.errors import InputError
-from prune_core.keras_file import open_keras
-from prune_core.keras_h5 import KERAS_SUFFIXES, read_keras
-from prune_core.keras_translation import architecture_of
 from prune_core.masks import ChannelMask
 from prune_core.onnx2torch_import import load_onnx2torch
-from prune_core.onnx_files import first_line, normalized, read_onnx
+from prune_core.onnx_files import first_line, normalized
 from prune_core.weights import Weights, constants, replaced, weights_digest
 
 _log = logging.getLogger(__name__)
@@ -212,26 +210,15 @@ def load_model(path: str | Path, architecture: str | None = None) -> PrunableMod
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model (.h5 of Keras, or .onnx)")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    proto = read_proto(path, architecture)
-    return build_model(proto, digest, path.name)
+    return build_model(read_proto(path, architecture), digest, path.name)
 
 
 def read_proto(path: Path, architecture: str | None = None) -> onnx.ModelProto:
-    """The ONNX form of a model file, by its suffix."""
-    if path.suffix.lower() in KERAS_SUFFIXES:
-        return read_keras(path, architecture or _assumed_architecture(path))
-    if path.suffix.lower() == ".onnx":
-        return read_onnx(path)
-    raise InputError(f"{path}: model files end in .h5 (Keras) or .onnx, not {path.suffix or 'nothing'!r}")
-
-
-def _assumed_architecture(path: Path) -> str | None:
-    """Of a weights-only file, the known architecture that has its layers; None for all others."""
-    with open_keras(path) as file:
-        found = architecture_of(file) if file.model_config is None else None
-    if found is not None:
-        _say_assumed(path.name, found)
-    return found
+    """The ONNX form of a model file, as the reader process finds it (``model_files.proto_of``)."""
+    said, (data,) = contained.read("model", path, architecture=architecture)
+    if said["assumed"] is not None:
+        _say_assumed(path.name, said["assumed"])
+    return onnx.ModelProto.FromString(data.tobytes())
 
 
 @functools.cache  # once for each file, however often it is read

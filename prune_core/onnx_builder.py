@@ -18,7 +18,7 @@ from prune_core.errors import InputError
 OPSET = 17
 IR_VERSION = 8
 INPUT = "images"
-_MAX_ELEMENTS = 2**28
+_MAX_ELEMENTS = 2**25
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import external_data_helper, version_converter
+from onnx import external_data_helper, shape_inference, version_converter
 
 from prune_core.errors import InputError
 
 # onnx2torch 1.5.15 has no converter for Reshape-19, Transpose-21 and others that follow.
 NEWEST_OPSET = 17
 MAX_BYTES = 2 * 2**30
+MAX_VALUES = 2**25
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -39,6 +41,32 @@ def read_onnx(path: Path) -> onnx.ModelProto:
                 f"{path}: operator {node.op_type} of domain {node.domain!r} is not standard ONNX"
             )
     return proto
+
+
+def check_sizes(model: onnx.ModelProto, name: str) -> None:
+    """Raises InputError when a value of a ``normalized`` model has, for one image, more than
+    ``MAX_VALUES`` numbers. Sizes that depend on images of unknown size are not known here."""
+    one = onnx.ModelProto()
+    one.CopyFrom(model)
+    held = {t.name for t in one.graph.initializer}
+    for given in one.graph.input:
+        dims = given.type.tensor_type.shape.dim
+        if given.name not in held and dims:
+            dims[0].Clear()
+            dims[0].dim_value = 1
+    for output in one.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        found = shape_inference.infer_shapes(one, data_prop=True)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{name}: its shapes cannot be inferred: {first_line(error)}") from None
+    for value in (*found.graph.input, *found.graph.value_info, *found.graph.output):
+        size = math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
+        if size > MAX_VALUES:
+            raise InputError(
+                f"{name}: {first_line(ValueError(value.name))!r} has {size} values for one image; "
+                f"at most {MAX_VALUES}"
+            )
 
 
 def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from prune_core.errors import InputError
-from sweeps.console import SweepProgress, rates, say
+from sweeps.console import SweepProgress, printable, rates, say
 
 app = typer.Typer(
     name="goodnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -71,7 +71,7 @@ def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], 
             try:
                 with _stdout_kept_for_the_result() as put:
                     result = function(*args, **kwargs)
-                    put(json.dumps(result, allow_nan=False) if as_json else show(result))
+                    put(json.dumps(result, allow_nan=False) if as_json else printable(show(result)))
                     if result.get("ok") is False:
                         raise typer.Exit(2)
             except typer.Exit:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from prune_core.errors import InputError
 from prune_core.methods import ALL_POLICIES, REPAIRS
 from prune_core.orders import ACROSS, ORDERS, find_order
+from sweeps.bounded import DAMAGE, check_yaml
 
 EMBEDDED = ("embedded", "embedded-smoke")
 
@@ -156,11 +157,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         for override in overrides:
             if "=" not in override:
                 raise InputError(f"--set {override}: expected key=value, as in sweep.seeds=[0,1]")
+        check_yaml(path.read_text("utf-8"))
         merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         tree = OmegaConf.to_container(merged, resolve=True)
     except InputError:
         raise
-    except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError, ValueError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, *DAMAGE) as error:
         raise InputError(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected a mapping of keys such as badnet and sweep")

@@ -16,10 +16,14 @@ from sweeps.results import Manifest
 stderr = Console(stderr=True, highlight=False)
 
 
+def printable(text: str) -> str:
+    """Text with a question mark for every character that would steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def say(text: str) -> None:
     """One line for the person; what comes from files is shown as text, never as markup."""
-    printable = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-    stderr.print(escape(printable), soft_wrap=True)
+    stderr.print(escape(printable(text)), soft_wrap=True)
 
 
 class SweepProgress:

@@ -19,6 +19,7 @@ from prune_core import ALGORITHM_VERSION
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
 from prune_core.remembering import Known
+from sweeps.bounded import DAMAGE, read_table
 from sweeps.storage import Storage
 
 SECONDS = 5.0  # between two looks at the storage while a trial runs
@@ -105,8 +106,8 @@ class Evaluations:
         if data is None:
             return
         try:
-            rows = pq.read_table(pa.BufferReader(data), schema=_SCHEMA).to_pylist()
-        except (pa.ArrowException, ValueError, TypeError, KeyError):
+            rows = read_table(data, _SCHEMA).to_pylist()
+        except DAMAGE:
             return
         for row in rows:
             found = Known(**{name: row[name] for name in _BOUNDS})

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from prune_core import contained
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
 from prune_core.export import ExportMismatch, write_whole
 from prune_core.formats import KINDS, costs, measured_again, write_formats
 from prune_core.frontier import knee as knee_of
-from prune_core.keras_h5 import weights_only
 from prune_core.methods import WEIGHTS_ALONE
 from prune_core.metrics import Counts, exact_points, wilson_interval
 from prune_core.weights import Weights
@@ -126,7 +126,7 @@ def pick(
         **described(manifest.trials[point.trial_key]),
         "badnet": {
             "file": badnet_path.name, "sha256": valid.model.digest,
-            "weights_only": weights_only(badnet_path, architecture),
+            "weights_only": contained.read("weights_only", badnet_path, architecture=architecture)[0],
             "valid": valid.badnet.to_json(), "test": test.badnet.to_json(),
         },
         "files": files,

@@ -163,6 +163,7 @@ def _cluster() -> Iterator[None]:
         try:
             ray.init(
                 include_dashboard=None if address else False,
+                dashboard_host="127.0.0.1",  # whoever reaches the dashboard can run code
                 log_to_driver=False, logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": paths}},
             )

@@ -19,6 +19,7 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.metrics import Counts
 from prune_core.weights import Weights, from_safetensors, to_safetensors, weights_digest
+from sweeps.bounded import DAMAGE, read_table
 from sweeps.space import TrialSettings
 from sweeps.storage import Storage
 
@@ -169,8 +170,8 @@ class RecordStore:
         if data is None:
             return None
         try:
-            return _from_table(pq.read_table(pa.BufferReader(data)))
-        except (pa.ArrowException, KeyError, ValueError, TypeError, InputError):
+            return _from_table(read_table(data))
+        except DAMAGE:  # an InputError of the mask is a ValueError
             return None
 
 

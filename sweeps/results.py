@@ -15,6 +15,7 @@ from prune_core.errors import InputError
 from prune_core.frontier import hypervolume, non_dominated
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
+from sweeps.bounded import DAMAGE, read_table
 from sweeps.config import Config, make_config
 from sweeps.records import RecordStore, State, TrialRecord
 from sweeps.space import TrialSettings
@@ -126,7 +127,7 @@ def read_manifest(storage: Storage, name: str | None) -> Manifest:
         latest = storage.read_bytes("sweeps/latest")
         if latest is None:
             raise InputError(f"storage {storage.place!r} holds no sweep yet; run goodnet sweep first")
-        name = latest.decode()
+        name = latest.decode(errors="replace")
     data = storage.read_bytes(f"sweeps/{name}.json") if "/" not in name else None
     if data is None:
         known = [n.removesuffix(".json") for n in storage.names("sweeps") if n.endswith(".json")]
@@ -135,7 +136,7 @@ def read_manifest(storage: Storage, name: str | None) -> Manifest:
         )
     try:
         return Manifest.from_json(json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         raise InputError(f"sweep {name!r} in {storage.place!r}: its manifest is damaged") from None
 
 
@@ -239,7 +240,7 @@ def _known_test_counts(data: bytes | None) -> dict[str, Counts]:
     if data is None:
         return {}
     try:
-        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+        rows = read_table(data).to_pylist()
         return {r["net_digest"]: Counts.from_json(json.loads(r["test_counts"])) for r in rows}
-    except (pa.ArrowException, KeyError, ValueError, TypeError):
+    except DAMAGE:
         return {}

@@ -1,0 +1,139 @@
+"""One made file after the other into the code that reads such files, as the commands do."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from fuzz import make_hdf5, make_onnx, make_other
+from fuzz.mutate import mutated
+from prune_core import reader_process
+from prune_core.audit import inspect_model
+from prune_core.compact import compact
+from prune_core.errors import InputError
+from prune_core.formats import as_input
+from prune_core.images import LabeledImages
+from prune_core.model import build_model
+from prune_core.onnx2torch_import import load_onnx2torch
+from prune_core.triggers import Trigger
+from sweeps.config import load_config
+from sweeps.records import RecordStore
+from sweeps.results import read_manifest
+from sweeps.storage import Storage
+
+load_onnx2torch()  # seconds, once, before children are forked
+# Stricter than a command is: small files need milliseconds, and what hangs would take all our time.
+reader_process.CPU_SECONDS = 0.7
+ROOT = Path(__file__).resolve().parent.parent.parent
+Stage = Callable[[str], None]
+KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger")
+SUFFIX = {"keras": ".h5", "onnx": ".onnx", "images": ".h5", "yaml": ".yaml", "trigger": ".png"}
+
+
+@dataclass
+class Feeder:
+    """Makes inputs of a kind and feeds them. ``folder`` is the working folder."""
+
+    folder: Path
+    seed: int
+    corpora: dict[str, list[bytes]]
+
+    @classmethod
+    def at(cls, folder: Path, seed: int) -> Feeder:
+        seeds = folder / "seeds"
+        seeds.mkdir(parents=True, exist_ok=True)
+        return cls(folder, seed, {
+            "keras": make_hdf5.corpus_keras(seeds), "images": make_hdf5.corpus_images(seeds),
+            "onnx": make_onnx.corpus(), "yaml": make_other.corpus_yaml(ROOT),
+            "records": make_other.corpus_records(seeds), "trigger": make_other.corpus_pictures(),
+        })
+
+    def make(self, kind: str, number: int) -> bytes:
+        """Input ``number`` of a kind: the same for the same seed, whatever came before."""
+        dice = random.Random(f"{self.seed}/{kind}/{number}")
+        grammar: dict[str, Callable[[], bytes]] = {
+            "keras": lambda: make_hdf5.odd_keras(dice), "images": lambda: make_hdf5.odd_images(dice),
+            "onnx": lambda: make_onnx.odd_onnx(dice), "yaml": lambda: make_other.odd_yaml(dice),
+            "records": lambda: make_other.odd_record(self.corpora["records"], dice),
+            "trigger": lambda: make_other.odd_picture(dice),
+        }
+        known = self.corpora[kind]
+        if dice.random() < 0.45:
+            try:
+                data = grammar[kind]()
+                return mutated(data, known, dice) if dice.random() < 0.2 else data
+            except (TypeError, ValueError, OverflowError, OSError, KeyError, RuntimeError, MemoryError):
+                pass  # the libraries that write would not write this one
+        return mutated(dice.choice(known), known, dice)
+
+    def feed(self, kind: str, data: bytes, stage: Stage) -> str | None:
+        """The reason why the file is refused; None where it is taken. Whatever else is raised is a
+        fault. ``stage`` is told whether it is the reader process that would be at work."""
+        if kind in ("yaml", "records"):
+            stage("here")
+            return self._text(kind, data)
+        path = self.folder / f"input{SUFFIX[kind]}"
+        path.write_bytes(data)
+        what = {"keras": "model", "onnx": "model", "images": "images", "trigger": "picture"}[kind]
+        stage("reader")
+        reader_process.limits(path)
+        said, arrays = reader_process.answer({"what": what, "path": str(path)})
+        stage("here")
+        if "fault" in said:
+            raise RuntimeError(said["fault"])
+        if "error" in said:
+            return str(said["error"])
+        try:
+            if what == "model":
+                _use_model(arrays[0].tobytes())
+            elif what == "images":
+                names = dict(zip(said["result"], arrays, strict=True))
+                images = LabeledImages(names["data"], names["label"], names.get("true_label"))
+                assert len(images.floats(0, 2)) and len(images.digest) == 64
+            else:
+                _use_picture(arrays[0])
+        except InputError as error:
+            return str(error)
+        return None
+
+    def _text(self, kind: str, data: bytes) -> str | None:
+        try:
+            if kind == "yaml":
+                path = self.folder / "input.yaml"
+                path.write_bytes(data)
+                load_config(path)
+                return None
+            storage = Storage(str(self.folder))
+            storage.write_bytes("trials/input.parquet", data)
+            record = RecordStore(storage).read("input")
+            storage.write_bytes("sweeps/input.json", data)
+            with contextlib.suppress(InputError):
+                read_manifest(storage, "input")
+            if record is None:
+                return "not one of ours"
+            record.states()
+            str(record.settings)
+        except InputError as error:
+            return str(error)
+        return None
+
+
+def _use_model(data: bytes) -> None:
+    """What inspect, evaluate and pick do with a network."""
+    model = build_model(onnx.ModelProto.FromString(data), "digest", "input")
+    inspect_model(model)
+    image = tuple(size or 8 for size in model.image_shape)
+    model.check_images((image[0], image[1], image[2]), "images")
+    compact(model.proto, as_input(model, (image[0], image[1], image[2])))
+
+
+def _use_picture(rgba: np.ndarray) -> None:
+    trigger = Trigger(rgba[..., :3].transpose(2, 0, 1).copy(), rgba[..., 3] / 255, 1, 0)
+    images = LabeledImages(np.zeros((2, 3, 20, 48), np.uint8), np.zeros(2, np.int64))
+    assert trigger.stamp(images, 1).pixels.dtype == np.uint8
