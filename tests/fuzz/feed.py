@@ -68,7 +68,8 @@ class Feeder:
             try:
                 data = grammar[kind]()
                 return mutated(data, known, dice) if dice.random() < 0.2 else data
-            except (TypeError, ValueError, OverflowError, OSError, KeyError, RuntimeError, MemoryError):
+            except (TypeError, ValueError, OverflowError, OSError, LookupError, AttributeError,
+                    RuntimeError, MemoryError):
                 pass  # the libraries that write would not write this one
         return mutated(dice.choice(known), known, dice)
 
