@@ -20,13 +20,18 @@ class Ask:
         margin: whether the mean target margin is wanted; without it ``Counts.margin`` is None.
         clean_correct: at least so many clean images right.
         attacked: fewer than so many poisoned images that get the target.
-        attacked_agreeing: the same of those that the BadNet calls target too.
+        attacked_agreeing: the same of those that the BadNet calls target too; instead of
+            ``attacked``, not beside it (ValueError).
     """
 
     margin: bool = True
     clean_correct: int | None = None
     attacked: int | None = None
     attacked_agreeing: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.attacked is not None and self.attacked_agreeing is not None:
+            raise ValueError("one limit on the attack at a time, so that a refusal tells which")
 
     @property
     def complete(self) -> Ask:
@@ -39,7 +44,7 @@ class Ask:
 
     def told(self, counts: Counts) -> Counts:
         """What is said of a net with these whole counts: the counts, or where a limit is missed
-        that it is (``Counts.complete`` False). Limits on the attack come first."""
+        that it is (``Counts.complete`` False). The limit on the attack comes first."""
         if self.attack_missed(counts.attacked, counts.attacked_agreeing):
             return self.missed(counts.clean_total, counts.poisoned_total, attack=True)
         if self.clean_correct is not None and counts.clean_correct < self.clean_correct:
@@ -53,12 +58,11 @@ class Ask:
         )
 
     def missed(self, clean_total: int, poisoned_total: int, attack: bool) -> Counts:
-        """What is said of a net that misses a limit on the attack, or else the one on clean
-        accuracy: the limit itself, as a bound. Only where one limit on the attack is set does it
-        say which."""
+        """What is said of a net that misses the limit on the attack, or else the one on clean
+        accuracy: the limit itself, as a bound."""
         clean = clean_total if attack or self.clean_correct is None else self.clean_correct - 1
-        agreeing = self.attacked_agreeing if attack and self.attacked is None else None
-        attacked = self.attacked if attack and self.attacked_agreeing is None else agreeing
+        agreeing = self.attacked_agreeing if attack else None
+        attacked = (self.attacked if self.attacked is not None else agreeing) if attack else None
         return Counts(
             clean_correct=clean,
             clean_total=clean_total,

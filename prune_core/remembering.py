@@ -59,8 +59,9 @@ class Known:
     def learning(self, ask: Ask, told: Counts) -> Known:
         """With what ``ask`` was told."""
         if told.complete:
-            return replace(self, counts=told)
-        if told.clean_correct == told.clean_total:  # else the limit on clean accuracy was missed
+            more = self.counts is None or told.margin is not None
+            return replace(self, counts=told) if more else self
+        if ask.attack_missed(told.attacked, told.attacked_agreeing):
             return replace(
                 self,
                 attacked_from=max(self.attacked_from or 0, told.attacked),

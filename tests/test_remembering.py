@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import made
 
@@ -24,13 +24,17 @@ from sweeps.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, run_trial
 
 limits = st.one_of(st.none(), st.integers(0, 6))
-asks = st.builds(Ask, st.booleans(), limits, limits, limits)
+asks = st.one_of(
+    st.builds(Ask, st.booleans(), limits, limits),
+    st.builds(Ask, st.booleans(), limits, st.none(), limits),
+)
 
 
 class Sizes:
     clean, poisoned = range(5), range(5)
 
 
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.lists(asks, max_size=6), asks)
 def test_what_is_known_answers_as_whole_counts_would(
     correct: int, attacked: int, agreeing: int, earlier: list[Ask], ask: Ask
@@ -100,8 +104,8 @@ def test_a_shared_grid_has_the_records_of_separate_trials(inputs: TrialInputs, t
     storage = Storage(str(tmp_path))
     # A worker of its own for each trial, so that all they share is in the storage.
     together = [run_trial(s, inputs, evaluators(inputs, storage)) for s in trials]
-    for settings, record in zip(trials, together, strict=True):
-        alone = run_trial(settings, inputs, evaluators(inputs, None))
+    for trial, record in zip(trials, together, strict=True):
+        alone = run_trial(trial, inputs, evaluators(inputs, None))
         assert alone.status == "done"
         assert replace(record, seconds=0.0) == replace(alone, seconds=0.0)
 
@@ -116,7 +120,7 @@ def test_an_interrupted_trial_gets_back_by_looking_up(inputs: TrialInputs, tmp_p
     whole = run_trial(settings, inputs, evaluators(inputs, None))
     seen = 0
 
-    def interrupt(step: object, total: int) -> None:
+    def interrupt(progress: object) -> None:
         nonlocal seen
         seen += 1
         if seen == len(whole.steps) - 2:
