@@ -9,7 +9,7 @@ FUZZ ?= --count 100000
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test fuzz test-slow check bench ui pick doctor clean setup
+.PHONY: help sweep study test fuzz test-slow check bench ui pick doctor clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ setup: $(VENV)/ready  ## make the environment (the other targets do it by themse
 
 sweep: $(VENV)/ready  ## search; CONFIG=configs/default.yaml; again: goes on where it was
 	$(BIN)/goodnet sweep $(CONFIG)
+
+study: $(VENV)/ready  ## compare orders and policies; writes docs/study.md (needs GOODNET_SHARED)
+	$(BIN)/goodnet study $(sort $(wildcard configs/study/*.yaml))
 
 pick: $(VENV)/ready  ## take a GoodNet from the last sweep; PICK='--max-accuracy-drop 2'
 	$(BIN)/goodnet pick $(PICK) --storage $(STORAGE)

@@ -77,6 +77,11 @@ class Split:
     def target(self) -> int:
         return int(self.poisoned.labels[0])
 
+    @property
+    def target_share(self) -> float:
+        """Fraction of the clean images that are of the target class."""
+        return float((self.clean.labels == self.target).mean())
+
     @cached_property
     def digest(self) -> str:
         return hashlib.sha256((self.clean.digest + self.poisoned.digest).encode()).hexdigest()

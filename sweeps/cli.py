@@ -10,12 +10,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prune_core.errors import InputError
 from sweeps.console import SweepProgress, printable, rates, say
+
+if TYPE_CHECKING:
+    from sweeps.config import Config
+    from sweeps.sweep import SweepResult
 
 app = typer.Typer(
     name="goodnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -195,6 +199,8 @@ def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B00
 
 
 def _show_sweep(result: Result) -> str:
+    if not result.get("attack_present", True):
+        return f"sweep {result['sweep']}: {result['trials']} trials; {result['note']}"
     return (
         f"sweep {result['sweep']}: {result['trials']} trials: {result['done']} done, "
         f"{result['skipped']} done before, {result['failed']} failed\n"
@@ -215,31 +221,68 @@ def sweep(
     Stop it at any time; the same command goes on where it was.
     """
     from sweeps.config import load_config
-    from sweeps.executors import make_executor
+    from sweeps.storage import Storage
 
     settings = load_config(config, set)
+    result = _swept(settings, executor)
+    return result.to_json(Storage(settings.storage))
+
+
+def _swept(settings: Config, executor: str) -> SweepResult:
+    from sweeps.executors import make_executor
+
     chosen = make_executor(executor)
-    from sweeps.storage import Storage
     from sweeps.sweep import run_sweep
     from sweeps.sweep_log import SweepLog
 
     log = SweepLog(settings, say)
     try:
         with SweepProgress() as progress:
-            result = run_sweep(settings, chosen, progress, log)
+            return run_sweep(settings, chosen, progress, log)
     finally:
         log.close()
-    return result.to_json(Storage(settings.storage))
+
+
+def _show_study(result: Result) -> str:
+    lines = [f"{name}: {s['trials']} trials, {s['ways']} ways"
+             + (f"; best: {s['best']['policy']}, {s['best']['order']}, hypervolume "
+                f"{s['best']['hypervolume']:.4f}" if s["best"] else "")
+             for name, s in result["sweeps"].items()]
+    return "\n".join([*lines, f"wrote {result['page']}"])
+
+
+@command(_show_study)
+def study(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Sweeps to compare.")],
+    set: Overrides = [],  # noqa: A002, B006
+    out: Annotated[Path, typer.Option(help="Folder for study.md and its pictures.")] = Path("docs"),
+    remarks: Annotated[Path, typer.Option(help="Markdown put in front of the tables.")] = Path(
+        "docs/study-remarks.md"),
+    executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+) -> Result:
+    """Compare orders, policies and layer sets: run the sweeps, write docs/study.md with pictures.
+
+    Stop it at any time; the same command goes on where it was.
+    """
+    from sweeps.commands import study_of
+    from sweeps.config import load_config
+
+    return study_of(
+        [load_config(c, set) for c in configs], lambda c: _swept(c, executor), out, remarks
+    )
 
 
 def _show_frontier(result: Result) -> str:
-    lines = ["validation: clean acc.  attack    test: clean acc.  attack    pruned  kind             "
-             "trial, step"]
+    if not result.get("attack_present", True):
+        return str(result["note"])
+    lines = ["validation: clean acc.  attack    test: clean acc.  attack       gap: acc.  attack    "
+             "pruned  kind             trial, step"]
     for point in result["points"]:
         test = point["test"]
         lines.append(
             f"{point['clean_accuracy']:>22.2%}{point['attack_success']:>8.2%}"
             f"{test['clean_accuracy']:>18.2%}{test['attack_success']:>8.2%}"
+            f"{100 * point['gap']['clean_accuracy']:>+16.2f}{100 * point['gap']['attack_success']:>+8.2f}"
             f"{point['channels_pruned']:>10}  {point['kind'] or 'unknown':<17}"
             f"{point['trial_key']}, {point['step']}"
         )
@@ -261,7 +304,7 @@ def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
     found = frontier_of(sweep, storage)
     return {
         "points": [p.to_json() for p in found.points], "hypervolume": found.hypervolume,
-        "hypervolume_by_kind": dict(found.by_kind),
+        "hypervolume_by_kind": dict(found.by_kind), **found.control_json(),
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
+from prune_core.export import write_whole
 from prune_core.metrics import Counts
 from sweeps.config import Config
 from sweeps.doctor import diagnose, diagnose_worker
@@ -26,7 +27,7 @@ from sweeps.results import (
 )
 from sweeps.space import only_trial
 from sweeps.storage import Storage
-from sweeps.sweep import TestCounter
+from sweeps.sweep import SweepResult, TestCounter
 from sweeps.trial import Evaluators, TrialInputs, run_trial
 
 Result = dict[str, Any]
@@ -107,7 +108,7 @@ def _frontier(
     records = read_records(storage, manifest.trials)
     if not records:
         raise InputError(f"sweep {manifest.name!r}: no trial is done yet; run goodnet sweep")
-    return measured_frontier(storage, manifest.name, records, test)
+    return measured_frontier(storage, manifest.name, records, test, manifest.target_share)
 
 
 class _LateTest:
@@ -122,6 +123,38 @@ class _LateTest:
             config = self.manifest.config
             self.counter = TestCounter(load_inputs(config), config, self.storage)
         return self.counter(state)
+
+
+def study_of(
+    configs: Sequence[Config], run: Callable[[Config], SweepResult], out: Path, remarks: Path
+) -> Result:
+    """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
+    ``remarks``: Markdown that goes in front of the tables, where there is such a file."""
+    from sweeps.study import study
+    from sweeps.study_page import study_markdown, study_png
+
+    studies, pictures = {}, {}
+    out.mkdir(parents=True, exist_ok=True)
+    for config in configs:
+        result = run(config)
+        counter = TestCounter(load_inputs(config), config, Storage(config.storage))
+        studies[config.name] = study(result.records, counter)
+        counter.memory.tidy()
+        pictures[config.name] = f"study-{config.name}.png"
+        write_whole(out / pictures[config.name], study_png(config.name, studies[config.name]))
+    words = remarks.read_text() if remarks.is_file() else ""
+    page = out / "study.md"
+    write_whole(page, study_markdown(studies, pictures, words).encode())
+    return {
+        "page": str(page),
+        "sweeps": {
+            name: {"trials": sum(w.trials for w in ways), "ways": len(ways),
+                   "best": None if not ways else {
+                       "order": ways[0].order, "policy": ways[0].policy,
+                       "layers": ways[0].layers, "hypervolume": ways[0].hypervolume}}
+            for name, ways in studies.items()
+        },
+    }
 
 
 def pick_from(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prune_core.defence import no_attack
 from prune_core.metrics import Counts
 from sweeps.records import TrialRecord
 from sweeps.results import Frontier, FrontierPoint
@@ -124,6 +125,9 @@ def _caption(
 ) -> str:
     if badnet is None or badnet_test is None:
         return "No trial is done yet."
+    if frontier.no_attack is not None:
+        words = no_attack(frontier.no_attack)
+        return f"{words[0].upper()}{words[1:]}."
     return (
         f"Filled: validation, where states were chosen ({_images(badnet)}). Hollow: the same "
         f"states on test, which chose nothing ({_images(badnet_test)}). "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from prune_core import contained
+from prune_core.defence import defence_effectiveness, no_attack
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
 from prune_core.export import ExportMismatch, write_whole
@@ -95,6 +96,8 @@ def pick(
     ExportMismatch when a file does not do what the record says (the models written are removed).
     """
     _check_same_inputs(manifest, valid, test)
+    if frontier.no_attack is not None:
+        raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
     point, why = choose(
         frontier, valid.badnet, max_accuracy_drop=max_accuracy_drop,
         max_attack_success=max_attack_success, knee=knee,
@@ -122,6 +125,10 @@ def pick(
         "sweep": manifest.name,
         "point": point.to_json(),
         "why": why,
+        "defence_effectiveness": {
+            "valid": defence_effectiveness(valid.badnet, point.valid),
+            "test": defence_effectiveness(test.badnet, point.test),
+        },
         "settings": manifest.trials[point.trial_key].to_json(),
         **described(manifest.trials[point.trial_key]),
         "badnet": {
@@ -232,7 +239,9 @@ def _explained(point: FrontierPoint, badnet: Counts, reason: str) -> str:
     sentences = [
         f"Chosen on validation: {reason}.",
         f"On validation: {_rates(point.valid)}; accuracy is {change} the BadNet's.",
-        f"On test, which had no part in the choice: {_rates(test)}.",
+        f"On test, which had no part in the choice: {_rates(test)}; from validation to test clean "
+        f"accuracy changes by {100 * point.gap['clean_accuracy']:+.2f} points and attack success by "
+        f"{100 * point.gap['attack_success']:+.2f}.",
         *_changed(point),
         CAVEAT,
     ]

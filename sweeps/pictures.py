@@ -94,7 +94,10 @@ def _trials(axes: Axes, scene: Scene) -> None:
 def _frontier(axes: Axes, scene: Scene) -> None:
     points = scene.frontier.points
     if not points:
-        axes.text(0.5, 0.5, "No trial has pruned a channel yet", transform=axes.transAxes,
+        nothing = "No trial has pruned a channel yet"
+        if scene.frontier.no_attack is not None:
+            nothing = "No attack was there to remove"
+        axes.text(0.5, 0.5, nothing, transform=axes.transAxes,
                   ha="center", color=GREY, size=13)
         return
     accuracy = [p.valid.clean_accuracy for p in points]

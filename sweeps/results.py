@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prune_core.defence import attack_is_there, no_attack
 from prune_core.errors import InputError
 from prune_core.frontier import hypervolume, non_dominated
 from prune_core.masks import ChannelMask
@@ -31,6 +32,7 @@ class Manifest:
     trials: dict[str, TrialSettings]  # by trial key, in the order of the search space
     digests: dict[str, str]  # badnet, valid, test
     mlflow_run_id: str | None = None
+    target_share: float = 0.0  # of clean validation images; attack success by chance
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -39,13 +41,15 @@ class Manifest:
             "trials": {key: s.to_json() for key, s in self.trials.items()},
             "digests": self.digests,
             "mlflow_run_id": self.mlflow_run_id,
+            "target_share": self.target_share,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Manifest:
         trials = {k: TrialSettings.from_json(s) for k, s in value["trials"].items()}
         config = make_config(value["config"], f"sweep {value['name']}")
-        return cls(value["name"], config, trials, value["digests"], value["mlflow_run_id"])
+        return cls(value["name"], config, trials, value["digests"], value["mlflow_run_id"],
+                   float(value.get("target_share", 0.0)))
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ class FrontierPoint:
     def channels_pruned(self) -> int:
         return len(self.mask)
 
+    @property
+    def gap(self) -> dict[str, float]:
+        """Test minus validation, fractions: what choosing on validation has flattered."""
+        return {rate: getattr(self.test, rate) - getattr(self.valid, rate)
+                for rate in ("clean_accuracy", "attack_success")}
+
     def to_json(self) -> dict[str, Any]:
         """The contract's form; rates are fractions, of validation unless under ``test``. ``kind`` and
         ``assumption`` tell what was done and what had to be known for it, see ``methods``."""
@@ -81,6 +91,7 @@ class FrontierPoint:
             "valid": self.valid.to_json(),
             "test": self.test.to_json(),
             "mask": self.mask.to_json(),
+            "gap": self.gap,
         }
 
 
@@ -91,11 +102,20 @@ class Frontier:
     ``by_kind``: the hypervolume of the states of one kind alone (``methods.KINDS``; of baselines, of
     one policy). Kinds rest on different assumptions, so these may be compared, and the whole
     frontier's may not.
+    ``no_attack``: the BadNet's counts on validation when no attack was there to remove; then no
+    state is proposed, and there are no points.
     """
 
     points: tuple[FrontierPoint, ...]
     hypervolume: float
     by_kind: Mapping[str, float] = field(default_factory=dict)
+    no_attack: Counts | None = None
+
+    def control_json(self) -> dict[str, Any]:
+        """What the commands' JSON says besides when no attack was there to remove."""
+        if self.no_attack is None:
+            return {}
+        return {"attack_present": False, "note": no_attack(self.no_attack)}
 
 
 def described(settings: TrialSettings | None) -> dict[str, str | None]:
@@ -184,7 +204,7 @@ def _not_dominated(states: Sequence[State]) -> list[State]:
 
 def measured_frontier(
     storage: Storage, name: str, records: Sequence[TrialRecord],
-    test_counts: Callable[[State], Counts],
+    test_counts: Callable[[State], Counts], target_share: float = 0.0,
 ) -> Frontier:
     """The frontier with test counts; ``test_counts`` is asked only for states that an earlier call
     has not measured. Kept as ``sweeps/<name>.frontier.parquet``."""
@@ -195,14 +215,19 @@ def measured_frontier(
             if record.test is not None and state.mask == record.mask:  # the trial's final net
                 known[_net_digest(state)] = record.test
     points = []
-    for state in frontier_states(records):
+    badnet = next((r.badnet_valid for r in records if r.badnet_valid is not None), None)
+    control = badnet is not None and not attack_is_there(badnet, target_share)
+    for state in [] if control else frontier_states(records):
         test = known.get(_net_digest(state)) or test_counts(state)
         points.append(FrontierPoint(
             state.trial_key, state.step, state.mask, state.counts, test, state.settings, state.weights
         ))
     accuracy = np.array([p.valid.clean_accuracy for p in points])
     attack = np.array([p.valid.attack_success for p in points])
-    frontier = Frontier(tuple(points), hypervolume(accuracy, attack), hypervolumes(records))
+    by_kind = {} if control else hypervolumes(records)
+    frontier = Frontier(
+        tuple(points), hypervolume(accuracy, attack), by_kind, badnet if control else None
+    )
     storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
     return frontier
 

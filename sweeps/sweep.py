@@ -43,6 +43,7 @@ class SweepResult:
             "hypervolume": self.frontier.hypervolume,
             "mlflow_run_id": self.manifest.mlflow_run_id,
             "records": storage.full("trials"),
+            **self.frontier.control_json(),
         }
 
 
@@ -85,7 +86,9 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
         executor.run(for_sharing(missing), inputs, config, _Both(watcher, log))
     records = read_records(storage, manifest.trials)
     counter = TestCounter(inputs, config, storage)
-    frontier = measured_frontier(storage, manifest.name, records, counter)
+    frontier = measured_frontier(
+        storage, manifest.name, records, counter, manifest.target_share
+    )
     for memory in (counter.memory, Evaluations(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
     result = SweepResult(manifest, records, frontier, len(there))
@@ -101,7 +104,8 @@ def plan(config: Config, inputs: TrialInputs) -> Manifest:
     digests = {
         "badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest
     }
-    return Manifest(f"{config.name}-{digest[:8]}", config, trials, digests)
+    return Manifest(f"{config.name}-{digest[:8]}", config, trials, digests,
+                    target_share=inputs.valid.target_share)
 
 
 class TestCounter:

@@ -67,6 +67,13 @@ def test_final_layer_prunes_until_the_bound() -> None:
     assert walk("final-layer", 100, effects)[2] == ["a0", "a1", "a2", "a3"]
 
 
+def test_in_order_goes_on_over_layers_until_the_bound_or_the_end_of_the_attack() -> None:
+    effects = {"b0": (1, 0, -5.0), "a0": (1, 100, 0.0), "a1": (0, 0, 0.0)}
+    _, steps, accepted = walk("in-order", 2, effects)
+    assert accepted == ["b0", "a0"] and len(steps) == 2  # nothing is attacked any more
+    assert walk("in-order", 1, effects)[2] == ["b0"]
+
+
 def test_seed_tries_in_a_fresh_badnet_with_its_own_layer_only() -> None:
     effects = {"b0": (2, 1, 0.0), "b1": (0, 1, 0.0), "a0": (0, 50, 0.0), "a1": (2, 1, 0.0)}
     net, steps, accepted = walk("seed", 2, effects)

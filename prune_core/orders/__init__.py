@@ -20,7 +20,9 @@ from prune_core.orders.learned_mask import learned_mask
 from prune_core.orders.plain import clp, index, l1, random, reverse_index
 from prune_core.orders.removals import ablation, shapley
 
-__all__ = ["ACROSS", "ORDERS", "KnownOrder", "OrderInput", "Scores", "channel_order", "find_order"]
+__all__ = [
+    "ACROSS", "ORDERS", "KnownOrder", "OrderInput", "Scores", "by_chance", "channel_order", "find_order",
+]
 
 ACROSS = "across:"
 
@@ -69,6 +71,12 @@ def find_order(name: str) -> KnownOrder:
             f"write {plain!r}, which goes layer by layer"
         )
     return ORDERS[plain]
+
+
+def by_chance(name: str) -> bool:
+    """Whether the order depends on the seed; False for one that is not known (any more)."""
+    known = ORDERS.get(name.removeprefix(ACROSS))
+    return known is not None and known.chance
 
 
 def channel_order(name: str, given: OrderInput) -> list[Channel]:
