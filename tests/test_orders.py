@@ -3,9 +3,12 @@ channel comes to the front where the order's theory says so."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from prune_core.errors import InputError
@@ -110,6 +113,22 @@ def test_conformance(net, name) -> None:
         assert [c.layer for c in order] == ["conv_a"] * 6 + ["conv_b"] * 4
     if not ORDERS[name.removeprefix("across:")].chance:
         assert channel_order(name, OrderInput.of(net, split, LAYERS, seed=4)) == order
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_read_only_images_are_looked_at_without_a_warning(net, name) -> None:
+    """As a worker gets them from the object store."""
+    split = images()
+    for side in (split.clean, split.poisoned):
+        side.pixels.flags.writeable = side.labels.flags.writeable = False
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else torch warns once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert channel_order(name, OrderInput.of(net, split, LAYERS))
+    finally:
+        torch.set_warn_always(always)
 
 
 @pytest.mark.parametrize("name", ALL)

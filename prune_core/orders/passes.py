@@ -61,7 +61,8 @@ def batches(
     for start in range(0, len(images), size):
         stop = min(start + size, len(images))
         pixels = torch.from_numpy(images.floats(start, stop)).to(model.device)
-        yield pixels, torch.from_numpy(images.labels[start:stop]).to(model.device)
+        # A copy: labels out of Ray's object store are read-only, and torch has no such tensors.
+        yield pixels, torch.tensor(images.labels[start:stop], device=model.device)
 
 
 def activation_node(model: PrunableModel, layer: ConvLayer) -> str:
