@@ -265,10 +265,11 @@ def study(
     Stop it at any time; the same command goes on where it was.
     """
     from sweeps.commands import study_of
-    from sweeps.config import load_config
+    from sweeps.config import head_of, load_config
 
     return study_of(
-        [load_config(c, set) for c in configs], lambda c: _swept(c, executor), out, remarks
+        [(load_config(c, set), head_of(c)) for c in configs], lambda c: _swept(c, executor), out,
+        remarks,
     )
 
 

@@ -126,33 +126,43 @@ class _LateTest:
 
 
 def study_of(
-    configs: Sequence[Config], run: Callable[[Config], SweepResult], out: Path, remarks: Path
+    configs: Sequence[tuple[Config, str]], run: Callable[[Config], SweepResult], out: Path, remarks: Path
 ) -> Result:
     """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
-    ``remarks``: Markdown that goes in front of the tables, where there is such a file."""
+    ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
+    of the tables, where there is such a file. Raises InputError when two have one name."""
     from sweeps.study import study
-    from sweeps.study_page import study_markdown, study_png
+    from sweeps.study_page import Part, study_markdown
+    from sweeps.study_picture import study_png
 
-    studies, pictures = {}, {}
+    names = [config.name for config, _ in configs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"study: two sweeps are called {name!r}; expected different names")
+    parts = []
     out.mkdir(parents=True, exist_ok=True)
-    for config in configs:
+    for config, about in configs:
         result = run(config)
         counter = TestCounter(load_inputs(config), config, Storage(config.storage))
-        studies[config.name] = study(result.records, counter)
+        ways = study(result.records, counter)
         counter.memory.tidy()
-        pictures[config.name] = f"study-{config.name}.png"
-        write_whole(out / pictures[config.name], study_png(config.name, studies[config.name]))
+        digests = result.manifest.digests
+        part = Part(config.name, ways, f"study-{config.name}.png", about,
+                    digests["badnet"] + digests["valid"])
+        write_whole(out / part.picture, study_png(part.name, ways))
+        parts.append(part)
     words = remarks.read_text() if remarks.is_file() else ""
     page = out / "study.md"
-    write_whole(page, study_markdown(studies, pictures, words).encode())
+    write_whole(page, study_markdown(parts, words).encode())
     return {
         "page": str(page),
         "sweeps": {
-            name: {"trials": sum(w.trials for w in ways), "ways": len(ways),
-                   "best": None if not ways else {
-                       "order": ways[0].order, "policy": ways[0].policy,
-                       "layers": ways[0].layers, "hypervolume": ways[0].hypervolume}}
-            for name, ways in studies.items()
+            part.name: {"trials": sum(w.trials for w in part.ways), "ways": len(part.ways),
+                        "best": None if not part.ways else {
+                            "order": part.ways[0].order, "policy": part.ways[0].policy,
+                            "layers": part.ways[0].layers,
+                            "hypervolume": part.ways[0].hypervolume}}
+            for part in parts
         },
     }
 

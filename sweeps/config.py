@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -167,6 +168,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected a mapping of keys such as badnet and sweep")
     return make_config({"name": path.stem, **{str(k): v for k, v in tree.items()}}, str(path))
+
+
+def head_of(path: str | Path) -> str:
+    """The comment that a configuration file begins with, as one paragraph; "" without."""
+    lines = Path(path).read_text("utf-8").splitlines()
+    return " ".join(
+        line.lstrip("# ").rstrip() for line in itertools.takewhile(lambda li: li.startswith("#"), lines)
+    )
 
 
 def make_config(tree: dict[str, Any], source: str) -> Config:

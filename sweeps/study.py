@@ -1,7 +1,7 @@
 """What a sweep says about orders, policies and layer sets: a row for each way of pruning.
 
-A way is an order, a policy and a layer set; its trials (all X, all seeds) are taken together. States
-are chosen on validation; test counts of the chosen ones only report.
+A way is an order, a policy (with what follows it) and a layer set; its trials (all X, all seeds) are
+taken together. States are chosen on validation; test counts of the chosen ones only report.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prune_core.frontier import hypervolume
+from prune_core.methods import KINDS
 from prune_core.metrics import Counts, exact_points
 from sweeps.records import State, TrialRecord
+from sweeps.space import NO_ORDER
 
 POINTS = (2.0, 4.0, 10.0)  # of clean accuracy below the BadNet's: where attack success is compared
 
@@ -34,8 +36,10 @@ class Way:
     order, policy, layers: what its trials have in common.
     within: points -> chosen state; missing where no state is within.
     hypervolume: of all its states, on validation. by_seed: the same of each seed alone.
-    seconds, candidates: of all its trials: time and channels tried.
+    seconds, candidates: of all its trials: time, and channels (or other nets) tried.
     trials: how many; failed: reasons of those that failed.
+    kind, assumption: what is done to the net and what has to be known for it (``methods``).
+    badnet_test: the BadNet's counts on test; None where no trial is done.
     """
 
     order: str
@@ -49,11 +53,32 @@ class Way:
     trials: int
     failed: tuple[str, ...] = ()
     states: tuple[State, ...] = field(default=(), repr=False)
+    kind: str = "pruning"
+    assumption: str = ""
+    badnet_test: Counts | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether a trial of it is done, be it without any state within X."""
+        return self.badnet_test is not None
 
     @property
     def spread(self) -> float:
         """Standard deviation of the hypervolume over seeds; 0 with one seed."""
         return statistics.pstdev(self.by_seed.values()) if self.by_seed else 0.0
+
+    @property
+    def label(self) -> str:
+        """Policy, order and the number of layers, as pictures name it."""
+        count = len(self.layers.split())
+        order = "" if self.order == NO_ORDER else f", {self.order}"
+        return f"{self.policy}{order}, {count} layer{'s' if count > 1 else ''}"
+
+    def attack(self, points: float) -> float:
+        """Attack success on test of the state chosen within ``points``; the BadNet's without one."""
+        assert self.badnet_test is not None
+        chosen = self.within.get(points)
+        return (chosen.test if chosen is not None else self.badnet_test).attack_success
 
 
 def study(
@@ -82,12 +107,14 @@ def _way(
         if state is not None:
             within[points] = Chosen(state.counts, test_counts(state), len(state.mask))
     seeds = sorted({r.settings.seed for r in done})
+    method = records[0].settings.method
     return Way(
         *key, within, _hypervolume(states),
         {seed: _hypervolume([s for r in done if r.settings.seed == seed for s in r.states()])
          for seed in seeds},
-        sum(r.seconds for r in records), sum(len(r.steps) for r in done), len(records),
+        sum(r.seconds for r in records), sum(len(r.steps) + len(r.nets) for r in done), len(records),
         tuple(sorted({r.reason or "" for r in records if r.status == "failed"})), tuple(states),
+        method.kind, method.assumption, next((r.badnet_test for r in done), None),
     )
 
 
@@ -111,10 +138,56 @@ def _hypervolume(states: Sequence[State]) -> float:
     )
 
 
-def means(ways: Sequence[Way], of: str) -> Mapping[str, float]:
-    """Mean hypervolume over the ways that share an ``order``, ``policy`` or ``layers``; largest first.
-    Fair only where every entry was combined with the same others."""
-    groups: dict[str, list[float]] = {}
+@dataclass(frozen=True)
+class Group:
+    """What the ways that share an order, a policy or a layer set come to, on average.
+
+    ``attack``: points -> mean attack success on test of the states chosen within them. ``spread``:
+    mean over the ways with several seeds; None where there is none. ``candidates``, ``seconds``: of
+    one trial.
+    """
+
+    name: str
+    ways: int
+    mean: float
+    best: float
+    spread: float | None
+    attack: Mapping[float, float]
+    candidates: float
+    seconds: float
+
+
+def grouped(ways: Sequence[Way], of: str) -> list[Group]:
+    """``ways`` by what they share: ``of`` is "order", "policy" or "layers". The largest mean
+    hypervolume first. Fair only where every entry was combined with the same others."""
+    shared: dict[str, list[Way]] = {}
     for way in ways:
-        groups.setdefault(getattr(way, of), []).append(way.hypervolume)
-    return dict(sorted(((k, statistics.mean(v)) for k, v in groups.items()), key=lambda kv: -kv[1]))
+        if way.done:
+            shared.setdefault(getattr(way, of), []).append(way)
+    return sorted((_group(name, found) for name, found in shared.items()), key=lambda g: -g.mean)
+
+
+def _group(name: str, ways: Sequence[Way]) -> Group:
+    volumes, trials = [w.hypervolume for w in ways], sum(w.trials for w in ways)
+    spreads = [w.spread for w in ways if len(w.by_seed) > 1]
+    return Group(
+        name, len(ways), statistics.mean(volumes), max(volumes),
+        statistics.mean(spreads) if spreads else None,
+        {points: statistics.mean(w.attack(points) for w in ways) for points in POINTS},
+        sum(w.candidates for w in ways) / trials, sum(w.seconds for w in ways) / trials,
+    )
+
+
+def winners(ways: Sequence[Way]) -> dict[str, dict[float, Way]]:
+    """Kind -> points -> the way whose chosen state has the lowest attack success on validation; of
+    equals the most accurate one, then the one that tried least. Kinds without any are left out."""
+    found: dict[str, dict[float, Way]] = {}
+    for kind in KINDS:
+        for points in POINTS:
+            able = [w for w in ways if w.kind == kind and points in w.within]
+            if able:
+                found.setdefault(kind, {})[points] = min(able, key=lambda w: (
+                    w.within[points].valid.attacked, -w.within[points].valid.clean_correct,
+                    w.candidates / w.trials,
+                ))
+    return found

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import yaml
 
+from prune_core.errors import InputError
 from prune_core.frontier import hypervolume
-from sweeps.study import lowest_attack_within, means, study
-from sweeps.study_page import study_markdown, study_png
+from sweeps.commands import study_of
+from sweeps.config import head_of, load_config
+from sweeps.study import grouped, lowest_attack_within, study, winners
+from sweeps.study_page import SHOWN, Part, study_markdown
+from sweeps.study_picture import study_png
 from tests.factories import BADNET, make_counts, make_record, make_settings
 
 
@@ -55,24 +59,112 @@ def test_spread_is_over_seeds() -> None:
     (way,) = study(same, lambda state: make_counts())
     assert list(way.by_seed) == [1, 3]
     assert way.spread == pytest.approx((way.by_seed[3] - way.by_seed[1]) / 2)
-    assert means([way], "policy") == {"margin": way.hypervolume}
+    (group,) = grouped([way], "policy")
+    assert (group.name, group.mean, group.spread) == ("margin", way.hypervolume, way.spread)
 
 
-def test_the_page_shows_test_rates_with_intervals_and_what_failed() -> None:
+def test_groups_are_means_over_ways_and_of_one_trial() -> None:
+    """Where no state is within, nothing is pruned: the BadNet's own attack success counts."""
+    l1, index, _ = ways = study(records(), lambda state: make_counts(900, 123))
+    by_policy = {g.name: g for g in grouped(ways, "policy")}
+    assert list(by_policy) == ["margin", "in-order"]  # the failed way is in no mean
+    margin = by_policy["margin"]
+    assert (margin.ways, margin.mean, margin.best, margin.spread) == (1, l1.hypervolume, l1.hypervolume, None)
+    assert (margin.candidates, margin.seconds) == (2.0, 12.0)  # 4 channels and 24 s in two trials
+    deep = study([make_record("e", ((800, 10),), make_settings("l1"))], lambda state: make_counts())
+    (group,) = grouped([*deep, l1], "order")
+    assert group.mean == pytest.approx((deep[0].hypervolume + l1.hypervolume) / 2)
+    assert group.attack[4.0] == pytest.approx((500 / 500 + 123 / 500) / 2)
+    assert index.attack(2.0) == 123 / 500
+
+
+def test_winners_are_chosen_on_validation_within_each_kind() -> None:
+    """Not on test, where the loser would win here; and nets of different kinds never compete."""
+    found = study(
+        [make_record("a", ((985, 40),), make_settings("l1")),
+         make_record("b", ((985, 60),), make_settings("tac")),
+         make_record("c", ((985, 60),), make_settings("clp", policy="in-order")),
+         make_record("d", ((985, 1),), make_settings("none", policy="scale"))],
+        lambda state: make_counts(980, 500 if state.counts.attacked == 40 else 0),
+    )
+    best = winners(found)
+    assert {k: {p: w.order for p, w in by.items()} for k, by in best.items()} == {
+        "scaling": {2.0: "none", 4.0: "none", 10.0: "none"},
+        "pruning": {2.0: "l1", 4.0: "l1", 10.0: "l1"},
+    }
+
+
+def test_the_page_shows_what_the_ways_say() -> None:
+    """Each figure of a row, computed here from the records by hand."""
     ways = study(records(), lambda state: make_counts(900, 123))
-    page = study_markdown({"faces": ways}, {"faces": "study-faces.png"}, "Index loses.")
+    page = study_markdown(
+        [Part("faces", ways, "study-faces.png", "Left out: last:2.", "n")], "Index loses.")
     assert "Index loses." in page and "![faces: the best ways](study-faces.png)" in page
-    assert "90.0 / 24.6 (21.0 to 28.6)" in page  # 123 of 500
+    assert "Left out: last:2." in page
+    # States (985, 400), (970, 100), (960, 50) of 1000 and 500: three strips of the square.
+    area = 0.985 * 0.2 + 0.97 * 0.6 + 0.96 * 0.1
+    test = "90.0 / 24.6"  # 900 of 1000, 123 of 500
+    assert (f"| l1 | margin | conv_4 conv_3 | {area:.4f} | - | {test} | {test} | {test} | 4 | 24 |"
+            in page.splitlines())
+    assert f"| margin | 1 | {area:.3f} | {area:.3f} | - | 24.6 | 24.6 | 24.6 | 2 | 12 |" in page
+    assert ("| pruning | 2 points | margin, l1, 2 layers | 97.0 / 20.0 | 90.0 / 24.6 (21.0 to 28.6) | 2 |"
+            in page)  # fmt: skip
     assert "Not possible: tac: needs pairs" in page
+
+
+def test_kinds_have_tables_of_their_own() -> None:
+    changed = make_record("d", ((985, 1),), make_settings("none", policy="scale"))
+    ways = study([*records(), changed], lambda state: make_counts(900, 123))
+    before, _, after = study_markdown([Part("faces", ways, "p.png")]).partition("### faces: scaling")
+    pruned, scaled = "\n| l1 | margin |", "\n| none | scale |"
+    assert pruned in before and scaled not in before
+    assert scaled in after and pruned not in after and "Weights are changed" in after
+
+
+def test_a_long_table_is_folded() -> None:
+    many = [make_record(f"r{k}", ((985, k),), make_settings("l1", layers=(f"conv_{k}",)))
+            for k in range(SHOWN + 2)]
+    page = study_markdown([Part("p", study(many, lambda s: make_counts()), "p.png")])
+    assert "<summary>The other 2</summary>" in page
+    folded = page[page.index("<details>"):page.index("</details>")]
+    assert folded.count("\n| l1 | margin |") == 2
+
+
+def test_sweeps_of_one_net_share_their_winners() -> None:
+    one = study(records()[:1], lambda state: make_counts())
+    two = study(records()[1:2], lambda state: make_counts())
+    page = study_markdown([Part("a", one, "a.png", "", "net"), Part("b", two, "b.png", "", "net")])
+    head = page[:page.index("## a")]
+    assert "a, b:" in head and head.count("| pruning | 10 points |") == 1
+    apart = study_markdown([Part("a", one, "a.png", "", "n1"), Part("b", two, "b.png", "", "n2")])
+    assert apart.count("| pruning | 10 points |") == 2
+
+
+def test_pictures_are_made_of_any_number_of_ways() -> None:
+    ways = study(records(), lambda state: make_counts(900, 123))
     assert study_png("faces", ways).startswith(b"\x89PNG")
     assert study_png("none", [w for w in ways if not w.states]).startswith(b"\x89PNG")
+
+
+def test_two_sweeps_of_one_name_are_refused(smoke_config, tmp_path) -> None:
+    config = load_config(smoke_config)
+    with pytest.raises(InputError, match="two sweeps are called 'smoke'"):
+        study_of([(config, ""), (config, "")], lambda c: pytest.fail("ran"), tmp_path, tmp_path / "no")
+
+
+def test_the_head_of_a_configuration_is_its_first_comment(tmp_path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("# One net.\n#  Left out: much.\nbadnet: x  # not this\n# nor this\n")
+    assert head_of(path) == "One net. Left out: much."
+    path.write_text("badnet: x\n")
+    assert head_of(path) == ""
 
 
 def test_the_command_end_to_end_and_again(goodnet, smoke_config, tmp_path) -> None:
     tree = yaml.safe_load(smoke_config.read_text())
     tree["sweep"] |= {"layer_sets": ["last:2"], "orders": ["l1", "across:activation-gap"],
                       "policies": ["in-order", "best-first"], "x_thresholds": [10]}  # fmt: skip
-    smoke_config.write_text(yaml.safe_dump(tree))
+    smoke_config.write_text("# Left out: the rest.\n" + yaml.safe_dump(tree))
     command = ("study", smoke_config, "--out", tmp_path / "docs", "--executor", "inline", "--json")
     said = goodnet(*command)
     assert said.status == 0, said.err
@@ -80,6 +172,14 @@ def test_the_command_end_to_end_and_again(goodnet, smoke_config, tmp_path) -> No
     assert (found["trials"], found["ways"]) == (4, 4)
     page = (tmp_path / "docs" / "study.md").read_text()
     assert "| across:activation-gap | best-first |" in page
+    assert "Left out: the rest." in page
+    # The page's figure is the sweep's own: the frontier's best within 10 points, measured on test.
+    points = goodnet("frontier", "--storage", tmp_path / "runs", "--json").json["points"]
+    lowest = min(points, key=lambda p: p["attack_success"])
+    rates = (f"{100 * lowest['test']['clean_accuracy']:.1f} / "
+             f"{100 * lowest['test']['attack_success']:.1f}")
+    (row,) = [line for line in page.splitlines() if line.startswith("| pruning | 10 points |")]
+    assert f"| {rates} (" in row
     assert (tmp_path / "docs" / "study-smoke.png").is_file()
     assert goodnet(*command).json == said.json  # nothing is run twice, nothing changes
     assert (tmp_path / "docs" / "study.md").read_text() == page
