@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import uuid
 from contextlib import suppress
 from dataclasses import replace
@@ -17,13 +18,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from prune_core import contained
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
-from prune_core.keras_h5 import KERAS_SUFFIXES, write_pruned_keras
+from prune_core.keras_h5 import KERAS_SUFFIXES
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
 from prune_core.model import PrunableModel, load_model
-from prune_core.weights import constants
+from prune_core.weights import Weights, constants, to_safetensors
 
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
@@ -94,10 +96,7 @@ def write_goodnet(
     if badnet_path.suffix.lower() in KERAS_SUFFIXES:
         convs = [node.name for node in proto.graph.node if node.op_type == "Conv"]
         in_file = {convs[model.layer(la).onnx_index]: ids for la, ids in mask.by_layer().items()}
-        write_pruned_keras(
-            badnet_path, h5_path, in_file, keep_bias=mask.keep_bias, architecture=architecture,
-            weights=model.weights,
-        )
+        _write_keras(badnet_path, h5_path, in_file, mask.keep_bias, architecture, model.weights)
         paths.append(h5_path)
     provenance = {"badnet": badnet_path.name, "badnet_sha256": model.badnet_digest}
     write_whole(mask_path, json.dumps({**mask.to_json(), **provenance}, indent=1).encode() + b"\n")
@@ -149,6 +148,26 @@ def write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
         raise
+
+
+def _write_keras(
+    badnet: Path, path: Path, pruned: dict[str, list[int]], keep_bias: bool,
+    architecture: str | None, weights: Weights,
+) -> None:
+    """``keras_h5.write_pruned_keras``, by the reader process: the BadNet's file is a stranger's."""
+    try:
+        # A folder of its own: a reader that dies may leave half a file.
+        with tempfile.TemporaryDirectory(prefix=".goodnet-", dir=path.parent) as folder:
+            aside, changed = Path(folder).resolve() / path.name, Path(folder).resolve() / "weights"
+            if weights:
+                changed.write_bytes(to_safetensors(weights))
+            contained.read(
+                "pruned_keras", badnet, destination=str(aside), pruned=pruned, keep_bias=keep_bias,
+                architecture=architecture, weights=str(changed) if weights else None,
+            )
+            aside.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _zero_rows(

@@ -146,6 +146,7 @@ class Counts:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Counts:
+        """Inverse of ``to_json``. Raises ValueError or KeyError when ``value`` has not that form."""
         return cls(
             clean_correct=value["clean_correct"],
             clean_total=value["clean_total"],
@@ -155,7 +156,21 @@ class Counts:
             margin=value["margin"],
             recovered=value.get("recovered"),
             complete=value.get("complete", True),
-        )
+        ).checked()
+
+    def checked(self) -> Counts:
+        """Itself. Raises ValueError when these are no counts: of other types, or larger than totals."""
+        clean, poisoned = self.clean_total, self.poisoned_total
+        counts = [(self.clean_correct, clean), (self.attacked, poisoned),
+                  (self.attacked_agreeing, poisoned), (self.recovered or 0, poisoned)]
+        if not (
+            all(type(n) is int and type(total) is int and 0 <= n <= total for n, total in counts)
+            and clean > 0 and poisoned > 0
+            and (self.margin is None or type(self.margin) in (int, float))
+            and type(self.complete) is bool and type(self.recovered) in (int, type(None))
+        ):
+            raise ValueError("not counts of a split")
+        return self
 
 
 def exact_points(points: float) -> Fraction:

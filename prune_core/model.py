@@ -240,6 +240,8 @@ def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel
     graph = graph.float().eval().requires_grad_(False)
     _drop_final_softmax(graph)
     layers = _conv_layers(graph, [n.name for n in proto.graph.node if n.op_type == "Conv"])
+    for layer in layers:
+        _check_channels(graph, layer, name)
     if not layers:
         raise InputError(f"{name}: no convolution layers, so there are no channels to prune")
     shape, channels_last = _image_shape(model, name)
@@ -277,6 +279,22 @@ def _conv_layers(graph: fx.GraphModule, onnx_names: list[str]) -> tuple[ConvLaye
                 norm = str(user.target)
         layers.append(ConvLayer(name, conv.out_channels, str(node.target), index, norm))
     return tuple(layers)
+
+
+def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
+    """Raises InputError where a bias or a batch normalization has not one value for each channel."""
+    conv = graph.get_submodule(layer.node)
+    parts = {"bias": getattr(conv[-1] if isinstance(conv, nn.Sequential) else conv, "bias", None)}
+    if layer.batch_norm is not None:
+        norm = graph.get_submodule(layer.batch_norm)
+        parts |= {f"batch normalization's {key}": value for key, value in norm.state_dict().items()
+                  if key != "num_batches_tracked"}
+    for part, values in parts.items():
+        if values is not None and tuple(values.shape) != (layer.channels,):
+            raise InputError(
+                f"{name}: {layer.name}: its {part} has shape {tuple(values.shape)}; expected "
+                f"({layer.channels},)"
+            )
 
 
 def _is_conv(graph: fx.GraphModule, target: str) -> bool:

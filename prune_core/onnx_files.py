@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 from onnx import external_data_helper, shape_inference, version_converter
 
 from prune_core.errors import InputError
@@ -25,6 +27,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         proto = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError):
         raise InputError(f"{path}: not an ONNX model (or cut short)") from None
+    _check_texts(proto, path)
     _load_external_data(proto, path)
     try:
         onnx.checker.check_model(proto)
@@ -43,6 +46,17 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return proto
 
 
+def _check_texts(message: Message, path: Path) -> None:
+    """Raises InputError for a text that is no UTF-8: protobuf would hand it over as bytes."""
+    for field, value in message.ListFields():
+        values = [value] if not isinstance(value, Sequence) or isinstance(value, str | bytes) else value
+        if field.type == FieldDescriptor.TYPE_STRING and not all(isinstance(v, str) for v in values):
+            raise InputError(f"{path}: not a valid ONNX model: {field.full_name} is no UTF-8 text")
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in values:
+                _check_texts(inner, path)
+
+
 def check_sizes(model: onnx.ModelProto, name: str) -> None:
     """Raises InputError when a value of a ``normalized`` model has, for one image, more than
     ``MAX_VALUES`` numbers. Sizes that depend on images of unknown size are not known here."""
@@ -58,7 +72,7 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
         output.type.tensor_type.ClearField("shape")
     try:
         found = shape_inference.infer_shapes(one, data_prop=True)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, shape_inference.InferenceError) as error:
         raise InputError(f"{name}: its shapes cannot be inferred: {first_line(error)}") from None
     for value in (*found.graph.input, *found.graph.value_info, *found.graph.output):
         size = math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
@@ -105,7 +119,8 @@ def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if opset > NEWEST_OPSET:
         try:
             model = version_converter.convert_version(model, NEWEST_OPSET)
-        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        except (RuntimeError, ValueError, onnx.checker.ValidationError,
+                version_converter.ConvertError) as error:
             raise InputError(
                 f"{name}: opset {opset} cannot be brought down to {NEWEST_OPSET}: {first_line(error)}"
             ) from None

@@ -1,4 +1,5 @@
-"""The process that opens files of strangers; see ``contained``. Started as
+"""The process that opens files of strangers, to read them or to make a pruned copy of a Keras file; see
+``contained``. Started as
 ``python -m prune_core.reader_process FD``, FD being a socket."""
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import numpy as np
 
 from prune_core.errors import InputError
 from prune_core.images import read_fields
-from prune_core.keras_h5 import weights_only
+from prune_core.keras_h5 import weights_only, write_pruned_keras
 from prune_core.model_files import proto_of
 from prune_core.triggers import read_rgba
+from prune_core.weights import from_safetensors
 
 GROWTH = 2**30  # bytes of memory beyond what a file of no size may take
 PER_BYTE = 64  # more for each byte of the file: compressed images become larger
@@ -50,8 +52,23 @@ def _weights_only(path: Path, architecture: str | None = None) -> Found:
     return weights_only(path, architecture), []
 
 
+def _pruned_keras(
+    path: Path, destination: str, pruned: dict[str, list[int]], keep_bias: bool,
+    architecture: str | None, weights: str | None,
+) -> Found:
+    """``weights``: a safetensors file of ours."""
+    changed = from_safetensors(Path(weights).read_bytes(), weights) if weights else None
+    try:
+        write_pruned_keras(path, Path(destination), pruned, keep_bias=keep_bias,
+                           architecture=architecture, weights=changed)
+    except OSError as error:  # of reading, these are InputErrors
+        raise InputError(f"a copy of {path} cannot be written: {error.strerror or error}") from None
+    return None, []
+
+
 FUNCTIONS: dict[str, Callable[..., Found]] = {
     "model": _model, "images": _images, "picture": _picture, "weights_only": _weights_only,
+    "pruned_keras": _pruned_keras,
 }
 
 

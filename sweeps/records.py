@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
 
 from prune_core.errors import InputError
 from prune_core.greedy import PruneStep
@@ -204,10 +205,33 @@ def _to_table(record: TrialRecord) -> pa.Table:
     return table.replace_schema_metadata({_HEADER: json.dumps(header).encode()})
 
 
+class _Said(BaseModel):
+    """Plain fields of a header."""
+
+    model_config = ConfigDict(strict=True)
+
+    key: str
+    status: Literal["done", "failed"]
+    reason: str | None
+    seconds: float
+
+
+class _SaidOfNet(BaseModel):
+    """Plain fields of a changed net."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: int
+    note: str
+    accepted: bool
+    digest: str | None
+
+
 def _from_table(table: pa.Table) -> TrialRecord:
     header = json.loads(table.schema.metadata[_HEADER])
     if header["schema"] != SCHEMA_VERSION:
         raise ValueError("another schema")
+    said = _Said(**{name: header[name] for name in _Said.model_fields})
     counts = {f: None if header[f] is None else Counts.from_json(header[f])
               for f in ("badnet_valid", "badnet_test", "valid", "test")}
     final = ChannelMask.from_json(header["mask"])
@@ -221,15 +245,15 @@ def _from_table(table: pa.Table) -> TrialRecord:
         back = row.get("returned_layer")
         returned = None if back is None else Channel(back, row["returned_channel"])
         sides = {
-            side: replace(badnet, **{name: row[f"{side}_{name}"] for name in _COUNTS})
+            side: replace(badnet, **{name: row[f"{side}_{name}"] for name in _COUNTS}).checked()
             for side in ("tried", "now")
         }
         step = PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"], returned)
         mask = step.after(mask) if step.accepted else mask
         steps.append(replace(step, mask=mask))
     return TrialRecord(
-        header["key"], TrialSettings.from_json(header["settings"]), header["status"],
-        header["reason"], header["seconds"], mask=final, steps=tuple(steps),
+        said.key, TrialSettings.from_json(header["settings"]), said.status, said.reason, said.seconds,
+        mask=final, steps=tuple(steps),
         nets=tuple(map(_net_from_json, header.get("nets", []))), **counts,
     )
 
@@ -242,7 +266,8 @@ def _net_json(net: ChangedNet) -> dict[str, Any]:
 
 
 def _net_from_json(value: dict[str, Any]) -> ChangedNet:
+    said = _SaidOfNet(**{name: value[name] for name in _SaidOfNet.model_fields})
     return ChangedNet(
-        value["step"], value["note"], ChannelMask.from_json(value["mask"]),
-        Counts.from_json(value["counts"]), value["accepted"], value["digest"],
+        said.step, said.note, ChannelMask.from_json(value["mask"]), Counts.from_json(value["counts"]),
+        said.accepted, said.digest,
     )

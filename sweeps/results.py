@@ -48,8 +48,13 @@ class Manifest:
     def from_json(cls, value: dict[str, Any]) -> Manifest:
         trials = {k: TrialSettings.from_json(s) for k, s in value["trials"].items()}
         config = make_config(value["config"], f"sweep {value['name']}")
-        return cls(value["name"], config, trials, value["digests"], value["mlflow_run_id"],
-                   float(value.get("target_share", 0.0)))
+        name, digests, run_id = value["name"], value["digests"], value["mlflow_run_id"]
+        if not (
+            isinstance(name, str) and isinstance(run_id, str | None)
+            and all(isinstance(digests[key], str) for key in ("badnet", "valid", "test"))
+        ):
+            raise ValueError("not a manifest of ours")
+        return cls(name, config, trials, digests, run_id, float(value.get("target_share", 0.0)))
 
 
 @dataclass(frozen=True)

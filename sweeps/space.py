@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
@@ -29,6 +30,8 @@ class TrialSettings:
     ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
     ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning.
     """
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     order: str
     layers: tuple[str, ...]
@@ -57,7 +60,8 @@ class TrialSettings:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TrialSettings:
-        return cls(**{**value, "layers": tuple(value["layers"])})
+        """Inverse of ``to_json``. Raises ValueError when ``value`` has not that form."""
+        return _FORM.validate_json(json.dumps(value))
 
     def __str__(self) -> str:
         known = ORDERS.get(self.order.removeprefix(ACROSS))
@@ -65,6 +69,9 @@ class TrialSettings:
         seed = f", seed {self.seed}" if chance else ""
         order = "" if self.order == NO_ORDER else f", {self.order}"
         return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}"
+
+
+_FORM = TypeAdapter(TrialSettings)
 
 
 def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> str:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnx
 import onnxruntime
@@ -268,3 +269,21 @@ def test_round_trip_of_real_networks(
     if "csaw" in badnet:
         logits = logits.softmax(dim=1)
     np.testing.assert_allclose(output, logits.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_only_the_reader_process_opens_the_badnets_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for the copy in Keras form: the HDF5 library may crash on a stranger's file."""
+    path = tmp_path / "bad.h5"
+    keras_badnet(path)
+    model = load_model(path)
+
+    def opened(*given: object, **named: object) -> None:
+        raise AssertionError(f"opened here: {given}")
+
+    monkeypatch.setattr(h5py, "File", opened)
+    mask = ChannelMask.of({model.layers[-1].name: [0]})
+    paths = write_goodnet(model, mask, path, tmp_path / "out" / "good")
+    assert {p.name for p in paths} == {"good.onnx", "good.h5", "good.mask.json"}
+    assert set(paths) == set((tmp_path / "out").iterdir())

@@ -19,9 +19,11 @@ from prune_core.export import ExportMismatch, pruned_onnx
 from prune_core.formats import KINDS, costs, measured_again, write_formats
 from prune_core.images import make_split, read_images
 from prune_core.masks import ChannelMask
+from prune_core.measure import NetCounter
 from prune_core.model import build_model, load_model
 from prune_core.pair_onnx import pair_onnx
 from prune_core.safetensors_file import with_safetensors
+from prune_core.weights import constants
 
 
 def class_net(kernel: list[float], softmax: bool, output: str) -> onnx.ModelProto:
@@ -141,3 +143,35 @@ def test_round_trip_in_every_format(
             assert found[kind]["attacked"] == expected.attacked
     names = {t.name for t in onnx.load(written.models["onnx"]).graph.initializer}
     assert load_file(written.models["safetensors"]).keys() == names
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(
+    "name", ["csaw/bd_weights.h5", "csaw/bd_net_prune_drop2.h5", "gtsrb/badnet_resnet20.onnx"]
+)
+def test_changed_weights_in_every_format(shared_data: Path, tmp_path: Path, name: str) -> None:
+    """As after fine-tuning: every weight another one and some channels pruned. The net of N + 1
+    classes still holds the BadNet as it came."""
+    path = shared_data / name
+    badnet = load_model(path)
+    clean, poisoned = (
+        (images := read_images(path.parent / f"{kind}_test.h5")).keeping(np.arange(0, len(images), 40))
+        for kind in ("cl", "bd")
+    )
+    judge = PlainEvaluator(badnet, make_split(clean, poisoned))
+    dice = np.random.default_rng(5)
+    changed = {
+        key: (values * dice.uniform(0.9, 1.1, values.shape)).astype(np.float32)
+        for key, values in ((k, numpy_helper.to_array(t)) for k, t in constants(badnet.proto.graph).items())
+        if values.dtype.kind == "f" and values.ndim >= 2
+    }
+    assert len(changed) > 4
+    net, mask = badnet.with_weights(changed), random_mask(badnet, 0.05, False, seed=4)
+    assert net.digest != badnet.digest
+    expected = NetCounter(badnet, judge)(mask, changed)
+    written = write_formats(net, mask, path, tmp_path / "good", clean.shape)
+    found = measured_again(written, judge, expected)
+    assert expected.margin != judge.counts(mask).margin
+    for kind, counted in found.items():
+        if kind != "goodnet-onnx":
+            assert counted["clean_correct"] == expected.clean_correct

@@ -1,0 +1,124 @@
+"""What the fuzz suite found: each of these ended in a traceback once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import factories
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from prune_core.errors import InputError
+from prune_core.model import load_model
+from sweeps.records import RecordStore
+from sweeps.results import read_manifest
+from sweeps.storage import Storage
+
+
+def net(opset: int = 15, **arrays: np.ndarray) -> onnx.ModelProto:
+    """Two channels, batch norm. ``arrays`` replace constants: k, b, s, o, m, v."""
+    values: dict[str, Any] = {
+        "k": np.ones((2, 1, 1, 1)), "b": np.zeros(2), "s": np.ones(2), "o": np.zeros(2),
+        "m": np.zeros(2), "v": np.ones(2),
+    }
+    values = {key: array.astype(np.float32) for key, array in values.items()} | arrays
+    nodes = [
+        helper.make_node("Conv", ["x", "k", "b"], ["c"], name="conv"),
+        helper.make_node("BatchNormalization", ["c", "s", "o", "m", "v"], ["n"]),
+        helper.make_node("Flatten", ["n"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 4, 4])
+    said = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 32])
+    constants = [numpy_helper.from_array(np.asarray(v), k) for k, v in values.items()]
+    graph = helper.make_graph(nodes, "net", [given], [said], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def latin_name(model: onnx.ModelProto) -> bytes:
+    """A node called "conv" with a byte that is no UTF-8."""
+    return model.SerializeToString().replace(b"\x1a\x04conv", b"\x1a\x04c\xffnv")
+
+
+def undefined(model: onnx.ModelProto) -> bytes:
+    model.opset_import[0].version = 21
+    del model.graph.initializer[1]
+    return model.SerializeToString()
+
+
+def declared(model: onnx.ModelProto, kind: int, shape: list[int]) -> bytes:
+    """Constants stand among the inputs too, the kernel as of that type and shape."""
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        said = (kind, shape) if tensor.name == "k" else (tensor.data_type, list(tensor.dims))
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, *said))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (lambda: latin_name(net()), "onnx.NodeProto.name is no UTF-8 text"),
+        (lambda: undefined(net()), "net.onnx: "),
+        (lambda: declared(net(9), TensorProto.BOOL, [2, 1, 1, 1]), "its shapes cannot be inferred: "),
+        (lambda: declared(net(9), TensorProto.FLOAT, [3, 1, 1, 1]), "its shapes cannot be inferred: "),
+        (lambda: net(v=np.ones(4)).SerializeToString(), "running_var has shape (4,); expected (2,)"),
+        (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
+    ],
+    ids=["latin-name", "undefined", "types", "shapes", "batch-norm", "bias"],
+)
+def test_onnx(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(data())
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_net_itself_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(net().SerializeToString())
+    assert load_model(path).layers[0].name == "conv"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"order": 3}}, {"settings": {"x": "2"}}, {"settings": {"x": None}},
+        {"settings": {"layers": [["c2"]]}}, {"settings": {"repair": ["none"]}}, {"settings": {"more": 1}},
+        {"seconds": "long"}, {"status": "odd"}, {"reason": {}}, {"badnet_valid": {"clean_total": 0}},
+        {"valid": {"clean_correct": 10**9}}, {"valid": {"attacked": "1"}}, {"valid": {"margin": []}},
+    ],
+    ids=str,
+)
+def test_records(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Fields of other types are damage like any other: the trial runs again."""
+    import pyarrow.parquet as pq
+
+    storage = Storage(str(tmp_path))
+    store, record = RecordStore(storage), factories.make_record("a")
+    store.write(record)
+    assert store.read("a") == record
+    path = tmp_path / "trials" / "a.parquet"
+    table = pq.read_table(path)
+    header = json.loads(table.schema.metadata[b"goodnet"])
+    for key, value in change.items():
+        header[key] = {**header[key], **value} if isinstance(header[key], dict) else value
+    pq.write_table(table.replace_schema_metadata({b"goodnet": json.dumps(header).encode()}), path)
+    assert store.read("a") is None
+
+
+@pytest.mark.parametrize("change", [{"digests": []}, {"digests": {"badnet": "a"}}, {"name": 3},
+                                    {"mlflow_run_id": []}, {"trials": {"a": {"order": 1}}}], ids=str)
+def test_manifests(tmp_path: Path, change: dict[str, Any]) -> None:
+    storage = Storage(str(tmp_path))
+    made = factories.make_manifest([factories.make_record("a")]).to_json()
+    storage.write_bytes("sweeps/s.json", json.dumps(made).encode())
+    assert read_manifest(storage, "s").digests == made["digests"]
+    storage.write_bytes("sweeps/s.json", json.dumps({**made, **change}).encode())
+    with pytest.raises(InputError, match="sweep 's' in .*: its manifest is damaged"):
+        read_manifest(storage, "s")
