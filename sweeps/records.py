@@ -25,6 +25,7 @@ from sweeps.space import TrialSettings
 from sweeps.storage import Storage
 
 SCHEMA_VERSION = 1
+MAX_STEPS = 200_000  # of a trial; candidates of the largest networks are some ten thousand
 _HEADER = b"goodnet"
 _COUNTS = {
     "clean_correct": pa.int64(), "attacked": pa.int64(), "attacked_agreeing": pa.int64(),
@@ -171,7 +172,7 @@ class RecordStore:
         if data is None:
             return None
         try:
-            return _from_table(read_table(data))
+            return _from_table(read_table(data, rows=MAX_STEPS))
         except DAMAGE:  # an InputError of the mask is a ValueError
             return None
 

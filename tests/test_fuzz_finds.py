@@ -122,3 +122,15 @@ def test_manifests(tmp_path: Path, change: dict[str, Any]) -> None:
     storage.write_bytes("sweeps/s.json", json.dumps({**made, **change}).encode())
     with pytest.raises(InputError, match="sweep 's' in .*: its manifest is damaged"):
         read_manifest(storage, "s")
+
+
+def test_a_record_of_millions_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kB of Parquet can hold as many equal rows; they are not even unpacked."""
+    storage = Storage(str(tmp_path))
+    store, record = RecordStore(storage), factories.make_record("a")
+    assert len(record.steps) > 1
+    store.write(record)
+    monkeypatch.setattr("sweeps.records.MAX_STEPS", len(record.steps))
+    assert store.read("a") == record
+    monkeypatch.setattr("sweeps.records.MAX_STEPS", len(record.steps) - 1)
+    assert store.read("a") is None

@@ -118,8 +118,10 @@ class Feeder:
                 read_manifest(storage, "input")
             if record is None:
                 return "not one of ours"
-            record.states()
-            str(record.settings)
+            str(record.settings), f"{record.seconds:.1f}"
+            for counts in [state.counts for state in record.states()] + [record.valid, record.test]:
+                if counts is not None:
+                    counts.to_json()
         except InputError as error:
             return str(error)
         return None
