@@ -11,7 +11,7 @@ from prune_core.evaluate import PlainEvaluator
 from prune_core.export import write_whole
 from prune_core.metrics import Counts
 from sweeps.config import Config
-from sweeps.doctor import diagnose, diagnose_worker
+from sweeps.doctor import diagnose
 from sweeps.inputs import input_files, load_inputs
 from sweeps.nets import Progress
 from sweeps.pick import check_criterion, pick
@@ -210,7 +210,7 @@ def pick_from(
 
 
 def examine(config: Config | None, executor: str) -> Result:
-    """All checks, here and (``executor`` ray) in a worker."""
+    """All checks, here and (``executor`` ray) in a worker of every node."""
 
     def tracking() -> str:
         from sweeps.sweep_log import open_tracking
@@ -221,9 +221,10 @@ def examine(config: Config | None, executor: str) -> Result:
         return f"{opened.uri} answers"
 
     def worker() -> list[Result]:
-        from sweeps.ray_executor import in_a_worker
+        from sweeps.nodes import diagnose_nodes
+        from sweeps.ray_cluster import on_every_node
 
-        return in_a_worker(lambda: diagnose_worker(config))
+        return diagnose_nodes(config, on_every_node)
 
     checks = diagnose(
         config, tracking=tracking if config is not None else None,

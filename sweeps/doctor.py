@@ -37,29 +37,29 @@ def diagnose(
 
     Args:
         tracking: asks MLflow; returns what to say when it answers, raises when it does not.
-        worker: runs ``diagnose_worker`` where trials will run, and returns what it found.
+        worker: what ``nodes.diagnose_nodes`` finds where trials will run.
         progress: told when the embedded BadNet has to be made first.
     """
     checks = diagnose_worker(config)
     if config is not None:
         checks += _diagnose_inputs(config, progress)
     if tracking is not None:
-        checks.append(_check("tracking", tracking))
+        checks.append(check("tracking", tracking))
     if worker is not None:
         try:
-            checks += [{**check, "name": f"worker: {check['name']}"} for check in worker()]
+            checks += worker()
         except Exception as error:  # a cluster can fail in any way; that is what is asked
-            checks.append(_failed("worker", error))
+            checks.append(failed("worker", error))
     return checks
 
 
 def diagnose_worker(config: Config | None) -> list[Check]:
     """What must be right on every machine that runs trials."""
-    checks = [_check("python", _python), _check("packages", _packages)]
-    checks.append(_check("machine", _machine))
-    checks.append(_check("gpu", lambda: _gpu(0 if config is None else config.resources.gpu)))
+    checks = [check("python", _python), check("packages", _packages)]
+    checks.append(check("machine", _machine))
+    checks.append(check("gpu", lambda: _gpu(0 if config is None else config.resources.gpu)))
     if config is not None:
-        checks.append(_check("storage", lambda: _storage(config.storage)))
+        checks.append(check("storage", lambda: _storage(config.storage)))
     return checks
 
 
@@ -70,13 +70,13 @@ def _diagnose_inputs(
     try:
         files = input_files(config, progress)
     except Exception as error:  # making the embedded data can fail like any program
-        return [_failed("data", error)]
+        return [failed("data", error)]
     named = {
         "data.clean_valid": files.clean_valid, "data.poisoned_valid": files.poisoned_valid,
         "data.clean_test": files.clean_test, "data.poisoned_test": files.poisoned_test,
     }
     checks = [
-        _check(name, lambda path=path: _images(path, config.data_hint))  # type: ignore[misc]
+        check(name, lambda path=path: _images(path, config.data_hint))  # type: ignore[misc]
         for name, path in named.items() if path is not None
     ]
     opened: list[TrialInputs] = []
@@ -86,20 +86,20 @@ def _diagnose_inputs(
         layers = ", ".join(f"{la.name} ({la.channels})" for la in opened[0].model.layers)
         return f"{files.badnet} reads, and fits the images; convolutions: {layers}"
 
-    checks.append(_check("badnet", fits))
+    checks.append(check("badnet", fits))
     if opened:
-        checks.append(_check("attack", lambda: _attack(opened[0])))
+        checks.append(check("attack", lambda: _attack(opened[0])))
     return checks
 
 
-def _check(name: str, ask: Callable[[], str]) -> Check:
+def check(name: str, ask: Callable[[], str]) -> Check:
     try:
         return {"name": name, "ok": True, "detail": ask()}
     except Exception as error:  # whatever breaks is a finding
-        return _failed(name, error)
+        return failed(name, error)
 
 
-def _failed(name: str, error: Exception) -> Check:
+def failed(name: str, error: Exception) -> Check:
     kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
     detail = kind + (" ".join(str(error).split())[:500] or "no message")
     return {"name": name, "ok": False, "detail": detail}

@@ -1,37 +1,29 @@
-"""Trials over the workers of a Ray cluster, by Ray Tune. The only file that imports ray."""
+"""Trials over the workers of a Ray cluster, by Ray Tune."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
-import ray
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
-from prune_core.errors import InputError
 from sweeps.config import Config, ResourcesConfig
 from sweeps.executors import Listener, Throttle
 from sweeps.inputs import Parcel
 from sweeps.nets import Progress
+from sweeps.ray_cluster import connected, nodes_agree
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, run_trial
-
-T = TypeVar("T")
 
 # A worker process serves many trials of one sweep: network and caches are built once.
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
@@ -45,7 +37,8 @@ class RayExecutor:
         self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
         listener: Listener,
     ) -> None:
-        with _cluster(), tempfile.TemporaryDirectory(prefix="goodnet-tune-") as scratch:
+        with connected(), tempfile.TemporaryDirectory(prefix="goodnet-tune-") as scratch:
+            nodes_agree(config)
             tuner = tune.Tuner(
                 tune.with_resources(
                     tune.with_parameters(
@@ -141,40 +134,3 @@ class _Relay(tune.Callback):
 
     def _key(self, trial: Trial) -> str:
         return self.inputs.key(TrialSettings.from_json(trial.config["settings"]))
-
-
-def in_a_worker(function: Callable[[], T]) -> T:
-    """What ``function`` returns when a worker of the cluster calls it."""
-    with _cluster():
-        return ray.get(ray.remote(num_cpus=1)(function).remote(), timeout=300)
-
-
-@contextlib.contextmanager
-def _cluster() -> Iterator[None]:
-    """Connect to the cluster there is, or start a local one; leave things as they were."""
-    mine = not ray.is_initialized()
-    if mine:
-        for name in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        # Workers import the package from where the driver did, also when it is not installed.
-        root = str(Path(__file__).resolve().parent.parent)
-        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        address = os.environ.get("RAY_ADDRESS")
-        try:
-            ray.init(
-                include_dashboard=None if address else False,
-                dashboard_host="127.0.0.1",  # whoever reaches the dashboard can run code
-                log_to_driver=False, logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": paths}},
-            )
-        except ConnectionError as error:
-            text = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"RAY_ADDRESS {address!r}: {text}; expected a Ray cluster that answers there, "
-                "or no RAY_ADDRESS for one on this machine"
-            ) from None
-    try:
-        yield
-    finally:
-        if mine:
-            ray.shutdown()

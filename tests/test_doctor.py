@@ -54,7 +54,7 @@ def test_tracking_and_workers_are_asked() -> None:
         raise RuntimeError("no route\nto host")
 
     def worker() -> list[dict[str, Any]]:
-        return [{"name": "python", "ok": True, "detail": "3.11"}]
+        return [{"name": "worker: python", "ok": True, "detail": "3.11"}]
 
     found = by_name(diagnose(None, tracking=broken, worker=worker))
     assert found["tracking"] == {

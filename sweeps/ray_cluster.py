@@ -1,0 +1,116 @@
+"""The Ray cluster that there is, or one started here: connecting, and calling every node of it. Only this
+file and ``ray_executor`` import ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray shows its token by itself only to a cluster that it finds by itself, not to one that is named.
+if "RAY_ADDRESS" in os.environ and (Path.home() / ".ray" / "auth_token").is_file():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from prune_core.errors import InputError
+from sweeps.config import Config
+from sweeps.nodes import diagnose_nodes
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0  # a port on a private network answers at once or not at all
+NODE_SECONDS = 120.0  # a first worker of a node imports torch
+_EXPECTED = "expected a Ray cluster that answers there, or no RAY_ADDRESS for one on this machine"
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """Connect to the cluster at RAY_ADDRESS or one on this machine, or start a local one; leave things
+    as they were. Raises InputError where nothing answers, or this machine is not part of it."""
+    mine = not ray.is_initialized()
+    if mine:
+        for name in ("ray", "ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        address = os.environ.get("RAY_ADDRESS")
+        if address:
+            _check_port(address)
+        _join(address)
+    try:
+        yield
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Ray itself waits more than a minute for a port where nothing listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and "local"
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _refused(address, str(error) or type(error).__name__) from None
+
+
+def _join(address: str | None) -> None:
+    # Workers import the package from where the driver did, also when it is not installed.
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    try:
+        ray.init(
+            include_dashboard=None if address else False,
+            dashboard_host="127.0.0.1",  # whoever reaches the dashboard can run code
+            log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": paths}},
+        )
+    except Exception as error:  # of many kinds: no answer, other versions, a token that does not fit
+        if address is None:
+            raise
+        raise _refused(address, " ".join(str(error).split())[:300]) from None
+
+
+def _refused(address: str, reason: str) -> InputError:
+    return InputError(f"RAY_ADDRESS {address!r}: {reason}; {_EXPECTED}")
+
+
+def on_every_node(function: Callable[[], T]) -> dict[str, T | Exception]:
+    """What ``function`` returns, or raises, in a worker of each node; by the node's address. It takes
+    no CPU from trials. Raises InputError like ``connected``."""
+    with connected():
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        calls = {
+            node["NodeManagerAddress"]: ray.remote(num_cpus=0, max_retries=0)(function).options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote()
+            for node in nodes
+        }
+        answers: dict[str, T | Exception] = {}
+        ray.wait(list(calls.values()), num_returns=len(calls), timeout=NODE_SECONDS)
+        for address, call in calls.items():
+            try:
+                answers[address] = ray.get(call, timeout=0.1)
+            except Exception as error:  # a node can fail in any way; that is what is asked
+                answers[address] = error
+                ray.cancel(call, force=True)
+        return answers
+
+
+def nodes_agree(config: Config) -> None:
+    """Raises InputError unless all nodes of a cluster have the driver's versions and see its storage.
+    Asks nobody where there is one node, this one."""
+    with connected():
+        if sum(node["Alive"] for node in ray.nodes()) < 2:
+            return
+    wrong = [c for c in diagnose_nodes(config, on_every_node, whole=False) if not c["ok"]]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more; see goodnet doctor)" if len(wrong) > 1 else ""
+        raise InputError(f"{wrong[0]['name']}: {wrong[0]['detail']}{more}")
