@@ -193,3 +193,14 @@ def random_masks(model: PrunableModel, seed: int, keep_bias: bool) -> Iterable[C
         if step == 8:
             mask = mask.only(model.layers[0].name)
     yield ChannelMask(frozenset(every), keep_bias)
+
+
+def random_mask(model: PrunableModel, share: float, keep_bias: bool, seed: int = 1) -> ChannelMask:
+    """Of all convolutions' channels, the first included, so large a share."""
+    channels = [(la.name, i) for la in model.layers for i in range(la.channels)]
+    dice = np.random.default_rng(seed)
+    chosen = dice.choice(len(channels), int(share * len(channels)), replace=False)
+    pruned: dict[str, list[int]] = {}
+    for number in chosen:
+        pruned.setdefault(channels[number][0], []).append(channels[number][1])
+    return ChannelMask.of(pruned, keep_bias)

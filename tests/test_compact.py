@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from networks import random_mask
 from onnx import TensorProto, helper, numpy_helper
 
 from prune_core.compact import compact
@@ -224,17 +225,6 @@ def test_a_constant_is_folded_to_the_digit() -> None:
 def test_images_that_the_network_does_not_take() -> None:
     with pytest.raises(InputError, match="takes no images"):
         compact(chain(Net({})), (2, 9))
-
-
-def random_mask(model: Any, share: float, keep_bias: bool, seed: int = 1) -> ChannelMask:
-    """Of all convolutions' channels, the first included, so large a share."""
-    channels = [(la.name, i) for la in model.layers for i in range(la.channels)]
-    dice = np.random.default_rng(seed)
-    chosen = dice.choice(len(channels), int(share * len(channels)), replace=False)
-    pruned: dict[str, list[int]] = {}
-    for number in chosen:
-        pruned.setdefault(channels[number][0], []).append(channels[number][1])
-    return ChannelMask.of(pruned, keep_bias)
 
 
 # Channels that go of those pruned. Nothing is padded in DeepID, so all go. In a ResNet those of

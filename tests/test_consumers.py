@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import onnxruntime
 import pytest
-from test_compact import random_mask
+from networks import random_mask
 from test_formats import FILES
 
 from prune_core.architectures import deepid

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from networks import random_mask
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
-from test_compact import random_mask
 from test_export import keras_badnet, random_split, two_branches
 
 from prune_core.errors import InputError

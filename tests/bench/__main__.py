@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.bench import compaction
 from tests.bench.lab import ROOT, SIZE, the_lab
 from tests.bench.page import write_page
 
@@ -90,6 +91,7 @@ def main() -> None:
     }  # fmt: skip
     write_page(found, given.out)
     print(given.out)
+    compaction.main(given.out.with_name("compaction.md"))
 
 
 if __name__ == "__main__":

@@ -50,8 +50,13 @@ class Lab:
         return [Channel(la, c) for la in LAYERS for c in range(self.model.layer(la).channels)]
 
 
+def shared_data() -> Path:
+    """Where the real networks and images lie, if they do."""
+    return Path(os.environ.get("GOODNET_SHARED", ROOT.parent / "shared")) / "data"
+
+
 def the_lab() -> Lab:
-    shared = Path(os.environ.get("GOODNET_SHARED", ROOT.parent / "shared")) / "data" / "csaw"
+    shared = shared_data() / "csaw"
     if shared.is_dir():
         return Lab(load_model(shared / "bd_weights.h5", "deepid"), True, shared)
     torch.manual_seed(0)
