@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from unittest import mock
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -18,6 +19,7 @@ if "RAY_ADDRESS" in os.environ and (Path.home() / ".ray" / "auth_token").is_file
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
+from ray._private import ray_constants, services
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prune_core.errors import InputError
@@ -66,12 +68,15 @@ def _join(address: str | None) -> None:
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     try:
-        ray.init(
-            include_dashboard=None if address else False,
-            dashboard_host="127.0.0.1",  # whoever reaches the dashboard can run code
-            log_to_driver=False, logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},
-        )
+        # Whoever reaches a port of Ray can run code. Of a Ray that is started here all ports are on
+        # 127.0.0.1: Ray has no option for that on Linux, only what it does by itself on other systems.
+        alone = services.canonicalize_bootstrap_address(None) is None  # type: ignore[arg-type]
+        with mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", not alone):
+            ray.init(
+                include_dashboard=None if address else False, dashboard_host="127.0.0.1",
+                log_to_driver=False, logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": paths}},
+            )
     except Exception as error:  # of many kinds: no answer, other versions, a token that does not fit
         if address is None:
             raise
