@@ -29,7 +29,7 @@ from sweeps.nodes import diagnose_nodes
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0  # a port on a private network answers at once or not at all
-NODE_SECONDS = 120.0  # a first worker of a node imports torch
+NODE_SECONDS = 300.0  # a first worker of a busy node takes its time to import torch
 _EXPECTED = "expected a Ray cluster that answers there, or no RAY_ADDRESS for one on this machine"
 
 
@@ -91,9 +91,10 @@ def on_every_node(function: Callable[[], T]) -> dict[str, T | Exception]:
     """What ``function`` returns, or raises, in a worker of each node; by the node's address. It takes
     no CPU from trials. Raises InputError like ``connected``."""
     with connected():
+        remote = ray.remote(num_cpus=0, max_retries=0)(lambda: function())
         nodes = [node for node in ray.nodes() if node["Alive"]]
         calls = {
-            node["NodeManagerAddress"]: ray.remote(num_cpus=0, max_retries=0)(function).options(
+            node["NodeManagerAddress"]: remote.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote()
             for node in nodes

@@ -100,3 +100,11 @@ def test_no_cluster_at_the_address_is_one_line(address, said, monkeypatch) -> No
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(InputError, match=f"RAY_ADDRESS {address!r}: .*{said}"), connected():
         pass
+
+
+def test_the_doctor_asks_a_real_worker(goodnet, smoke_config, tmp_path) -> None:
+    said = goodnet("doctor", smoke_config, "--json")
+    assert said.status == 0, said.out
+    found = by_name(said.json["checks"])
+    assert found["worker: versions"]["ok"] and found["worker: shared storage"]["ok"]
+    assert not list((tmp_path / "runs").glob(".nodes*"))
