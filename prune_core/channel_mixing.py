@@ -29,6 +29,17 @@ def conv(flow: Flow, number: int, node: onnx.NodeProto) -> None:
         raise Unclear(f"{name_of(node)} is a convolution in groups, which stay equal in size")
 
 
+def _constants(
+    given: Features, trusted: np.ndarray, sums: np.ndarray, used: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
+    """(out,): what an output channel is where all that it takes is constant and ``trusted`` (in,), else
+    NaN. ``sums`` (out, in): what a constant of 1 gives; ``used`` (out, in): whether it is taken."""
+    fits = ~np.isnan(given.known) & trusted
+    plain = np.where(fits, given.known, 0.0)
+    known: np.ndarray = np.where((used & ~fits).any(axis=1), np.nan, shift + sums @ plain)
+    return known
+
+
 def _mixing(
     flow: Flow, number: int, node: onnx.NodeProto, given: Features | None, weight: np.ndarray,
     shift: np.ndarray, padded: bool, has_bias: bool,
@@ -38,9 +49,7 @@ def _mixing(
     if given is None:
         known = np.where(used.any(axis=1), np.nan, shift)
     else:
-        fits = ~np.isnan(given.known) & ((given.known == 0) | (not padded))
-        plain = np.where(fits, given.known, 0.0)
-        known = np.where((used & ~fits).any(axis=1), np.nan, shift + sums @ plain)
+        known = _constants(given, (given.known == 0) | (not padded), sums, used, shift)
         flow.absorb(given, weight, padded, name_of(node))
     flow.fresh(node.output[0], 1, known)
     x, y = node.input[0], node.output[0]
@@ -140,9 +149,7 @@ def _dense(
         raise Unclear(f"{name_of(node)} mixes along another axis than that of the channels")
     known = np.full(len(rows), np.nan)
     if given is not None:
-        fits = ~np.isnan(given.known)
-        plain = np.where(fits, given.known, 0.0)
-        known = np.where(((rows != 0) & ~fits).any(axis=1), np.nan, shift + rows @ plain)
+        known = _constants(given, np.ones(given.size, bool), rows, rows != 0, shift)
         flow.absorb(given, rows, False, name_of(node))
     flow.fresh(node.output[0], axis, known)
     x, y = node.input[0], node.output[0]
