@@ -16,7 +16,7 @@ class Storage:
     """Files by relative name. Writes are atomic: a temporary name, then a rename."""
 
     def __init__(self, place: str) -> None:
-        """Raises InputError for a URI that no file system answers to."""
+        """Raises InputError for a URI that no file system answers to, and for a file."""
         self.place = place
         try:
             if "://" in place:
@@ -26,6 +26,10 @@ class Storage:
         except (pa.ArrowException, OSError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
             raise InputError(f"storage {place!r}: cannot be opened: {text}") from None
+        if self.local is not None:
+            there = next(p for p in (self.local, *self.local.parents) if p.exists())
+            if not there.is_dir():
+                raise InputError(f"storage {place!r}: {there} is a file; expected a folder")
 
     @property
     def address(self) -> str:

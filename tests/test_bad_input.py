@@ -166,3 +166,10 @@ def test_nothing_to_look_at_yet(goodnet, tmp_path) -> None:
     for command in (["frontier"], ["pick", "--knee"]):
         said = goodnet(*command, "--storage", tmp_path)
         assert said.status == 2 and "holds no sweep yet" in said.err
+
+
+def test_a_file_is_no_storage(goodnet, tmp_path) -> None:
+    (tmp_path / "runs").write_bytes(b"")
+    for place in (tmp_path / "runs", tmp_path / "runs" / "inner"):
+        said = goodnet("frontier", "--storage", place)
+        assert said.status == 2 and f"{tmp_path / 'runs'} is a file; expected a folder" in said.err
