@@ -74,7 +74,8 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
         found = shape_inference.infer_shapes(one, data_prop=True)
     except (RuntimeError, ValueError, shape_inference.InferenceError) as error:
         raise InputError(f"{name}: its shapes cannot be inferred: {first_line(error)}") from None
-    for value in (*found.graph.input, *found.graph.value_info, *found.graph.output):
+    given = [value for value in found.graph.input if value.name not in held]  # constants: the file's size
+    for value in (*given, *found.graph.value_info, *found.graph.output):
         size = math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
         if size > MAX_VALUES:
             raise InputError(

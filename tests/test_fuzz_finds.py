@@ -1,4 +1,4 @@
-"""What the fuzz suite found: each of these ended in a traceback once."""
+"""What the fuzz suite found (each ended in a traceback once), and what bounds must let pass."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from prune_core.errors import InputError
 from prune_core.model import load_model
+from prune_core.onnx_files import check_sizes, normalized
 from sweeps.records import RecordStore
 from sweeps.results import read_manifest
 from sweeps.storage import Storage
@@ -83,6 +84,19 @@ def test_the_net_itself_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(net().SerializeToString())
     assert load_model(path).layers[0].name == "conv"
+
+
+def test_large_constants_are_no_large_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before IR version 4 constants stand among the inputs; VGG-16 has one of 10^8 numbers."""
+    model = onnx.ModelProto.FromString(declared(net(9), TensorProto.FLOAT, [2, 1, 1, 1]))
+    large = numpy_helper.from_array(np.zeros(1000, np.float32), "large")
+    model.graph.initializer.append(large)
+    model.graph.input.append(helper.make_tensor_value_info("large", TensorProto.FLOAT, [1000]))
+    monkeypatch.setattr("prune_core.onnx_files.MAX_VALUES", 100)
+    check_sizes(normalized(model, "net"), "net")
+    monkeypatch.setattr("prune_core.onnx_files.MAX_VALUES", 20)
+    with pytest.raises(InputError, match="'c' has 32 values for one image"):
+        check_sizes(normalized(model, "net"), "net")
 
 
 @pytest.mark.parametrize(
