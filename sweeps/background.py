@@ -14,7 +14,9 @@ from sweeps.tracking_address import shown, why
 if TYPE_CHECKING:
     from sweeps.tracking import Tracking
 
-ATTEMPTS = 3  # of one job; a job that fails as often is left to the next sweep call
+# Of one job while MLflow answers; a job that fails as often is left to the next sweep call. While MLflow
+# does not answer, everything waits.
+ATTEMPTS = 3
 LONGEST_PAUSE = 60.0  # seconds between attempts while MLflow is down
 
 
@@ -62,9 +64,23 @@ class BackgroundTracking:
             self._changed.wait_for(lambda: self._run_id is not None or self._failures > 0, timeout)
             return self._run_id
 
-    def log_trial(self, record: TrialRecord) -> None:
-        job = _Job(f"trial {record.key}", lambda to, run_id: to.log_trial(run_id, record))
-        self._hand_in(job)
+    def log_trial(self, key: str, status: str, read: Callable[[], TrialRecord | None]) -> None:
+        """The record is read when it is MLflow's turn: records are kept in the storage, not here, however
+        long MLflow is away."""
+        def log(to: Tracking, run_id: str) -> None:
+            if not to.has_trial(run_id, key, status) and (record := read()) is not None:
+                to.log_trial(run_id, record)
+
+        self._hand_in(_Job(f"trial {key}", log))
+
+    def settle(self) -> None:
+        """Join with what another driver of the same sweep has logged; log all trials again after it."""
+        def join(to: Tracking, run_id: str) -> None:
+            found = to.settle(run_id)
+            with self._changed:
+                self._run_id = found
+
+        self._hand_in(_Job("the sweep's run", join))
 
     def log_goodnet(self, trial_key: str, step: int, onnx: bytes) -> None:
         self._hand_in(_Job(
@@ -73,12 +89,14 @@ class BackgroundTracking:
         ))
 
     def finish_sweep(
-        self, metrics: Mapping[str, float], files: Mapping[str, bytes], note: str | None = None
+        self, metrics: Mapping[str, float], files: Mapping[str, bytes], note: str | None = None,
+        stopped: bool = False,
     ) -> None:
         """Done when all else is. Without it, ``close`` marks the sweep as interrupted."""
         self._hand_in(_Job(
             "the sweep's results",
-            lambda to, run_id: to.finish_sweep(run_id, metrics, files, note), last=True,
+            lambda to, run_id: to.finish_sweep(run_id, metrics, files, note, stopped),
+            last=True,
         ))
 
     def close(self, timeout: float) -> list[str]:
@@ -95,7 +113,7 @@ class BackgroundTracking:
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
-            return [job.what for job in self._unlogged]
+            return list(dict.fromkeys(job.what for job in self._unlogged))
 
     def _hand_in(self, job: _Job) -> None:
         with self._changed:
@@ -133,13 +151,16 @@ class BackgroundTracking:
             given_up = self._closing.is_set() and self._failures >= 2
             if not self._jobs or self._abandoned or given_up:
                 return None
-            job = next((j for j in self._jobs if not j.last), self._jobs[0])
+            if self._closing.is_set() and self._failures:  # one that never works holds up no other
+                job = min(self._jobs, key=lambda j: (j.attempts, j.last))
+            else:
+                job = next((j for j in self._jobs if not j.last), self._jobs[0])
             self._jobs.remove(job)
             return job
 
     def _failed(self, job: _Job, error: Exception) -> None:
-        job.attempts += 1
         with self._changed:
+            job.attempts += self._failures == 0 or self._closing.is_set()
             self._failures += 1
             self._changed.notify_all()
         if not self._warned:
@@ -147,7 +168,7 @@ class BackgroundTracking:
             where = f"MLflow at {shown(self._tracking.uri)}" if self._tracking else "MLflow"
             self._warn(
                 f"{where}: {why(error)}; the sweep goes on without it, and what is missing there "
-                "is logged when the sweep is run again"
+                "is logged once it answers, at the latest when the sweep is run again"
             )
         if job.attempts < ATTEMPTS:
             with self._changed:

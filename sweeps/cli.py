@@ -16,6 +16,7 @@ import typer
 
 from prune_core.errors import InputError
 from sweeps.console import SweepProgress, printable, rates, say
+from sweeps.stopping import exit_status, stoppable
 
 if TYPE_CHECKING:
     from sweeps.config import Config
@@ -27,7 +28,8 @@ app = typer.Typer(
     help="Repair a backdoored convolutional network (a BadNet) by pruning channels: search how, "
          "look at the frontier of clean accuracy against attack success, pick a GoodNet.",
     epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 1 a fault of "
-           "ours. --json prints one JSON object on standard output; rates in it are fractions.",
+           "ours, 130 stopped by Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard "
+           "output; rates in it are fractions.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -78,6 +80,8 @@ def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], 
                     put(json.dumps(result, allow_nan=False) if as_json else printable(show(result)))
                     if result.get("ok") is False:
                         raise typer.Exit(2)
+                if result.get("stopped"):
+                    raise KeyboardInterrupt
             except typer.Exit:
                 raise
             except InputError as error:
@@ -85,7 +89,7 @@ def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], 
                 raise typer.Exit(2) from None
             except KeyboardInterrupt:
                 say("goodnet: stopped; finished trials are kept, the same command goes on from there")
-                raise typer.Exit(130) from None
+                raise typer.Exit(exit_status()) from None
             except Exception:
                 say("goodnet: a fault of ours, please report it:\n" + traceback.format_exc())
                 raise typer.Exit(1) from None
@@ -218,7 +222,7 @@ def sweep(
 ) -> Result:
     """Search: run every trial that has no record yet, log to MLflow, draw the frontier.
 
-    Stop it at any time; the same command goes on where it was.
+    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
     """
     from sweeps.config import load_config
     from sweeps.storage import Storage
@@ -236,11 +240,12 @@ def _swept(settings: Config, executor: str) -> SweepResult:
     from sweeps.sweep_log import SweepLog
 
     log = SweepLog(settings, say)
-    try:
-        with SweepProgress() as progress:
-            return run_sweep(settings, chosen, progress, log)
-    finally:
-        log.close()
+    with stoppable():
+        try:
+            with SweepProgress() as progress:
+                return run_sweep(settings, chosen, progress, log)
+        finally:
+            log.close()
 
 
 def _show_study(result: Result) -> str:

@@ -143,6 +143,8 @@ def study_of(
     out.mkdir(parents=True, exist_ok=True)
     for config, about in configs:
         result = run(config)
+        if result.stopped:
+            raise KeyboardInterrupt
         counter = TestCounter(load_inputs(config), config, Storage(config.storage))
         ways = study(result.records, counter)
         counter.memory.tidy()

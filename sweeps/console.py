@@ -76,6 +76,9 @@ class SweepProgress:
                 f"{len(record.mask)} channels pruned, {record.seconds:.1f} s")
         self._show("")
 
+    def trouble(self, line: str) -> None:
+        say(line)
+
     def _show(self, detail: str) -> None:
         done = self.finished + sum(self.live.values())
         self.bar.update(self.task, completed=round(done, 1), detail=escape(detail))

@@ -1,7 +1,8 @@
 """Ways to run trials: in this process, or (in ``ray_executor``) on a Ray cluster.
 
 An executor runs every trial it is given, has each record written to the storage as soon as the
-trial ends, and tells a listener. It never raises because a trial failed.
+trial ends, and tells a listener. It never raises because a trial failed. It raises KeyboardInterrupt
+when it was told to stop (Ctrl-C) and StorageAway.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from prune_core.errors import InputError
+from sweeps.attempts import ATTEMPTS, given_up, recorded_trial
 from sweeps.config import Config
 from sweeps.nets import Progress
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.storage import Storage
-from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.trial import Evaluators, TrialInputs, machine_fault
 
 
 class Listener(Protocol):
@@ -28,6 +30,10 @@ class Listener(Protocol):
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over and its record is stored."""
+        ...
+
+    def trouble(self, line: str) -> None:
+        """Something outside the trials is amiss, and is being waited for."""
         ...
 
 
@@ -50,8 +56,17 @@ class InlineExecutor:
         evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
         for settings in trials:
             watch = _Watch(inputs.key(settings), listener)
-            record = run_trial(settings, inputs, evaluators, watch)
-            store.write(record)
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    record = recorded_trial(
+                        settings, inputs, evaluators, store, watch, listener.trouble
+                    )
+                    break
+                except Exception as error:
+                    if not machine_fault(error):
+                        raise
+                    if not left:
+                        record = given_up(settings, inputs, store, str(error), listener.trouble)
             listener.ended(record)
 
 

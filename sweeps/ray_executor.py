@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -15,15 +17,19 @@ import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
+from prune_core.errors import InputError
+from sweeps.attempts import ATTEMPTS, given_up, keep, recorded_trial
 from sweeps.config import Config, ResourcesConfig
 from sweeps.executors import Listener, Throttle
 from sweeps.inputs import Parcel
 from sweeps.nets import Progress
+from sweeps.patience import patiently
 from sweeps.ray_cluster import connected, nodes_agree
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
+from sweeps.stopping import stoppable
 from sweeps.storage import Storage
-from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.trial import Evaluators, TrialInputs
 
 # A worker process serves many trials of one sweep: network and caches are built once.
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
@@ -37,7 +43,10 @@ class RayExecutor:
         self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
         listener: Listener,
     ) -> None:
-        with connected(), tempfile.TemporaryDirectory(prefix="goodnet-tune-") as scratch:
+        relay = _Relay(listener, inputs, RecordStore(Storage(config.storage)))
+        # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
+        aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
+        with stoppable(), connected(), stoppable(), aside as scratch:
             nodes_agree(config)
             tuner = tune.Tuner(
                 tune.with_resources(
@@ -54,11 +63,19 @@ class RayExecutor:
                     # Records are the results and go to the storage; Tune's own state is scratch.
                     storage_path=scratch,
                     verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=2),
-                    callbacks=[_Relay(listener, inputs, RecordStore(Storage(config.storage)))],
+                    # What run_trial does not make a failed record of: lost workers and the like.
+                    failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+                    callbacks=[relay],
                 ),
             )
-            tuner.fit()
+            try:
+                tuner.fit()  # returns early, and says nothing, on Ctrl-C
+            except Exception:
+                if relay.error is not None:
+                    raise relay.error from None
+                raise
+            if len(relay.ended) < len(trials):
+                raise KeyboardInterrupt
 
 
 def _trial(
@@ -66,7 +83,12 @@ def _trial(
 ) -> None:
     """What a worker does: the plain trial, its record to the storage, progress to the driver."""
     torch.set_num_threads(max(1, math.floor(resources.cpu)))
-    inputs, evaluators = _open(parcel, kind, resources, Storage(place))
+    store = RecordStore(Storage(place))
+    try:
+        inputs, evaluators = _open(parcel, kind, resources, store.storage)
+    except InputError as error:  # no other worker would fare better
+        tune.report({"refused": f"on {platform.node()}: {error}"})
+        return
     settings = TrialSettings.from_json(config["settings"])
     due = Throttle(1.0)
     tried = 0
@@ -77,8 +99,10 @@ def _trial(
         if due():
             tune.report({"tried": tried, "total": progress.total, "pruned": progress.pruned})
 
-    record = run_trial(settings, inputs, evaluators, watch)
-    RecordStore(Storage(place)).write(record)
+    def tell(line: str) -> None:
+        tune.report({"trouble": f"a worker on {platform.node()}: {line}"})
+
+    record = recorded_trial(settings, inputs, evaluators, store, watch, tell)
     tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask)})
 
 
@@ -99,6 +123,8 @@ class _Relay(tune.Callback):
 
     def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore) -> None:
         self.listener, self.inputs, self.store = listener, inputs, store
+        self.ended: set[str] = set()  # keys of trials that are over
+        self.error: Exception | None = None  # what ended the sweep
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks to restore itself; we restore from records instead
@@ -106,6 +132,8 @@ class _Relay(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
+        if "trouble" in result:
+            self.listener.trouble(result["trouble"])
         if "tried" in result:
             self.listener.candidates(
                 self._key(trial), result["tried"], result["total"], result["pruned"]
@@ -114,23 +142,39 @@ class _Relay(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        record = self.store.read(self._key(trial))
-        if record is None:
-            self._failed(trial, "its record is not in the storage; is that shared by all nodes?")
-        else:
-            self.listener.ended(record)
+        with self._watched():
+            key, tell = self._key(trial), self.listener.trouble
+            record = patiently(lambda: self.store.read(key), self.store.storage, tell)
+            if record is None:
+                reason = (trial.last_result or {}).get("refused") or (
+                    "its record is not in the storage; is that shared by all nodes?"
+                )
+                settings = TrialSettings.from_json(trial.config["settings"])
+                record = keep(TrialRecord(key, settings, "failed", reason), self.store, tell)
+            self._ended(record)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
-        self._failed(trial, "the worker was lost: " + (lines[-1][:300] if lines else "no message"))
-
-    def _failed(self, trial: Trial, reason: str) -> None:
         settings = TrialSettings.from_json(trial.config["settings"])
-        record = TrialRecord(self.inputs.key(settings), settings, "failed", reason)
-        self.store.write(record)
+        with self._watched():
+            self._ended(given_up(
+                settings, self.inputs, self.store, lines[-1] if lines else "", self.listener.trouble
+            ))
+
+    def _ended(self, record: TrialRecord) -> None:
+        self.ended.add(record.key)
         self.listener.ended(record)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Tune wraps what a callback raises in errors of its own; ours is kept as it is."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise
 
     def _key(self, trial: Trial) -> str:
         return self.inputs.key(TrialSettings.from_json(trial.config["settings"]))

@@ -29,9 +29,11 @@ class SweepResult:
     records: list[TrialRecord]
     frontier: Frontier
     skipped: int  # records that an earlier call had made
+    stopped: bool = False  # by Ctrl-C or SIGTERM, before every trial had its record
 
     def to_json(self, storage: Storage) -> dict[str, Any]:
-        """The contract's form: trials = done (by this call) + failed + skipped (done before)."""
+        """The contract's form: trials = done (by this call) + failed + skipped (done before), less
+        those that a stopped call has not come to."""
         failed = sum(r.status == "failed" for r in self.records)
         return {
             "sweep": self.manifest.name,
@@ -43,6 +45,7 @@ class SweepResult:
             "hypervolume": self.frontier.hypervolume,
             "mlflow_run_id": self.manifest.mlflow_run_id,
             "records": storage.full("trials"),
+            **({"stopped": True} if self.stopped else {}),
             **self.frontier.control_json(),
         }
 
@@ -54,6 +57,7 @@ class Watcher(Protocol):
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord]) -> None: ...
     def candidates(self, key: str, tried: int, total: int, pruned: int) -> None: ...
     def ended(self, record: TrialRecord) -> None: ...
+    def trouble(self, line: str) -> None: ...
 
 
 class Log(Protocol):
@@ -70,7 +74,12 @@ class Log(Protocol):
 
 def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) -> SweepResult:
     """Run the trials that have no record yet (or a failed one). Raises InputError before the
-    first trial when configuration, files, storage or tracking are not usable."""
+    first trial when configuration, files, storage or tracking are not usable, and later when the
+    storage is away for long.
+
+    Ctrl-C and SIGTERM stop the trials; what is done by then is logged and drawn all the same. A second
+    one, or one before the first trial is done, comes through as KeyboardInterrupt.
+    """
     storage = Storage(config.storage)
     storage.check_writable()
     inputs = load_inputs(config, watcher.preparing)
@@ -82,16 +91,22 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
     for record in there.values():
         log.trial(record)
     missing = [s for key, s in manifest.trials.items() if key not in there]
+    stopped = False
     if missing:
-        executor.run(for_sharing(missing), inputs, config, _Both(watcher, log))
+        try:
+            executor.run(for_sharing(missing), inputs, config, _Both(watcher, log))
+        except KeyboardInterrupt:
+            stopped = True
     records = read_records(storage, manifest.trials)
+    if stopped and not records:
+        raise KeyboardInterrupt
     counter = TestCounter(inputs, config, storage)
     frontier = measured_frontier(
         storage, manifest.name, records, counter, manifest.target_share
     )
     for memory in (counter.memory, Evaluations(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
-    result = SweepResult(manifest, records, frontier, len(there))
+    result = SweepResult(manifest, records, frontier, len(there), stopped)
     log.finish(result, inputs)
     return result
 
@@ -129,7 +144,7 @@ class TestCounter:
 class _Both:
     def __init__(self, watcher: Watcher, log: Log) -> None:
         self.watcher, self.log = watcher, log
-        self.candidates = watcher.candidates
+        self.candidates, self.trouble = watcher.candidates, watcher.trouble
 
     def ended(self, record: TrialRecord) -> None:
         self.watcher.ended(record)

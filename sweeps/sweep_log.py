@@ -15,12 +15,12 @@ from sweeps.config import Config
 from sweeps.frontier_page import frontier_page
 from sweeps.pictures import frontier_png
 from sweeps.records import RecordStore, TrialRecord
-from sweeps.results import Manifest, frontier_table, parquet_bytes
+from sweeps.results import Manifest, frontier_table, parquet_bytes, read_manifest
 from sweeps.storage import Storage
 from sweeps.sweep import SweepResult
 from sweeps.tables import seed_table, to_csv, to_markdown
 from sweeps.tracking import Tracking
-from sweeps.tracking_address import SQLITE, sqlite_path
+from sweeps.tracking_address import SQLITE, TrackingAway, sqlite_path
 from sweeps.trial import TrialInputs
 
 PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
@@ -51,24 +51,43 @@ class SweepLog:
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
         self.config, self.warn = config, warn
         self.background: BackgroundTracking | None = None
+        self.store = RecordStore(Storage(config.storage))
 
     def start(self, manifest: Manifest) -> str | None:
-        """Raises InputError when MLflow does not answer."""
+        """The sweep's run. Raises InputError when MLflow does not answer; not where it has answered to
+        this sweep before, since then it is the address that is right and MLflow that is away."""
         tracking = open_tracking(self.config)
-        tracking.check()
+        known = self._run_of_before(manifest)
+        try:
+            tracking.check()
+        except TrackingAway:
+            if known is None:
+                raise
         self.background = BackgroundTracking(lambda: tracking, manifest, provenance(), self.warn)
-        return self.background.run_id(timeout=30.0)
+        return self.background.run_id(timeout=30.0) or known
+
+    def _run_of_before(self, manifest: Manifest) -> str | None:
+        """Of the same sweep, in the same MLflow."""
+        try:
+            before = read_manifest(Storage(self.config.storage), manifest.name)
+        except InputError:
+            return None
+        same = before.config.tracking == self.config.tracking and before.digests == manifest.digests
+        return before.mlflow_run_id if same else None
 
     def trial(self, record: TrialRecord) -> None:
         if self.background is not None:
-            self.background.log_trial(record)
+            store, key = self.store, record.key
+            self.background.log_trial(key, record.status, lambda: store.read(key))
 
     def finish(self, result: SweepResult, inputs: TrialInputs) -> None:
         if self.background is None:
             return
-        store = RecordStore(Storage(self.config.storage))
+        self.background.settle()
+        for record in result.records:
+            self.trial(record)
         for point in result.frontier.points:
-            weights = store.weights(point.trial_key, point.step, point.weights)
+            weights = self.store.weights(point.trial_key, point.step, point.weights)
             net = inputs.model.with_weights(weights)
             data = pruned_onnx(net, point.mask).SerializeToString()
             self.background.log_goodnet(point.trial_key, point.step, data)
@@ -83,7 +102,7 @@ class SweepLog:
                 "trials_done": len(result.records) - failed,
                 "trials_failed": failed,
             },
-            files, note,
+            files, note, result.stopped,
         )
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # noqa: E402
 
 from prune_core.errors import InputError  # noqa: E402
+from sweeps.doubles import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
 from sweeps.records import TrialRecord  # noqa: E402
 from sweeps.results import Manifest  # noqa: E402
 from sweeps.tracking_address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
@@ -74,6 +75,7 @@ class Tracking:
         self.experiment = experiment
         self.artifact_location = artifact_location
         self._children: dict[str, dict[str, _Child]] = {}  # parent run id -> trial key -> child
+        self._identities: dict[str, dict[str, str]] = {}  # parent run id -> tags by which it is found
 
     def check(self, seconds: float = 8.0) -> None:
         """Raises InputError, within about ``seconds``, when MLflow does not answer at the address,
@@ -91,7 +93,7 @@ class Tracking:
             "goodnet.sweep": manifest.name,
             "goodnet.inputs": _digest(json.dumps(manifest.digests, sort_keys=True).encode()),
         }
-        found = self._search(identity)
+        found = in_order(self._search(identity))
         if found:
             run_id = found[0].info.run_id
             self._client.update_run(run_id, status="RUNNING")
@@ -99,7 +101,10 @@ class Tracking:
             run = self._client.create_run(
                 self._experiment_id, tags=identity, run_name=manifest.name
             )
-            run_id = run.info.run_id
+            run_id = in_order([run, *self._search(identity)])[0].info.run_id
+            if run_id != run.info.run_id:  # another driver was faster
+                self._client.delete_run(run.info.run_id)
+        self._identities[run_id] = identity
         config = manifest.config.model_dump(mode="json")
         facts = {
             **_flat("config", config), **_flat("digest", manifest.digests),
@@ -125,6 +130,26 @@ class Tracking:
             self._children.pop(run_id, None)  # what is there is not known any more: look again
             raise
 
+    def has_trial(self, run_id: str, key: str, status: str) -> bool:
+        """Whether the trial's record of that status is logged whole."""
+        child = self._known_children(run_id).get(key)
+        return child is not None and child.complete == status
+
+    def settle(self, run_id: str) -> str:
+        """What another driver of the same sweep has logged at the same time, and this one, become one
+        (see ``doubles``). The run that the sweep has now, which may be another than before; trials whose
+        runs were left unfinished are to be logged again."""
+        runs = in_order(self._search(self._identities[run_id]))
+        kept = str(runs[0].info.run_id) if runs else run_id
+        self._identities[kept] = self._identities[run_id]
+        # Ours may be deleted already, and still have children.
+        for other in {run_id, *(run.info.run_id for run in runs)} - {kept}:
+            adopt(self._client, self._search({PARENT: other}), kept)
+            self._client.delete_run(other)
+        self._children.pop(kept, None)
+        self._known_children(kept)
+        return kept
+
     def log_goodnet(self, run_id: str, trial_key: str, step: int, onnx: bytes) -> None:
         """A frontier member's model, in the child that found it: ``goodnets/step-<step>.onnx``."""
         child = self._known_children(run_id).get(trial_key)
@@ -134,16 +159,16 @@ class Tracking:
 
     def finish_sweep(
         self, run_id: str, metrics: Mapping[str, float], files: Mapping[str, bytes],
-        note: str | None = None,
+        note: str | None = None, stopped: bool = False,
     ) -> None:
-        """Figures and files (by artifact path) of the whole sweep; ``note`` is Markdown that the
-        UI shows as the run's description. The run is FINISHED."""
+        """Figures and files (by artifact path) of the whole sweep; ``note`` is Markdown that the UI shows
+        as the run's description. The run is FINISHED, or KILLED when the sweep was ``stopped``."""
         now = _now()
         self._log_metrics(run_id, [Metric(k, float(v), now, 0) for k, v in metrics.items()])
         self._log_files(run_id, files)
         if note is not None and len(note) <= _NOTE_LENGTH:
             self._client.set_tag(run_id, NOTE, note)
-        self._client.set_terminated(run_id, "FINISHED")
+        self._client.set_terminated(run_id, "KILLED" if stopped else "FINISHED")
 
     def stop_sweep(self, run_id: str) -> None:
         """The sweep was interrupted: its run is KILLED until ``start_sweep`` takes it up again."""
@@ -160,7 +185,7 @@ class Tracking:
         and ``mlflow.pyfunc``; the flavour is ONNX, nothing is pickled, and the bytes of
         ``model.onnx`` are the ones handed in.
         """
-        if run_id is None:
+        if run_id is None or self._client.get_run(run_id).info.lifecycle_stage != "active":
             run = self._client.create_run(self._experiment_id, run_name=f"pick {name}")
             run_id = run.info.run_id
             self._client.set_terminated(run_id)
@@ -229,12 +254,11 @@ class Tracking:
 
     def _known_children(self, run_id: str) -> dict[str, _Child]:
         if run_id not in self._children:
-            found: dict[str, _Child] = {}
-            for run in self._search({"mlflow.parentRunId": run_id}):
-                key = run.data.tags.get("goodnet.trial_key")
-                if key is not None and key not in found:
-                    complete = run.data.tags.get("goodnet.complete")
-                    found[key] = _Child(run.info.run_id, run.info.start_time, complete)
+            runs = one_a_trial(self._client, self._search({PARENT: run_id}))
+            found = {
+                key: _Child(run.info.run_id, run.info.start_time, run.data.tags.get("goodnet.complete"))
+                for key, run in runs.items()
+            }
             self._children[run_id] = found
         return self._children[run_id]
 
@@ -242,11 +266,14 @@ class Tracking:
         children = self._known_children(run_id)
         if record.key not in children:
             started = _now() - int(1000 * record.seconds)
-            tags = {"mlflow.parentRunId": run_id, "goodnet.trial_key": record.key}
-            run = self._client.create_run(
+            tags = {PARENT: run_id, TRIAL: record.key}
+            made = self._search(tags)  # by another driver, since this one has looked
+            run = in_order(made)[0] if made else self._client.create_run(
                 self._experiment_id, started, tags, run_name=str(record.settings)
             )
-            children[record.key] = _Child(run.info.run_id, started, None)
+            children[record.key] = _Child(
+                run.info.run_id, run.info.start_time, run.data.tags.get("goodnet.complete")
+            )
         return children[record.key]
 
     def _fill(self, child: _Child, record: TrialRecord) -> None:

@@ -30,8 +30,20 @@ _REASONS = (
 )
 
 
+# Of these the ones that may pass by themselves.
+_AWAY = (
+    "Connection refused", "timed out", "no answer within", "database is locked", "error code 50",
+    "Connection reset", "Connection aborted", "NameResolutionError", "Name or service not known",
+)
+
+
+class TrackingAway(InputError):
+    """MLflow does not answer now, and may later."""
+
+
 def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
-    """Raises InputError within about ``seconds`` unless MLflow can be used at ``uri``.
+    """Raises InputError within about ``seconds`` unless MLflow can be used at ``uri``; TrackingAway when
+    that may change by itself.
 
     ``ask`` puts a question to the server; it is called for all but SQLite files, which are opened
     by hand, since the first use of a new file through MLflow takes many seconds.
@@ -46,7 +58,9 @@ def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
     except InputError:
         raise
     except Exception as error:  # every client library behind MLflow has its own
-        raise InputError(f"MLflow at {shown(uri)}: {why(error)}; {_EXPECTED}") from None
+        away = isinstance(error, TimeoutError) or any(sign in str(error) for sign in _AWAY)
+        kind = TrackingAway if away else InputError
+        raise kind(f"MLflow at {shown(uri)}: {why(error)}; {_EXPECTED}") from None
 
 
 def sqlite_path(uri: str) -> Path:

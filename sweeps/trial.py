@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
+
 from prune_core.candidates import Candidate, Given
 from prune_core.errors import InputError
 from prune_core.evaluate import Evaluator, make_evaluator
@@ -91,7 +93,8 @@ def run_trial(
     """Prune, scale, repair as ``settings`` say, count the result on test, make the record.
 
     ``watch`` is told of every candidate, stage and round. A trial that cannot be done comes back as
-    a failed record with its reason; only Ctrl-C and the like get through.
+    a failed record with its reason; what gets through is Ctrl-C and ``machine_fault``, which a
+    caller may answer by trying again.
     """
     key, started = inputs.key(settings), time.monotonic()
     evaluators.exchange()
@@ -112,11 +115,21 @@ def run_trial(
             mask=final.mask, steps=tuple(steps), nets=tuple(nets),
         )
     except Exception as error:  # whatever it is, the sweep goes on and the record says it
+        if machine_fault(error):
+            raise
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
         return TrialRecord(key, settings, "failed", reason, time.monotonic() - started)
     finally:
         evaluators.exchange()
+
+
+def machine_fault(error: Exception) -> bool:
+    """Whether trying again may help: memory or files were out of reach. All else a trial meets
+    again, since it follows from its settings and its data."""
+    if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _prune(

@@ -1,0 +1,49 @@
+"""One trial done once: not again when its record is there, again when the machine failed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sweeps.nets import Watch
+from sweeps.patience import patiently
+from sweeps.records import RecordStore, TrialRecord
+from sweeps.space import TrialSettings
+from sweeps.trial import Evaluators, TrialInputs, run_trial
+
+ATTEMPTS = 3  # of a trial that the machine fails; a trial that fails by its settings has one
+
+Tell = Callable[[str], None]
+
+
+def recorded_trial(
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, store: RecordStore,
+    watch: Watch, tell: Tell,
+) -> TrialRecord:
+    """The trial's record, stored: the one there is (another sweep may have made it since this one was
+    planned, or a worker that died before it could say so), or a new one. ``tell`` gets a line when the
+    storage is away. Raises what ``trial.machine_fault`` accepts, and StorageAway."""
+    there = finished(inputs.key(settings), store, tell)
+    return there or keep(run_trial(settings, inputs, evaluators, watch), store, tell)
+
+
+def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
+    """The record of a trial that is done."""
+    record = patiently(lambda: store.read(key), store.storage, tell)
+    return record if record is not None and record.status == "done" else None
+
+
+def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
+    """Store the record, unless the trial is done already; the record that counts."""
+    there = finished(record.key, store, tell)
+    if there is None:
+        patiently(lambda: store.write(record), store.storage, tell)
+    return there or record
+
+
+def given_up(
+    settings: TrialSettings, inputs: TrialInputs, store: RecordStore, reason: str, tell: Tell
+) -> TrialRecord:
+    """The failed record, stored, of a trial that the machine has failed ``ATTEMPTS`` times."""
+    reason = f"failed {ATTEMPTS} times, the last time: {' '.join(reason.split())[:300] or 'no message'}"
+    record = TrialRecord(inputs.key(settings), settings, "failed", reason)
+    return keep(record, store, tell)

@@ -1,0 +1,75 @@
+"""Sweeps as processes of their own, which tests may kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil  # comes with ray
+
+ROOT = Path(__file__).resolve().parent.parent
+TRIAL = "ray::ImplicitFunc"  # title of a worker process that runs a trial
+
+
+def start_sweep(config: Path, *more: str, code: str = "", **environment: str) -> subprocess.Popen[str]:
+    """``goodnet sweep CONFIG --json``; ``code`` is run in front of it."""
+    program = f"import sys\n{code}\nfrom sweeps.cli import main\nmain()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "sweep", str(config), "--json", *more], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """With all that it started, whatever happens."""
+    try:
+        yield process
+    finally:
+        everything = family(process.pid)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        for one in everything:
+            if one.is_running():
+                one.kill()
+
+
+def family(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    """Processes of a driver's local cluster that run a trial just now."""
+    found = []
+    for process in family(pid):
+        try:
+            if any(TRIAL in part for part in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue  # gone or a zombie
+    return found
+
+
+def wait_until(what: Callable[[], object], process: subprocess.Popen[str], seconds: float = 300) -> None:
+    """Until ``what()`` is true. Fails when the process ends before, or after ``seconds``, so that no
+    test hangs."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert process.poll() is None, f"ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def records(storage: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in (storage / "trials").glob("*.parquet")}
