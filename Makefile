@@ -9,7 +9,7 @@ FUZZ ?= --count 100000
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep study test fuzz test-slow check bench ui pick doctor clean setup
+.PHONY: help sweep study test fuzz mlflow-server test-slow check bench ui pick doctor clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,10 @@ pick: $(VENV)/ready  ## take a GoodNet from the last sweep; PICK='--max-accuracy
 
 ui: $(VENV)/ready  ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db
+
+mlflow-server: $(VENV)/ready  ## MLflow on PostgreSQL; MLFLOW_BACKEND_STORE_URI=postgresql+psycopg://...
+	@$(BIN)/python -c 'import psycopg' 2>/dev/null || $(BIN)/pip install -q -e '.[server]'
+	@infra/mlflow-server.sh
 
 doctor: $(VENV)/ready  ## check versions, data, model, storage, tracking before a long run
 	$(BIN)/goodnet doctor $(CONFIG)
