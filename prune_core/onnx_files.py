@@ -17,6 +17,11 @@ from prune_core.errors import InputError
 NEWEST_OPSET = 17
 MAX_BYTES = 2 * 2**30
 MAX_VALUES = 2**25
+# What ONNX's own code raises for a model that is none.
+REFUSALS = (
+    RuntimeError, ValueError, onnx.checker.ValidationError, version_converter.ConvertError,
+    shape_inference.InferenceError,
+)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -31,7 +36,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     _load_external_data(proto, path)
     try:
         onnx.checker.check_model(proto)
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+    except REFUSALS as error:
         raise InputError(f"{path}: not a valid ONNX model: {first_line(error)}") from None
     for node in proto.graph.node:
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
@@ -72,7 +77,7 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
         output.type.tensor_type.ClearField("shape")
     try:
         found = shape_inference.infer_shapes(one, data_prop=True)
-    except (RuntimeError, ValueError, shape_inference.InferenceError) as error:
+    except REFUSALS as error:
         raise InputError(f"{name}: its shapes cannot be inferred: {first_line(error)}") from None
     given = [value for value in found.graph.input if value.name not in held]  # constants: the file's size
     for value in (*given, *found.graph.value_info, *found.graph.output):
@@ -120,8 +125,7 @@ def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if opset > NEWEST_OPSET:
         try:
             model = version_converter.convert_version(model, NEWEST_OPSET)
-        except (RuntimeError, ValueError, onnx.checker.ValidationError,
-                version_converter.ConvertError) as error:
+        except REFUSALS as error:
             raise InputError(
                 f"{name}: opset {opset} cannot be brought down to {NEWEST_OPSET}: {first_line(error)}"
             ) from None

@@ -67,10 +67,11 @@ def declared(model: onnx.ModelProto, kind: int, shape: list[int]) -> bytes:
         (lambda: undefined(net()), "net.onnx: "),
         (lambda: declared(net(9), TensorProto.BOOL, [2, 1, 1, 1]), "its shapes cannot be inferred: "),
         (lambda: declared(net(9), TensorProto.FLOAT, [3, 1, 1, 1]), "its shapes cannot be inferred: "),
+        (lambda: declared(net(21), TensorProto.FLOAT, [3, 1, 1, 1]), "cannot be brought down to 17: "),
         (lambda: net(v=np.ones(4)).SerializeToString(), "running_var has shape (4,); expected (2,)"),
         (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
     ],
-    ids=["latin-name", "undefined", "types", "shapes", "batch-norm", "bias"],
+    ids=["latin-name", "undefined", "types", "shapes", "shapes-later", "batch-norm", "bias"],
 )
 def test_onnx(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
     path = tmp_path / "net.onnx"
