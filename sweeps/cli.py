@@ -205,9 +205,10 @@ def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B00
 def _show_sweep(result: Result) -> str:
     if not result.get("attack_present", True):
         return f"sweep {result['sweep']}: {result['trials']} trials; {result['note']}"
+    ended = f"ended by {result['ended_by']}, {result['left']} left\n" if "ended_by" in result else ""
     return (
         f"sweep {result['sweep']}: {result['trials']} trials: {result['done']} done, "
-        f"{result['skipped']} done before, {result['failed']} failed\n"
+        f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
         f"frontier: {result['frontier_size']} points, hypervolume {result['hypervolume']:.4f}\n"
         f"see it: goodnet frontier {result['sweep']}; take a GoodNet: goodnet pick "
         f"{result['sweep']} --knee"

@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from prune_core.errors import InputError
 from prune_core.methods import ALL_POLICIES, REPAIRS
 from prune_core.orders import ACROSS, ORDERS, find_order
 from sweeps.bounded import DAMAGE, check_yaml
+from sweeps.search_config import BudgetConfig, Section, XRange, checked_x
 
 EMBEDDED = ("embedded", "embedded-smoke")
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TriggerConfig(Section):
@@ -47,21 +44,21 @@ class DataConfig(Section):
 class SweepConfig(Section):
     orders: tuple[str, ...] = ("index",)
     layer_sets: tuple[str | tuple[str, ...], ...] = ("last:3",)
-    x_thresholds: tuple[float, ...] = (2.0, 4.0, 10.0)
+    x_thresholds: tuple[float, ...] | XRange = (2.0, 4.0, 10.0)
     policies: tuple[str, ...] = ("margin",)
     repair: tuple[str, ...] = ("none",)
     seeds: tuple[int, ...] = (0,)
-    search: Literal["grid", "random"] = "grid"
-    samples: int | None = Field(default=None, ge=1)
+    search: Literal["grid", "random", "optuna"] = "grid"
+    samples: int | None = Field(default=None, ge=1, description="trials that a search draws")
+    budget: BudgetConfig = BudgetConfig()
+    warm_start: str | None = Field(default=None, description="a sweep that Optuna learns from")
 
-    @field_validator(
-        "orders", "layer_sets", "x_thresholds", "policies", "repair", "seeds", mode="before"
-    )
+    @field_validator("orders", "layer_sets", "policies", "repair", "seeds", mode="before")
     @classmethod
     def _one_is_a_list_too(cls, value: Any) -> Any:
         return value if isinstance(value, (list, tuple)) else [value]
 
-    @field_validator("orders", "layer_sets", "x_thresholds", "policies", "repair", "seeds")
+    @field_validator("orders", "layer_sets", "policies", "repair", "seeds")
     @classmethod
     def _not_empty(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
@@ -83,13 +80,10 @@ class SweepConfig(Section):
     def _known_repairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_known(v, REPAIRS, "repair") for v in value)
 
-    @field_validator("x_thresholds")
+    @field_validator("x_thresholds", mode="before")
     @classmethod
-    def _points(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        for x in value:
-            if not 0 <= x <= 100:
-                raise ValueError(f"X is {x:g}; expected percentage points of accuracy, 0 to 100")
-        return value
+    def _points(cls, value: Any) -> Any:
+        return checked_x(value)
 
     @field_validator("seeds")
     @classmethod
@@ -99,9 +93,19 @@ class SweepConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _samples_go_with_random(self) -> SweepConfig:
-        if (self.search == "random") != (self.samples is not None):
-            raise ValueError("sweep.samples (how many trials to draw) goes with search: random")
+    def _search_has_what_it_needs(self) -> SweepConfig:
+        if (self.search == "grid") != (self.samples is None):
+            raise ValueError(
+                "sweep.samples (how many trials to draw) goes with search: random or optuna, and "
+                "they need it"
+            )
+        if self.search == "grid" and isinstance(self.x_thresholds, XRange):
+            raise ValueError(
+                "sweep.x_thresholds is a range, which search: grid cannot walk; expected a list such "
+                "as [2, 4, 10], or search: random or optuna"
+            )
+        if self.search != "optuna" and self.warm_start is not None:
+            raise ValueError("sweep.warm_start (a sweep to learn from) goes with search: optuna")
         return self
 
 
@@ -109,6 +113,13 @@ class ResourcesConfig(Section):
     cpu: float = Field(default=1, gt=0, description="CPUs a trial")
     gpu: float = Field(default=0, ge=0, description="GPUs a trial; fractions share one")
     memory_gb: float = Field(default=4.0, gt=0, description="GiB that a trial may take, images included")
+
+    @field_validator("gpu")
+    @classmethod
+    def _part_or_whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"{value:g} GPUs; expected a part of one, as 0.5, or whole ones")
+        return value
 
 
 class TrackingConfig(Section):
@@ -159,7 +170,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             if "=" not in override:
                 raise InputError(f"--set {override}: expected key=value, as in sweep.seeds=[0,1]")
         check_yaml(path.read_text("utf-8"))
-        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        loaded = OmegaConf.load(path)
+        for key in (override.partition("=")[0] for override in overrides):
+            # A range may take a list's place; omegaconf would not merge the two.
+            if isinstance(OmegaConf.select(loaded, key, throw_on_resolution_failure=False), ListConfig):
+                OmegaConf.update(loaded, key, None)
+        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides)))
         tree = OmegaConf.to_container(merged, resolve=True)
     except InputError:
         raise

@@ -57,8 +57,8 @@ class SweepProgress:
                 say(f"{what} ({fraction:.0%})")
         self.bar.update(self.task, detail=escape(f"{what} {fraction:.0%}"))
 
-    def planned(self, manifest: Manifest, there: Sequence[TrialRecord]) -> None:
-        self.finished, self.total = len(there), len(manifest.trials)
+    def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
+        self.finished, self.total = len(there), total
         say(f"sweep {manifest.name}: {self.total} trials, {self.finished} of them done before")
         self.bar.update(self.task, total=self.total, completed=self.finished, detail="")
 

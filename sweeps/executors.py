@@ -8,15 +8,15 @@ when it was told to stop (Ctrl-C) and StorageAway.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Protocol
 
 from prune_core.errors import InputError
 from sweeps.attempts import ATTEMPTS, given_up, recorded_trial
 from sweeps.config import Config
+from sweeps.handout import HandOut
 from sweeps.nets import Progress
+from sweeps.objectives import objectives
 from sweeps.records import RecordStore, TrialRecord
-from sweeps.space import TrialSettings
 from sweeps.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, machine_fault
 
@@ -39,8 +39,7 @@ class Listener(Protocol):
 
 class Executor(Protocol):
     def run(
-        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
-        listener: Listener,
+        self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener
     ) -> None: ...
 
 
@@ -48,13 +47,12 @@ class InlineExecutor:
     """One trial after the other, here: for tests, for debugging, for a sweep without Ray."""
 
     def run(
-        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
-        listener: Listener,
+        self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener
     ) -> None:
         storage = Storage(config.storage)
         store = RecordStore(storage)
         evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
-        for settings in trials:
+        while (settings := trials.next()) is not None:
             watch = _Watch(inputs.key(settings), listener)
             for left in reversed(range(ATTEMPTS)):
                 try:
@@ -67,6 +65,7 @@ class InlineExecutor:
                         raise
                     if not left:
                         record = given_up(settings, inputs, store, str(error), listener.trouble)
+            trials.ended(settings, objectives(record))
             listener.ended(record)
 
 
@@ -74,8 +73,7 @@ class LateRayExecutor:
     """``ray_executor.RayExecutor``, imported (seconds) only when there are trials to run."""
 
     def run(
-        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
-        listener: Listener,
+        self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener
     ) -> None:
         from sweeps.ray_executor import RayExecutor
 

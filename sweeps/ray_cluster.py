@@ -1,5 +1,5 @@
 """The Ray cluster that there is, or one started here: connecting, and calling every node of it. Only this
-file and ``ray_executor`` import ray."""
+file, ``ray_executor`` and ``ray_search`` import ray."""
 
 from __future__ import annotations
 

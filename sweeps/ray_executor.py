@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -21,10 +21,14 @@ from prune_core.errors import InputError
 from sweeps.attempts import ATTEMPTS, given_up, keep, recorded_trial
 from sweeps.config import Config, ResourcesConfig
 from sweeps.executors import Listener, Throttle
+from sweeps.gpu import take_gpu
+from sweeps.handout import HandOut
 from sweeps.inputs import Parcel
 from sweeps.nets import Progress
+from sweeps.objectives import objectives
 from sweeps.patience import patiently
 from sweeps.ray_cluster import connected, nodes_agree
+from sweeps.ray_search import Handed, by_optuna_search, needs
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.stopping import stoppable
@@ -40,24 +44,27 @@ class RayExecutor:
     here and ended with the sweep. Data and network lie in the object store once a node."""
 
     def run(
-        self, trials: Sequence[TrialSettings], inputs: TrialInputs, config: Config,
-        listener: Listener,
+        self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener
     ) -> None:
         relay = _Relay(listener, inputs, RecordStore(Storage(config.storage)))
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
             nodes_agree(config)
+            need = needs(config.resources)
+            by_optuna_search(trials)
+            handed = Handed(trials, need)
             tuner = tune.Tuner(
                 tune.with_resources(
                     tune.with_parameters(
                         _trial, parcel=Parcel.of(inputs), place=Storage(config.storage).address,
                         kind=config.evaluator, resources=config.resources,
                     ),
-                    {"cpu": config.resources.cpu, "gpu": config.resources.gpu},
+                    {kind.lower(): amount for kind, amount in need.items()},
                 ),
-                param_space={"settings": tune.grid_search([s.to_json() for s in trials])},
-                tune_config=tune.TuneConfig(reuse_actors=True),
+                tune_config=tune.TuneConfig(
+                    search_alg=handed, num_samples=-1, reuse_actors=True
+                ),
                 run_config=tune.RunConfig(
                     name="goodnet",
                     # Records are the results and go to the storage; Tune's own state is scratch.
@@ -71,10 +78,10 @@ class RayExecutor:
             try:
                 tuner.fit()  # returns early, and says nothing, on Ctrl-C
             except Exception:
-                if relay.error is not None:
-                    raise relay.error from None
+                if (error := relay.error or handed.error) is not None:
+                    raise error from None
                 raise
-            if len(relay.ended) < len(trials):
+            if handed.out or not trials.finished:
                 raise KeyboardInterrupt
 
 
@@ -103,7 +110,8 @@ def _trial(
         tune.report({"trouble": f"a worker on {platform.node()}: {line}"})
 
     record = recorded_trial(settings, inputs, evaluators, store, watch, tell)
-    tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask)})
+    found = objectives(record) or {}
+    tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask), **found})
 
 
 def _open(
@@ -112,8 +120,7 @@ def _open(
     if parcel.id not in _opened:
         _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
         inputs = parcel.opened()
-        if resources.gpu > 0 and torch.cuda.is_available():
-            inputs.model.graph.to("cuda")
+        take_gpu(inputs.model.graph, resources.gpu)
         _opened[parcel.id] = (inputs, Evaluators.of(inputs, kind, resources, storage))
     return _opened[parcel.id]
 
@@ -123,7 +130,6 @@ class _Relay(tune.Callback):
 
     def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore) -> None:
         self.listener, self.inputs, self.store = listener, inputs, store
-        self.ended: set[str] = set()  # keys of trials that are over
         self.error: Exception | None = None  # what ended the sweep
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,7 +157,7 @@ class _Relay(tune.Callback):
                 )
                 settings = TrialSettings.from_json(trial.config["settings"])
                 record = keep(TrialRecord(key, settings, "failed", reason), self.store, tell)
-            self._ended(record)
+            self.listener.ended(record)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -159,13 +165,9 @@ class _Relay(tune.Callback):
         lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
         settings = TrialSettings.from_json(trial.config["settings"])
         with self._watched():
-            self._ended(given_up(
+            self.listener.ended(given_up(
                 settings, self.inputs, self.store, lines[-1] if lines else "", self.listener.trouble
             ))
-
-    def _ended(self, record: TrialRecord) -> None:
-        self.ended.add(record.key)
-        self.listener.ended(record)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from prune_core.errors import InputError
 from prune_core.frontier import hypervolume, non_dominated
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
+from sweeps.asked import Asked
 from sweeps.bounded import DAMAGE, read_table
 from sweeps.config import Config, make_config
 from sweeps.records import RecordStore, State, TrialRecord
@@ -147,7 +148,8 @@ def write_manifest(storage: Storage, manifest: Manifest) -> None:
 
 
 def read_manifest(storage: Storage, name: str | None) -> Manifest:
-    """The sweep of that name; without a name the one that ran last. Raises InputError."""
+    """The sweep of that name, with what its search has asked for since; without a name the one that
+    ran last. Raises InputError."""
     if name is None:
         latest = storage.read_bytes("sweeps/latest")
         if latest is None:
@@ -160,9 +162,11 @@ def read_manifest(storage: Storage, name: str | None) -> Manifest:
             f"storage {storage.place!r} holds no sweep {name!r}; it has {', '.join(known) or 'none'}"
         )
     try:
-        return Manifest.from_json(json.loads(data))
+        manifest = Manifest.from_json(json.loads(data))
     except DAMAGE:
         raise InputError(f"sweep {name!r} in {storage.place!r}: its manifest is damaged") from None
+    manifest.trials.update(Asked(storage, name).read())
+    return manifest
 
 
 def read_records(storage: Storage, keys: Iterable[str]) -> list[TrialRecord]:

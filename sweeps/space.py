@@ -19,6 +19,7 @@ from prune_core.methods import Method, method_of, repairable
 from prune_core.model import PrunableModel
 from prune_core.orders import ACROSS, ORDERS, find_order
 from sweeps.config import SweepConfig
+from sweeps.search_config import XRange
 
 NO_ORDER = "none"  # stands for the order where none is walked
 
@@ -82,12 +83,14 @@ def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> st
 
 
 def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
-    """Every combination once. Raises InputError for layers that the model does not have.
+    """Every combination once, X being a list. Raises InputError for layers that the model does not
+    have.
 
     Policy ``final-layer`` walks one layer, so of each set only the first one listed counts, and a
     trial with X = 100 is added: the report's row where the whole layer is gone. Policies that walk
     no order have one trial for all orders.
     """
+    assert not isinstance(sweep.x_thresholds, XRange)  # ``search_space`` draws from it
     sets = [resolve_layer_set(spec, model) for spec in sweep.layer_sets]
     found: dict[TrialSettings, None] = {}
     for repair, policy, layer_set, order, seed, x in itertools.product(
@@ -110,23 +113,15 @@ def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     return trials
 
 
-def for_sharing(trials: Iterable[TrialSettings]) -> list[TrialSettings]:
-    """In the order in which trials gain most from each other: of those that come by the same
-    states (same walk; they differ in X or in how far it goes) the longest first, and different
-    walks in turn, so that workers side by side do not work out the same."""
-    walks: dict[tuple[str, str, int], list[TrialSettings]] = {}
-    for settings in trials:
-        walks.setdefault((settings.policy, settings.order, settings.seed), []).append(settings)
-    for walk in walks.values():
-        walk.sort(key=lambda s: (-len(s.layers), -s.x))
-    turns = itertools.zip_longest(*walks.values())
-    return [settings for turn in turns for settings in turn if settings is not None]
-
-
 def only_trial(sweep: SweepConfig, model: PrunableModel) -> TrialSettings:
     """The one trial of a configuration whose lists have one entry each. Raises InputError."""
     for field in ("orders", "layer_sets", "x_thresholds", "policies", "repair", "seeds"):
         entries = getattr(sweep, field)
+        if isinstance(entries, XRange):
+            raise InputError(
+                "goodnet prune does one trial, but sweep.x_thresholds is a range; choose one with "
+                "--set sweep.x_thresholds=4"
+            )
         if len(entries) != 1:
             shown = ", ".join(map(str, entries[:4]))
             raise InputError(

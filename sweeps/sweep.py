@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,7 +14,7 @@ from sweeps.executors import Executor
 from sweeps.inputs import load_inputs
 from sweeps.records import RecordStore, State, TrialRecord
 from sweeps.results import Frontier, Manifest, measured_frontier, read_records, write_manifest
-from sweeps.space import for_sharing, trials_of
+from sweeps.search import close, hand_out_of, plan
 from sweeps.storage import Storage
 from sweeps.trial import TrialInputs, remembering
 
@@ -28,12 +26,14 @@ class SweepResult:
     manifest: Manifest
     records: list[TrialRecord]
     frontier: Frontier
-    skipped: int  # records that an earlier call had made
+    skipped: int  # records that an earlier call, or another sweep, had made
     stopped: bool = False  # by Ctrl-C or SIGTERM, before every trial had its record
+    ended_by: str | None = None  # the part of the budget that was spent
+    left: int = 0  # trials that the budget has left for the next call
 
     def to_json(self, storage: Storage) -> dict[str, Any]:
-        """The contract's form: trials = done (by this call) + failed + skipped (done before), less
-        those that a stopped call has not come to."""
+        """The contract's form: done by this call, failed, skipped (done before); trials is their sum,
+        and those of a grid that a stopped call, or one whose budget was spent, has not come to."""
         failed = sum(r.status == "failed" for r in self.records)
         return {
             "sweep": self.manifest.name,
@@ -46,6 +46,7 @@ class SweepResult:
             "mlflow_run_id": self.manifest.mlflow_run_id,
             "records": storage.full("trials"),
             **({"stopped": True} if self.stopped else {}),
+            **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),
             **self.frontier.control_json(),
         }
 
@@ -54,7 +55,7 @@ class Watcher(Protocol):
     """Told how a sweep goes; also an executor's Listener."""
 
     def preparing(self, what: str, fraction: float) -> None: ...
-    def planned(self, manifest: Manifest, there: Sequence[TrialRecord]) -> None: ...
+    def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None: ...
     def candidates(self, key: str, tried: int, total: int, pruned: int) -> None: ...
     def ended(self, record: TrialRecord) -> None: ...
     def trouble(self, line: str) -> None: ...
@@ -83,20 +84,27 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
     storage = Storage(config.storage)
     storage.check_writable()
     inputs = load_inputs(config, watcher.preparing)
-    manifest = plan(config, inputs)
+    manifest = plan(config, inputs, storage)
     manifest = replace(manifest, mlflow_run_id=log.start(manifest))
     write_manifest(storage, manifest)
     there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}
-    watcher.planned(manifest, list(there.values()))
+    both = _Both(watcher, log)
+
+    def found(record: TrialRecord) -> None:
+        there[record.key] = record
+        both.ended(record)
+
+    hand_out = hand_out_of(manifest, inputs, storage, there, found, watcher.trouble)
+    watcher.planned(manifest, list(there.values()), len(there) + hand_out.left)
     for record in there.values():
         log.trial(record)
-    missing = [s for key, s in manifest.trials.items() if key not in there]
     stopped = False
-    if missing:
+    if hand_out.left:
         try:
-            executor.run(for_sharing(missing), inputs, config, _Both(watcher, log))
+            executor.run(hand_out, inputs, config, both)
         except KeyboardInterrupt:
             stopped = True
+    manifest = close(manifest, storage)
     records = read_records(storage, manifest.trials)
     if stopped and not records:
         raise KeyboardInterrupt
@@ -106,21 +114,11 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
     )
     for memory in (counter.memory, Evaluations(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
-    result = SweepResult(manifest, records, frontier, len(there), stopped)
+    result = SweepResult(
+        manifest, records, frontier, len(there), stopped, hand_out.spent, hand_out.left
+    )
     log.finish(result, inputs)
     return result
-
-
-def plan(config: Config, inputs: TrialInputs) -> Manifest:
-    """The trials of a configuration. The sweep's name tells its content, so the same sweep is
-    found again and another one gets another name."""
-    trials = {inputs.key(s): s for s in trials_of(config.sweep, inputs.model)}
-    digest = hashlib.sha256(json.dumps(list(trials)).encode()).hexdigest()
-    digests = {
-        "badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest
-    }
-    return Manifest(f"{config.name}-{digest[:8]}", config, trials, digests,
-                    target_share=inputs.valid.target_share)
 
 
 class TestCounter:

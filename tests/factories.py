@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.metrics import Counts
 from sweeps.config import make_config
+from sweeps.handout import Listed
 from sweeps.records import TrialRecord
 from sweeps.results import Frontier, FrontierPoint, Manifest, frontier_states
 from sweeps.space import TrialSettings
 
 BADNET = (990, 500)  # of 1000 clean and 500 poisoned images
+
+
+def handed_out(trials: Iterable[TrialSettings]) -> list[TrialSettings]:
+    """In the order in which one worker gets them."""
+    waiting, handed = Listed(trials), []
+    while (settings := waiting.next()) is not None:
+        handed.append(settings)
+        waiting.ended(settings, None)
+    return handed
 
 
 def make_counts(

@@ -13,6 +13,7 @@ from sweeps import attempts, patience
 from sweeps.attempts import finished, given_up, keep
 from sweeps.config import load_config
 from sweeps.executors import InlineExecutor
+from sweeps.handout import Listed
 from sweeps.inputs import load_inputs
 from sweeps.patience import StorageAway
 from sweeps.records import RecordStore
@@ -49,7 +50,7 @@ def run_two(config: Path, monkeypatch, failing) -> tuple[Told, list[str]]:
     monkeypatch.setattr(attempts, "run_trial", run_trial)
     settings = load_config(config, ["sweep.layer_sets=['last:1']", "sweep.x_thresholds=[10]"])
     inputs, told = load_inputs(settings), Told()
-    InlineExecutor().run(trials_of(settings.sweep, inputs.model), inputs, settings, told)
+    InlineExecutor().run(Listed(trials_of(settings.sweep, inputs.model)), inputs, settings, told)
     return told, asked
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from factories import handed_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import made
@@ -19,7 +20,7 @@ from prune_core.remembering import Known, RememberingEvaluator
 from prune_core.rules import POLICIES, make_rule
 from sweeps.config import ResourcesConfig, SweepConfig
 from sweeps.evaluations import Evaluations
-from sweeps.space import TrialSettings, for_sharing, trials_of
+from sweeps.space import TrialSettings, trials_of
 from sweeps.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, run_trial
 
@@ -99,7 +100,7 @@ def settings_of(inputs: TrialInputs) -> list[TrialSettings]:
 
 
 def test_a_shared_grid_has_the_records_of_separate_trials(inputs: TrialInputs, tmp_path: Path) -> None:
-    trials = for_sharing(settings_of(inputs))
+    trials = handed_out(settings_of(inputs))
     assert len(trials) == 27 and set(trials) == set(settings_of(inputs))
     storage = Storage(str(tmp_path))
     # A worker of its own for each trial, so that all they share is in the storage.

@@ -25,11 +25,12 @@ from prune_core.metrics import Ask
 from prune_core.model import PrunableModel
 from prune_core.rules import make_rule
 from sweeps.config import ResourcesConfig, SweepConfig
-from sweeps.space import for_sharing, trials_of
+from sweeps.space import trials_of
 from sweeps.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, run_trial
 from tests.bench.author import as_deepid, seconds_of
 from tests.bench.lab import the_lab
+from tests.factories import handed_out
 from tests.networks import as_model
 
 Found = dict[str, Any]
@@ -125,7 +126,7 @@ def grid(images: int, alone: int) -> Found:
     """A sweep's 27 trials in one worker, and ``alone`` of them as separate runs."""
     lab = the_lab()
     inputs = TrialInputs(lab.model, lab.split("valid", images), lab.split("test", images))
-    trials = for_sharing(trials_of(SweepConfig(
+    trials = handed_out(trials_of(SweepConfig(
         orders=["index", "l1", "activation"], layer_sets=["last:1", "last:2", "last:3"],
         x_thresholds=[2, 4, 10], policies=["margin"],
     ), lab.model))  # fmt: skip

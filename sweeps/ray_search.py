@@ -1,0 +1,122 @@
+"""How Ray Tune comes by its trials: one at a time from a ``HandOut``, as many as the cluster can run.
+
+Beside ``ray_cluster`` and ``ray_executor`` the only file that imports ray.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+# Tune writes all that it knows of all trials into snapshots; nothing is ever restored from them.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
+# Trials that wait for a node: an autoscaler goes by them.
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
+
+import ray
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from prune_core.errors import InputError
+from sweeps.config import ResourcesConfig
+from sweeps.executors import Throttle
+from sweeps.handout import HandOut
+from sweeps.objectives import DIRECTIONS
+from sweeps.space import TrialSettings
+
+GIB = 2**30
+
+
+class Handed(Searcher):
+    """A HandOut as Tune asks it."""
+
+    def __init__(self, trials: HandOut, resources: dict[str, float]) -> None:
+        super().__init__()
+        self.trials, self.resources = trials, resources
+        self.out: dict[str, TrialSettings] = {}
+        self.error: Exception | None = None  # what ended the handing out
+        self.due, self.most = Throttle(2.0), 1
+
+    def suggest(self, trial_id: str) -> Any:
+        if self.due():
+            now = max(1, slots(self.resources))
+            # More than can run, so that a cluster that can grow knows that it should.
+            self.most = now + (max(4, now // 4) if can_grow() else 0)
+        if len(self.out) >= self.most:
+            return None
+        try:
+            settings = self.trials.next()
+        except Exception as error:
+            self.error = error  # Tune makes an error of its own of it
+            raise
+        if settings is None:
+            return self.FINISHED if self.trials.finished else None
+        self.out[trial_id] = settings
+        return {"settings": settings.to_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        settings = self.out.pop(trial_id, None)
+        if settings is None:
+            return
+        told = result is not None and not error and all(name in result for name in DIRECTIONS)
+        self.trials.ended(settings, {n: result[n] for n in DIRECTIONS} if told and result else None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles what it might restore; records are what a sweep goes on from
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""
+
+
+def by_optuna_search(trials: HandOut) -> None:
+    """Suggestions by Ray's OptunaSearch, over the study that the hand-out has filled."""
+    from sweeps.optuna_search import STUDY, Suggested
+
+    if isinstance(trials, Suggested):
+        study = trials.study
+        trials.suggester = OptunaSearch(
+            space=study.define, metric=list(DIRECTIONS), mode=["max", "min"], sampler=study.sampler,
+            study_name=STUDY, storage=study.storage,
+        )
+
+
+def slots(need: dict[str, float]) -> int:
+    """How many trials with these needs the nodes that are alive can run at a time."""
+    return sum(
+        int(min(node["Resources"].get(kind, 0.0) / amount + 1e-6 for kind, amount in need.items()))
+        for node in ray.nodes() if node["Alive"]
+    )
+
+
+def can_grow() -> bool:
+    """A Ray that a sweep has started for itself listens on this machine only."""
+    return any(not node["NodeManagerAddress"].startswith("127.") for node in ray.nodes())
+
+
+def needs(resources: ResourcesConfig) -> dict[str, float]:
+    """What one trial takes of a node, as ray.nodes() names it. Raises InputError when trials could
+    never run because the only node is too small.
+
+    Memory is asked of Ray where the configuration says how much: so that a node does not take more
+    trials than fit. A node that has less of it than one trial may take runs one all the same, alone.
+    """
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((node.get("memory", 0.0) for node in alive), default=0.0)
+    said = "memory_gb" in resources.model_fields_set
+    wanted = {"CPU": resources.cpu, "GPU": resources.gpu,
+              "memory": int(min(resources.memory_gb * GIB, largest)) if said else 0}
+    need = {kind: amount for kind, amount in wanted.items() if amount > 0}
+    if len(alive) == 1:
+        for kind, field in (("CPU", "cpu"), ("GPU", "gpu")):
+            has = alive[0].get(kind, 0.0)
+            if has < need.get(kind, 0.0):
+                raise InputError(
+                    f"resources.{field} is {need[kind]:g}, but the only node has {has:g} {kind}s; "
+                    f"expected at most that, or a cluster of larger nodes"
+                )
+    return need
