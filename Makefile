@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/default.yaml
 PICK ?= --knee
+CLUSTER ?= infra/local.yaml
 STORAGE ?= runs
 FUZZ ?= --count 100000
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep study test fuzz mlflow-server test-slow check bench ui pick doctor clean setup
+.PHONY: help sweep study test fuzz mlflow-server test-slow check bench ui pick doctor submit test-cluster clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +44,9 @@ mlflow-server: $(VENV)/ready  ## MLflow on PostgreSQL; MLFLOW_BACKEND_STORE_URI=
 doctor: $(VENV)/ready  ## check versions, data, model, storage, tracking before a long run
 	$(BIN)/goodnet doctor $(CONFIG)
 
+submit: $(VENV)/ready  ## a sweep on a cluster; CLUSTER=infra/local.yaml CONFIG=...; see infra/README.md
+	@infra/submit.sh "$(CLUSTER)" $(CONFIG)
+
 test: $(VENV)/ready  ## the tests, about ten minutes on two cores
 	$(BIN)/pytest
 
@@ -51,6 +55,14 @@ fuzz: $(VENV)/ready  ## hostile files in numbers; FUZZ='--count 100000 --seed 1'
 
 test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
 	$(BIN)/pytest -m 'slow or browser'
+
+test-cluster: $(VENV)/ready  ## clusters of machines made of namespaces: ssh, ray submit, a node that dies (as root)
+	@if [ "$$(id -u)" != 0 ]; then echo "make test-cluster makes machines of namespaces; run it as root" >&2; exit 2; fi
+	@PATH=$$PATH:/usr/sbin:/sbin; for tool in sshd:openssh-server ssh:openssh-client rsync:rsync ip:iproute2 pgrep:procps docker-compose:docker-compose; do \
+	  command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	if [ -n "$$missing" ]; then apt-get update -q >/dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null; fi
+	$(BIN)/pytest -m cluster
 
 bench: $(VENV)/ready  ## what trials cost, to docs/performance.md; KERAS=1: the author's own framework too
 	@if [ -n "$(KERAS)" ] && [ ! -x $(VENV)-keras/bin/python ]; then \

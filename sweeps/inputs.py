@@ -18,6 +18,7 @@ from prune_core.model import build_model, load_model
 from prune_core.triggers import read_trigger
 from sweeps.config import EMBEDDED, Config
 from sweeps.embedded import make_embedded
+from sweeps.fetch import local_file
 from sweeps.storage import Storage
 from sweeps.trial import TrialInputs
 
@@ -46,8 +47,8 @@ def input_files(
     data = config.data
     assert data.clean_valid and data.clean_test  # checked by Config
     return InputFiles(
-        Path(config.badnet), Path(data.clean_valid), _maybe(data.poisoned_valid),
-        Path(data.clean_test), _maybe(data.poisoned_test),
+        local_file(config.badnet), local_file(data.clean_valid), _maybe(data.poisoned_valid),
+        local_file(data.clean_test), _maybe(data.poisoned_test),
     )
 
 
@@ -115,7 +116,7 @@ def _split(config: Config, clean_path: Path, poisoned_path: Path | None) -> Spli
 def _stamped(config: Config, clean: LabeledImages) -> LabeledImages:
     given = config.data.trigger
     assert given is not None  # checked by Config
-    return read_trigger(given.picture, given.row, given.column).stamp(clean, given.target)
+    return read_trigger(local_file(given.picture), given.row, given.column).stamp(clean, given.target)
 
 
 def _embedded_folder(config: Config) -> Path:
@@ -128,4 +129,4 @@ def _embedded_folder(config: Config) -> Path:
 
 
 def _maybe(path: str | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else local_file(path)

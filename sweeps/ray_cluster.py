@@ -14,12 +14,12 @@ from unittest import mock
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Ray shows its token by itself only to a cluster that it finds by itself, not to one that is named.
-if "RAY_ADDRESS" in os.environ and (Path.home() / ".ray" / "auth_token").is_file():
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray._private import ray_constants, services
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prune_core.errors import InputError
@@ -44,6 +44,8 @@ def connected() -> Iterator[None]:
         address = os.environ.get("RAY_ADDRESS")
         if address:
             _check_port(address)
+            # Ray shows its token by itself only to a cluster that it finds by itself, not to a named one.
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         _join(address)
     try:
         yield
@@ -80,7 +82,8 @@ def _join(address: str | None) -> None:
     except Exception as error:  # of many kinds: no answer, other versions, a token that does not fit
         if address is None:
             raise
-        raise _refused(address, " ".join(str(error).split())[:300]) from None
+        reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise _refused(address, " ".join(reason.split())[:300]) from None
 
 
 def _refused(address: str, reason: str) -> InputError:
