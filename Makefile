@@ -7,10 +7,11 @@ PICK ?= --knee
 CLUSTER ?= infra/local.yaml
 STORAGE ?= runs
 FUZZ ?= --count 100000
+KILLS ?= --count 20
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep study test fuzz mlflow-server test-slow check bench ui pick doctor submit test-cluster clean setup
+.PHONY: help sweep study test fuzz kill-points mlflow-server test-slow check bench ui pick doctor submit test-cluster clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +53,9 @@ test: $(VENV)/ready  ## the tests, about ten minutes on two cores
 
 fuzz: $(VENV)/ready  ## hostile files in numbers; FUZZ='--count 100000 --seed 1'
 	PYTHONPATH=.:tests $(BIN)/python -m fuzz $(FUZZ)
+
+kill-points: $(VENV)/ready  ## kill worker, driver, MLflow server at random; KILLS='--count 20 --seed 1'
+	PYTHONPATH=.:tests $(BIN)/python -m kill_points $(KILLS)
 
 test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
 	$(BIN)/pytest -m 'slow or browser'

@@ -8,21 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-import psutil  # comes with ray
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL = "ray::ImplicitFunc"  # title of a worker process that runs a trial
 
 
-def start_sweep(config: Path, *more: str, code: str = "", **environment: str) -> subprocess.Popen[str]:
+def start_sweep(
+    config: Path, *more: str, code: str = "", stderr: IO[str] | int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
     """``goodnet sweep CONFIG --json``; ``code`` is run in front of it."""
     program = f"import sys\n{code}\nfrom sweeps.cli import main\nmain()"
     return subprocess.Popen(
         [sys.executable, "-c", program, "sweep", str(config), "--json", *more], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
 
@@ -33,13 +36,18 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        everything = family(process.pid)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-        for one in everything:
-            if one.is_running():
-                one.kill()
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill it, and all that it started."""
+    everything = family(process.pid)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for one in everything:
+        with suppress(psutil.Error):
+            one.kill()
 
 
 def family(pid: int) -> list[psutil.Process]:
