@@ -46,16 +46,17 @@ def _frontiers(axes: Axes, ways: Sequence[Way]) -> None:
         accuracy = np.array([s.counts.clean_accuracy for s in way.states])
         attack = np.array([s.counts.attack_success for s in way.states])
         front = non_dominated(accuracy, attack)
-        axes.step(accuracy[front], attack[front], where="pre", color=colour, linewidth=1.8,
+        # Points go left; until the next one is reached, the attack is that of the one before.
+        axes.step(accuracy[front], attack[front], where="post", color=colour, linewidth=1.8,
                   label=f"{way.label} ({way.hypervolume:.3f})")
         axes.scatter(accuracy[front], attack[front], s=14, color=colour)
     axes.set_title("The best way of each policy, and the next best (hypervolume)", size=10, loc="left")
     axes.set_xlabel("Clean accuracy on validation  (right is better)")
     axes.set_ylabel("Attack success on validation  (down is better)")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))  # as many decimals as the ticks need
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if axes.lines:
-        axes.legend(frameon=False, fontsize=9, loc="upper left")
+        _legend(axes, columns=2)
 
 
 def _orders(axes: Axes, ways: Sequence[Way], orders: Sequence[str]) -> None:
@@ -75,7 +76,12 @@ def _orders(axes: Axes, ways: Sequence[Way], orders: Sequence[str]) -> None:
     axes.set_title("Every order, at its best layer set", size=10, loc="left")
     axes.set_xlabel("Hypervolume on validation  (right is better)")
     if policies:
-        axes.legend(frameon=False, fontsize=9, loc="best")
+        _legend(axes, columns=4)
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    """Below the axes, where no line can run under it."""
+    axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns)
 
 
 def _shown(ways: Sequence[Way]) -> list[Way]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from prune_core.errors import InputError
 from prune_core.frontier import hypervolume
@@ -12,7 +13,7 @@ from sweeps.commands import study_of
 from sweeps.config import head_of, load_config
 from sweeps.study import grouped, lowest_attack_within, study, winners
 from sweeps.study_page import SHOWN, Part, study_markdown
-from sweeps.study_picture import study_png
+from sweeps.study_picture import _frontiers, study_png
 from tests.factories import BADNET, make_counts, make_record, make_settings
 
 
@@ -144,6 +145,15 @@ def test_pictures_are_made_of_any_number_of_ways() -> None:
     ways = study(records(), lambda state: make_counts(900, 123))
     assert study_png("faces", ways).startswith(b"\x89PNG")
     assert study_png("none", [w for w in ways if not w.states]).startswith(b"\x89PNG")
+
+
+def test_a_frontier_is_not_drawn_better_than_it_is() -> None:
+    """Between two states one gets the attack of the more accurate one, not yet that of the other."""
+    axes = Figure().subplots()
+    _frontiers(axes, study([make_record("a", ((985, 400), (970, 100)))], lambda s: make_counts()))
+    (line,) = axes.lines
+    assert line.get_drawstyle() == "steps-post"  # each height holds from its state to the next
+    assert list(line.get_xdata()) == [0.985, 0.97] and list(line.get_ydata()) == [0.8, 0.2]
 
 
 def test_two_sweeps_of_one_name_are_refused(smoke_config, tmp_path) -> None:
