@@ -181,7 +181,7 @@ class NumberedSampler(BaseSampler):
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of group
                 sampler = TPESampler(
                     seed=_digest(self.seed, *self.turn), n_startup_trials=self.startup,
-                    multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False,
+                    multivariate=True, group=True, constant_liar=True,
                 )
             self._made = self.turn, sampler
         return self._made[1]

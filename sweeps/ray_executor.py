@@ -28,7 +28,7 @@ from sweeps.nets import Progress
 from sweeps.objectives import objectives
 from sweeps.patience import patiently
 from sweeps.ray_cluster import connected, nodes_agree
-from sweeps.ray_search import Handed, by_optuna_search, needs
+from sweeps.ray_search import Forgetting, Handed, by_optuna_search, needs
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.stopping import stoppable
@@ -63,7 +63,7 @@ class RayExecutor:
                     {kind.lower(): amount for kind, amount in need.items()},
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=handed, num_samples=-1, reuse_actors=True
+                    search_alg=handed, scheduler=Forgetting(), num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
                     name="goodnet",

@@ -14,6 +14,8 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
 
 import ray
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -71,6 +73,33 @@ class Handed(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as above."""
+
+
+class Forgetting(FIFOScheduler):
+    """First come, first served; and Tune lets go of what is over.
+
+    Tune keeps every trial, and its state as text, to write and restore snapshots that are of no use
+    here: 40 kB of the driver a trial (ray issue 64231). A scheduler is the place where the controller
+    can be reached; where a later Ray names its lists otherwise, they just grow again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over: list[Trial] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Tune is not quite done with ``trial``, but with those that ended before."""
+        for old in [t for t in self.over if t.is_finished()]:
+            self.over.remove(old)
+            for name in ("_trials", "_stopped_trials", "_trials_to_cache"):
+                kept: Any = getattr(tune_controller, name, None)
+                if kept and old in kept:
+                    kept.remove(old)
+            getattr(tune_controller, "_trial_metadata", {}).pop(old.trial_id, None)
+        self.over.append(trial)
 
 
 def by_optuna_search(trials: HandOut) -> None:

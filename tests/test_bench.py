@@ -28,8 +28,10 @@ def test_the_authors_loop_runs_the_lab_network(shared_data: Path) -> None:
 @pytest.mark.slow
 def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
-    command = [sys.executable, "-m", "tests.bench", "--images", "64", "--candidates", "1", "--out", str(page)]
+    command = [sys.executable, "-m", "tests.bench", "--images", "64", "--candidates", "1",
+               "--trials", "8", "--out", str(page)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=1500)
     text = page.read_text()
     assert "6 of 6" in text, "a shared grid must give the records of separate runs"
+    assert "| ray |" in text and "| inline |" in text
     assert page.with_name("performance-scaling.png").stat().st_size > 10_000

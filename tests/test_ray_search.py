@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import threading
 
@@ -11,7 +12,7 @@ ray = pytest.importorskip("ray")
 
 from sweeps.config import ResourcesConfig  # noqa: E402
 from sweeps.handout import Listed  # noqa: E402
-from sweeps.ray_search import GIB, Handed, needs, slots  # noqa: E402
+from sweeps.ray_search import GIB, Forgetting, Handed, needs, slots  # noqa: E402
 from sweeps.space import TrialSettings  # noqa: E402
 
 
@@ -74,6 +75,39 @@ def test_no_more_are_out_than_can_run(cluster: list[dict], address: str, most: i
     pickle.dumps(handed)  # as Tune does with all that it is given
     handed.on_trial_complete(out[0], {"clean_accuracy": 0.9, "attack_success": 0.1})
     assert isinstance(handed.suggest("next"), dict) and handed.suggest("too many") is None
+
+
+def test_tune_lets_go_of_what_is_over() -> None:
+    """With the lists that Tune's controller has."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    source = inspect.getsource(TuneController)
+    names = ("_trials", "_stopped_trials", "_trials_to_cache", "_trial_metadata")
+    assert all(f"self.{name}:" in source for name in names), "Ray has renamed them"
+
+    class Ended:
+        def __init__(self, trial_id: str) -> None:
+            self.trial_id, self.status = trial_id, "RUNNING"
+
+        def is_finished(self) -> bool:
+            return self.status != "RUNNING"
+
+    class Controller:
+        def __init__(self) -> None:
+            self._trials, self._stopped_trials, self._trials_to_cache = [], set(), set()
+            self._trial_metadata: dict[str, str] = {}
+
+    controller, scheduler, trials = Controller(), Forgetting(), [Ended(str(i)) for i in range(5)]
+    controller._trials += trials
+    for done, trial in enumerate(trials, start=1):
+        scheduler.on_trial_complete(controller, trial, {})
+        trial.status = "TERMINATED"
+        controller._stopped_trials.add(trial)
+        controller._trials_to_cache.add(trial)
+        controller._trial_metadata[trial.trial_id] = "state"
+        assert controller._trials == trials[done - 1 :]
+    assert controller._stopped_trials == controller._trials_to_cache == {trials[-1]}
+    assert list(controller._trial_metadata) == ["4"]
 
 
 def test_all_are_handed_out_once_then_it_is_over(cluster: list[dict]) -> None:

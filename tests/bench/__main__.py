@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench import compaction
+from tests.bench import compaction, many
 from tests.bench.lab import ROOT, SIZE, the_lab
 from tests.bench.page import write_page
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=SIZE, help="clean images, and as many poisoned")
     parser.add_argument("--candidates", type=int, default=4, help="on which the author's script is timed")
     parser.add_argument("--keras", metavar="PYTHON", help="an interpreter that has TensorFlow")
+    parser.add_argument("--trials", type=int, default=1000, help="of the smallest net, by each executor")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "performance.md")
     given = parser.parse_args()
     size = given.images
@@ -77,6 +78,7 @@ def main() -> None:
             label: measured("operations", images=counted, **case) for label, case in TRIALS.items()
         },
         "grid": measured("grid", images=size, alone=6),
+        "many": many.measured(given.trials, ["inline", "ray"]),
         "by_images": [
             {"images": n, "plain": measured("plain", images=n),
              "trial": measured("trial", images=n, **TRIALS["margin, X = 4"])}

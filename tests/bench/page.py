@@ -12,6 +12,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from tests.bench.many import table
+
 Found = dict[str, Any]
 CANDIDATES = 180
 
@@ -92,6 +94,7 @@ def lines(found: Found, picture: str) -> list[str]:
         "of several products of 2048 x 2048 float32 matrices; (b) reaches "
         f"{of_plain * 2 * n / plain['wall'] / peak:.0%} of it.", "",
         *of_grid(found["grid"]), "",
+        "## A thousand small trials", "", *table(found["many"]), "",
         "## How cost grows", "", f"![cost by images, channels and depth]({picture})", "",
         "Left: the lab's network. Middle and right: made chains of 3 x 3 convolutions on "
         "32 x 32 images, all channels of all layers but the first tried. Dots: what a trial takes; "

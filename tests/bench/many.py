@@ -1,0 +1,164 @@
+"""A thousand trials of the smallest net: what a trial costs beside its work, and whether the driver grows.
+
+``python -m tests.bench.many [--trials 1000] [--executor ray] [--executor inline]`` prints a table. The
+trials are those of ``configs/smoke.yaml`` with many seeds of order random; MLflow is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import psutil
+
+from sweeps.config import Config, make_config
+from sweeps.executors import make_executor
+from sweeps.inputs import load_inputs
+from sweeps.records import TrialRecord
+from sweeps.space import trials_of
+from sweeps.sweep import run_sweep
+from sweeps.trial import Evaluators, run_trial
+from tests.bench.lab import ROOT
+from tests.factories import handed_out
+
+Found = dict[str, Any]
+
+
+def config_of(trials: int, folder: str) -> Config:
+    """Four trials a seed."""
+    return make_config({
+        "name": "many", "badnet": "embedded-smoke", "storage": folder,
+        "sweep": {"orders": ["random"], "layer_sets": ["last:1", "last:2"], "x_thresholds": [4, 10],
+                  "policies": ["margin"], "seeds": list(range(trials // 4))},
+    }, "bench")  # fmt: skip
+
+
+def cpu_of_all(process: psutil.Process) -> float:
+    """Seconds of this process and all that it started and that is still there."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            times = one.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+class Samples:
+    """A watcher that notes, every so many trials, the time, the CPU of all processes, and the driver's
+    memory."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.done, self.rows = every, 0, []  # type: ignore[var-annotated]
+        self.me = psutil.Process()
+
+    def note(self) -> None:
+        self.rows.append([self.done, time.perf_counter(), cpu_of_all(self.me), time.process_time(),
+                          self.me.memory_info().rss / 2**20])  # fmt: skip
+
+    def ended(self, record: TrialRecord) -> None:
+        assert record.status == "done", record.reason
+        self.done += 1
+        if self.done % self.every == 0:
+            self.note()
+
+    def planned(self, *what: object) -> None:
+        self.note()
+
+    def preparing(self, *what: object) -> None: ...
+    def candidates(self, *what: object) -> None: ...
+    def trouble(self, line: str) -> None: ...
+    def start(self, manifest: object) -> None: ...
+    def trial(self, record: object) -> None: ...
+    def finish(self, *what: object) -> None: ...
+
+
+def pure(trials: int, folder: str) -> Found:
+    """The same trials by a plain loop, without storage."""
+    config = config_of(trials, folder)
+    inputs = load_inputs(config)
+    evaluators = Evaluators.of(inputs, config.evaluator, config.resources)
+    todo = handed_out(trials_of(config.sweep, inputs.model))
+    run_trial(todo[0], inputs, evaluators)  # caches
+    wall, cpu = time.perf_counter(), time.process_time()
+    for settings in todo:
+        assert run_trial(settings, inputs, evaluators).status == "done"
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def swept(trials: int, folder: str, executor: str) -> Found:
+    samples = Samples(max(1, trials // 20))
+    config = config_of(trials, folder)
+    load_inputs(config)  # makes the BadNet
+    result = run_sweep(config, make_executor(executor), samples, samples)
+    assert len(result.records) == trials
+    return {"rows": samples.rows, "after": samples.me.memory_info().rss / 2**20}
+
+
+def in_a_process(name: str, trials: int, folder: str, *more: str) -> Found:
+    print(f"{time.strftime('%H:%M:%S')} {name} {' '.join(more)}", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "tests.bench.many", "--part", name, "--trials", str(trials),
+               "--folder", folder, *(f"--executor={e}" for e in more)]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measured(trials: int, executors: list[str]) -> Found:
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"trials": trials, "pure": in_a_process("pure", trials, folder)}
+        for executor in executors:
+            with tempfile.TemporaryDirectory() as place:
+                found[executor] = in_a_process("swept", trials, place, executor)
+    return found
+
+
+def table(found: Found) -> list[str]:
+    """Overheads, then the driver's memory."""
+    trials, work = found["trials"], found["pure"]
+    names = [n for n in ("inline", "ray") if n in found]
+    lines = [
+        f"{trials:,} trials of `configs/smoke.yaml`'s net (order random, {trials // 4} seeds), MLflow left "
+        f"out. Their work alone, in a plain loop without storage: {1000 * work['cpu'] / trials:.0f} ms of "
+        f"CPU a trial ({1000 * work['wall'] / trials:.0f} ms by the clock). Milliseconds a trial:", "",
+        "| executor | by the clock | CPU of all processes | of it the driver | CPU beyond the work |",
+        "|---|---|---|---|---|",
+    ]
+    for name in names:
+        first, last = found[name]["rows"][1], found[name]["rows"][-1]  # the start-up is told apart
+        count = (last[0] - first[0]) / 1000
+        wall, cpu, own = ((last[i] - first[i]) / count for i in (1, 2, 3))
+        lines.append(f"| {name} | {wall:.0f} | {cpu:.0f} | {own:.0f} | "
+                     f"{cpu - 1000 * work['cpu'] / trials:.0f} |")  # fmt: skip
+    lines += ["", "Memory of the driver, MiB, when so many trials are done:", "",
+              "| trials | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]  # fmt: skip
+    for step in range(0, len(found[names[0]]["rows"]), 4):
+        rows = [found[name]["rows"][step] for name in names]
+        lines.append(f"| {rows[0][0]:,} | " + " | ".join(f"{row[4]:.0f}" for row in rows) + " |")
+    after = " | ".join(f"{found[name]['after']:.0f}" for name in names)
+    return [*lines, f"| all, frontier drawn | {after} |"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--executor", action="append", choices=["inline", "ray"])
+    parser.add_argument("--part", choices=["pure", "swept"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    executors = given.executor or ["inline", "ray"]
+    if given.part == "pure":
+        print(json.dumps(pure(given.trials, given.folder)))
+    elif given.part == "swept":
+        print(json.dumps(swept(given.trials, given.folder, executors[0])))
+    else:
+        print("\n".join(table(measured(given.trials, executors))))
+
+
+if __name__ == "__main__":
+    main()
