@@ -2,11 +2,12 @@
 
 Three repairs, told apart by what they have to know:
 
-- ``finetune``: clean images alone. The net learns to answer them as the BadNet did (its logits are
-  distilled, so labels are not used either), on varied copies. Only the deeper half of the layers is
-  trained: on the stand-in, training the early ones as well wakes the attack ten times as fast.
-- ``finetune-margin``: the same, and poisoned images must lose the target by a clearance. Their true
-  labels are not used.
+- ``finetune``: clean images and the target label. The net learns to answer clean images as the BadNet
+  did (its logits are distilled, so labels are not used either), on varied copies; and clean images with a
+  trigger that the net itself gives away (``found_triggers``) must lose the target by a clearance. Without
+  that, training wakes the attack again.
+- ``finetune-margin``: the same with poisoned images in place of found triggers. Their true labels
+  are not used.
 - ``unlearn``: the same as ``finetune-margin``, and poisoned images must get their true labels too.
 
 The layer that tells the classes apart is never trained. Where few clean images are of the target
@@ -20,7 +21,7 @@ when several rounds in a row bring no such net.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,23 +30,23 @@ from torch.nn import functional
 
 from prune_core.augment import blended, varied
 from prune_core.errors import InputError
+from prune_core.found_triggers import find_trigger, with_trigger
 from prune_core.frontier import non_dominated
 from prune_core.images import LabeledImages, Split
 from prune_core.losses import attack_hinge, distillation, image_tensor, logits_of, shuffled_batches
 from prune_core.masks import ChannelMask
 from prune_core.model import PrunableModel
 from prune_core.parameters import Parameter, changed_weights, parameters_of, student_of
-from prune_core.scaling import hold, merged
 from prune_core.weights import Weights
 
 
 @dataclass(frozen=True)
 class TuningSettings:
     """A round is ``batches`` batches of ``batch`` images. ``pressure`` and ``truth``: weights of the
-    hinge and of the cross-entropy on poisoned images, against nats of divergence on clean ones;
+    hinge and of the cross-entropy on attacked images, against nats of divergence on clean ones;
     ``clearance`` in logits. ``mixed``: the share of clean images that are blended with another.
-    ``apart``: the fraction of images kept apart; ``patience`` in rounds. ``factor_...``: the same for
-    the factors of a net that was scaled."""
+    ``found_on`` images show a trigger that ``found_for`` batches are stamped with. ``apart``: the
+    fraction of images kept apart; ``patience`` in rounds."""
 
     rounds: int = 10
     batches: int = 15
@@ -55,14 +56,14 @@ class TuningSettings:
     truth: float = 0.03
     mixed: float = 0.3
     clearance: float = 5.0
+    found_on: int = 24
+    found_for: int = 3
     apart: float = 0.2
     patience: int = 4
-    factor_rate: float = 0.01
-    factor_pressure: float = 0.2
-    factor_clearance: float = 3.0
 
 
 DEFAULT = TuningSettings()
+ON_FOUND_TRIGGERS = TuningSettings(rounds=12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,6 @@ def finetune(
     seed: int = 0,
     settings: TuningSettings = DEFAULT,
     tell: Callable[[int, int], None] = lambda done, total: None,
-    scaled_layers: Sequence[tuple[str, list[int]]] = (),
 ) -> list[TunedNet]:
     """Nets that no other round's beats on the images kept apart, the best balanced last.
 
@@ -99,9 +99,6 @@ def finetune(
         mask, weights: the net to start from; it is round 0, and may be all that comes back.
         repair: ``finetune``, ``finetune-margin`` or ``unlearn``.
         tell: (rounds done, rounds at most).
-        scaled_layers: (``finetune`` of a net that was scaled) channels whose factors go on being
-            learned, under the attack hinge as in ``scaling``, while weights see clean images alone:
-            what the weights wake, the factors hold down.
 
     Raises InputError for another repair, for ``unlearn`` without true labels, and when there are
     too few images to keep some apart.
@@ -109,7 +106,7 @@ def finetune(
     check_repair(repair, split)
     student = student_of(model.with_weights(weights))
     parameters = parameters_of(student)
-    trained = trained_parameters(student, deeper_half=repair == "finetune")
+    trained = trained_parameters(student)
     held = _held_at_zero(student, mask)
     for parameter in trained:
         parameter.tensor.requires_grad_(True)
@@ -117,11 +114,8 @@ def finetune(
     generator = torch.Generator().manual_seed(seed)
     clean_rows, clean_apart = kept_apart(len(split.clean), settings.apart, generator)
     poisoned_rows, poisoned_apart = kept_apart(len(split.poisoned), settings.apart, generator)
-    lesson = _Lesson(
-        model, split, repair, settings, generator, clean_rows, poisoned_rows, bool(scaled_layers)
-    )
+    lesson = _Lesson(model, split, repair, settings, generator, clean_rows, poisoned_rows)
     clean, poisoned = split.clean.keeping(clean_apart), split.poisoned.keeping(poisoned_apart)
-    factors = _Factors(student, scaled_layers, parameters, settings)
     optimizer = torch.optim.Adam([p.tensor for p in trained], lr=settings.learning_rate)
     nets: list[TunedNet] = []
     best: list[int] = []
@@ -133,14 +127,12 @@ def finetune(
             for loss in lesson.losses(student, settings.batches):
                 optimizer.zero_grad()
                 loss.backward()
-                if scaled_layers:
-                    factors.learn(lesson)
                 optimizer.step()
                 with torch.no_grad():
                     for tensor, rows in held:
                         tensor[rows] = 0
             tell(number, settings.rounds)
-        changed = {**weights, **changed_weights(parameters, before), **factors.merged()}
+        changed = {**weights, **changed_weights(parameters, before)}
         rates = (_right(student, clean), _called(student, poisoned, split.target))
         nets.append(TunedNet(number, changed, *rates))
         best = _not_beaten(nets)
@@ -160,15 +152,14 @@ def check_repair(repair: str, split: Split) -> None:
         )
 
 
-def trained_parameters(student: PrunableModel, deeper_half: bool) -> list[Parameter]:
-    """Kernels and biases of convolutions and dense layers, or of the deeper half of these layers, but
-    never of the last, which tells the classes apart. Raises InputError when none is left."""
+def trained_parameters(student: PrunableModel) -> list[Parameter]:
+    """Kernels and biases of convolutions and dense layers, but never of the last, which tells the
+    classes apart. Raises InputError when none is left."""
     held = [p for p in parameters_of(student) if p.kind in ("conv", "dense")]
     layers = list(dict.fromkeys(p.node for p in held))[:-1]
     if not layers:
         raise InputError(f"{student.name}: no layer before the last whose weights could be trained")
-    chosen = layers[len(layers) // 2 :] if deeper_half else layers
-    return [p for p in held if p.node in chosen]
+    return [p for p in held if p.node in layers]
 
 
 def kept_apart(
@@ -188,14 +179,13 @@ class _Lesson:
     def __init__(
         self, badnet: PrunableModel, split: Split, repair: str, settings: TuningSettings,
         generator: torch.Generator, clean_rows: np.ndarray, poisoned_rows: np.ndarray,
-        scaled: bool,
     ) -> None:
         self.badnet, self.repair, self.settings, self.generator = badnet, repair, settings, generator
         self.target = split.target
         self.clean = image_tensor(split.clean.keeping(clean_rows), badnet.device)
         self.span = (float(self.clean.min()), float(self.clean.max()))
         self._clean_batches = self._endless(len(self.clean))
-        if repair != "finetune" or scaled:
+        if repair != "finetune":  # which never gets to see a poisoned image
             images = split.poisoned.keeping(poisoned_rows)
             self.poisoned = image_tensor(images, badnet.device)
             if images.true_labels is not None:
@@ -203,75 +193,35 @@ class _Lesson:
             self._poisoned_batches = self._endless(len(self.poisoned))
 
     def losses(self, student: PrunableModel, batches: int) -> Iterator[torch.Tensor]:
-        for _ in range(batches):
+        settings, trigger = self.settings, None
+        for number in range(batches):
+            rows = next(self._clean_batches)
             seen = blended(
-                varied(self.clean[next(self._clean_batches)], self.generator, self.span),
-                self.generator, self.settings.mixed,
+                varied(self.clean[rows], self.generator, self.span), self.generator, settings.mixed
             )
             wanted = logits_of(self.badnet, seen, len(seen))
-            if self.repair == "finetune":  # no poisoned image here
-                yield distillation(student.graph(student.arranged(seen)), wanted)
-                continue
-            rows = next(self._poisoned_batches)
-            both = student.graph(student.arranged(torch.cat([seen, self.poisoned[rows]])))
+            if self.repair == "finetune":
+                if trigger is None or number % settings.found_for == 0:
+                    some = self.clean[rows][: settings.found_on]
+                    trigger = find_trigger(student, some, self.target, self.span, self.generator)
+                bad = with_trigger(seen, trigger, self.span)
+            else:
+                rows = next(self._poisoned_batches)
+                bad = self.poisoned[rows]
+            both = student.graph(student.arranged(torch.cat([seen, bad])))
             clean, attacked = both[: len(seen)], both[len(seen) :]
-            loss = distillation(clean, wanted) + self.settings.pressure * attack_hinge(
-                attacked, self.target, self.settings.clearance
+            loss = distillation(clean, wanted) + settings.pressure * attack_hinge(
+                attacked, self.target, settings.clearance
             )
             if self.repair == "unlearn":
-                loss = loss + self.settings.truth * functional.cross_entropy(attacked, self.truth[rows])
+                loss = loss + settings.truth * functional.cross_entropy(attacked, self.truth[rows])
             yield loss
-
-    def poisoned_hinge(self, student: PrunableModel, clearance: float) -> torch.Tensor:
-        attacked = student.graph(student.arranged(self.poisoned[next(self._poisoned_batches)]))
-        return attack_hinge(attacked, self.target, clearance)
 
     def _endless(self, count: int) -> Iterator[torch.Tensor]:
         while True:
             yield from shuffled_batches(
                 count, self.settings.batch, self.generator, self.badnet.device
             )
-
-
-class _Factors:
-    """Factors in [0, 1] of a scaled net's channels, on top of those that are in its weights."""
-
-    def __init__(
-        self, student: PrunableModel, scaled_layers: Sequence[tuple[str, list[int]]],
-        parameters: list[Parameter], settings: TuningSettings,
-    ) -> None:
-        self.student, self.parameters, self.settings = student, parameters, settings
-        self.layers = {name: student.layer(name) for name, _ in scaled_layers}
-        self.free = dict(scaled_layers)
-        device = student.device
-        self.factors = {
-            name: torch.ones(layer.channels, device=device, requires_grad=True)
-            for name, layer in self.layers.items()
-        }
-        if self.factors:
-            hold(student, self.factors)
-            self.optimizer = torch.optim.Adam(self.factors.values(), lr=settings.factor_rate)
-
-    def learn(self, lesson: _Lesson) -> None:
-        """A step, with the gradients that the clean loss has left plus the hinge's; weights get none
-        of the hinge."""
-        held = list(self.factors.values())
-        hinge = lesson.poisoned_hinge(self.student, self.settings.factor_clearance)
-        for factor, more in zip(
-            held, torch.autograd.grad(self.settings.factor_pressure * hinge, held), strict=True
-        ):
-            factor.grad = more if factor.grad is None else factor.grad + more
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        with torch.no_grad():
-            for name, factor in self.factors.items():
-                kept = torch.ones_like(factor)
-                kept[self.free[name]] = factor[self.free[name]].clamp(0, 1)
-                factor.copy_(kept)
-
-    def merged(self) -> dict[str, np.ndarray]:
-        arrays = {name: factor.detach().cpu().numpy() for name, factor in self.factors.items()}
-        return merged(arrays, self.layers, self.parameters)
 
 
 def _held_at_zero(

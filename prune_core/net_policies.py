@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from prune_core.baselines import BASELINES
 from prune_core.candidates import Candidate, Given, Tell
 from prune_core.errors import InputError
-from prune_core.finetune import finetune
+from prune_core.finetune import DEFAULT as TUNING
+from prune_core.finetune import ON_FOUND_TRIGGERS, finetune
 from prune_core.layer_sets import LayerSet
 from prune_core.methods import NET_POLICIES, REPAIRS
 from prune_core.scaling import DEFAULT, scale_channels
@@ -20,18 +21,15 @@ def make_nets(policy: str, given: Given, layer_set: LayerSet, tell: Tell) -> Ite
     yield from _MAKERS[policy](given, layer_set, tell)
 
 
-def repaired(
-    repair: str, given: Given, start: Candidate, tell: Tell, scaled_layers: LayerSet | None = None
-) -> Iterator[Candidate]:
-    """What a repair makes of a net, the best balanced last. ``scaled_layers``: of a net that was
-    scaled, whose factors a ``finetune`` goes on learning. Raises InputError, also when true labels
+def repaired(repair: str, given: Given, start: Candidate, tell: Tell) -> Iterator[Candidate]:
+    """What a repair makes of a net, the best balanced last. Raises InputError, also when true labels
     are needed and there are none."""
     if REPAIRS.get(repair) is None:
         raise InputError(f"repair {repair!r} does nothing; there are {', '.join(REPAIRS)}")
     for net in finetune(
         given.model, given.valid, start.mask, start.weights, repair, given.seed,
+        ON_FOUND_TRIGGERS if repair == "finetune" else TUNING,
         tell=lambda done, total: tell(done, total, repair),
-        scaled_layers=(scaled_layers or ()) if repair == "finetune" else (),
     ):
         note = (
             f"{repair}, round {net.round}: {net.clean_accuracy:.2%} clean accuracy, "

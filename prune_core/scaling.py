@@ -115,23 +115,15 @@ def scale_channels(
 def scaled(model: PrunableModel, factors: dict[str, torch.Tensor]) -> Iterator[None]:
     """The network with every channel's output (behind a batch norm that alone follows) multiplied
     by its factor; as it was again on leaving, errors included."""
-    handles = hold(model, factors)
+    handles: list[RemovableHandle] = []
     try:
+        for layer, factor in zip(map(model.layer, factors), factors.values(), strict=True):
+            module = model.graph.get_submodule(layer.batch_norm or layer.node)
+            handles.append(module.register_forward_hook(_Multiply(factor)))
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def hold(model: PrunableModel, factors: dict[str, torch.Tensor]) -> list[RemovableHandle]:
-    """The same for good, or until the handles are removed."""
-    modules = [
-        model.graph.get_submodule(layer.batch_norm or layer.node) for layer in map(model.layer, factors)
-    ]
-    return [
-        module.register_forward_hook(_Multiply(factor))
-        for module, factor in zip(modules, factors.values(), strict=True)
-    ]
 
 
 class _Multiply:

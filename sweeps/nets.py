@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from prune_core.candidates import Candidate, Given
 from prune_core.layer_sets import LayerSet
 from prune_core.masks import ChannelMask
-from prune_core.methods import method_of
 from prune_core.metrics import Counts, exact_points
 from prune_core.net_policies import make_nets, repaired
 from prune_core.weights import Weights, weights_digest
@@ -48,13 +47,12 @@ def policy_nets(
 
 def repaired_nets(
     settings: TrialSettings, given: Given, start: Candidate, step: int, badnet: Counts,
-    measure: Measure, watch: Watch, layer_set: LayerSet,
+    measure: Measure, watch: Watch,
 ) -> Iterator[ChangedNet]:
     """What ``settings.repair`` makes of the net that a policy ended with; counted from ``step``."""
     pruned = len(start.mask)
     made = repaired(
         settings.repair, given, start, lambda d, t, what: watch(Progress(what, d, t, pruned)),
-        layer_set if method_of(settings.policy).kind == "scaling" else None,
     )
     for number, candidate in enumerate(made, step):
         yield _measured(number, candidate, settings.x, badnet, measure)

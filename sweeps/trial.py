@@ -166,8 +166,7 @@ def _repair(
     """Fills ``nets``; the best balanced one within X, and its counts on validation."""
     given = Given(inputs.model, inputs.valid, settings.seed)
     badnet, measure = evaluators.valid.badnet, NetCounter(inputs.model, evaluators.valid)
-    layer_set = resolve_layer_set(settings.layers, inputs.model)
-    nets += repaired_nets(settings, given, start, 0, badnet, measure, watch, layer_set)
+    nets += repaired_nets(settings, given, start, 0, badnet, measure, watch)
     return _last_accepted(nets, start, now)
 
 

@@ -32,12 +32,12 @@ def final(data: dict[str, Any], badnet: Path, **sweep: Any) -> tuple[Counts, Cou
 
 @pytest.mark.parametrize(
     ("repair", "x", "fidelity", "attack"),
-    [("finetune-margin", 4, 0.93, 0.05), ("unlearn", 4, 0.93, 0.03)],
+    [("finetune", 7, 0.88, 0.10), ("finetune-margin", 4, 0.93, 0.05), ("unlearn", 4, 0.93, 0.03)],
 )
 def test_stand_in(shared_data: Path, repair: str, x: float, fidelity: float, attack: float) -> None:
-    """Scaling, then a repair; true labels come with the trigger picture. Seen: 95.6 / 0.2 and 95.5 / 0.8
-    per cent; training rounds differently on other machines, hence some room. What ``finetune`` reaches, and
-    why no figure is demanded of it, stands in docs/decisions (changed weights)."""
+    """Scaling, then a repair; true labels come with the trigger picture. Seen for ``finetune``, whose
+    gradients come of clean images alone: 90.2 / 5.6 per cent (docs/decisions, changed weights, says how
+    it was chosen). Training rounds differently on other machines, hence some room."""
     files = shared_data / "csaw"
     data: dict[str, Any] = {
         f"clean_{split}": str(files / f"cl_{split}.h5") for split in ("valid", "test")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from small_nets import TRIGGER_CHANNEL, small_split, write_badnet
 from prune_core.errors import InputError
 from prune_core.images import Split
 from prune_core.masks import ChannelMask
+from prune_core.scaling import ScalingSettings, scale_channels
 from sweeps.config import load_config, make_config
 from sweeps.inputs import load_inputs
 from sweeps.records import RecordStore
@@ -135,6 +137,21 @@ def test_a_repaired_trial_holds_its_mask(tmp_path: Path) -> None:
         if net.weights:
             kernels = inputs.model.with_weights(net.weights).kernels()["c2"]
             assert not kernels[record.mask.by_layer()["c2"]].any()
+
+
+def test_what_is_zero_is_in_the_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a net that was scaled, mildly, before its repair: a channel is gone in the weights if and
+    only if the mask, which is what is reported, says so; whatever round is taken."""
+    mild = ScalingSettings(pressures=(0.5,), epochs=5)
+    monkeypatch.setattr("prune_core.net_policies.scale_channels", partial(scale_channels, settings=mild))
+    monkeypatch.setattr("prune_core.finetune._not_beaten", lambda nets: list(range(len(nets))))
+    record, inputs = run(write_files(tmp_path), policy="scale", order="none", repair="finetune")
+    assert record.status == "done", record.reason
+    assert len(record.nets) > 5
+    for net in record.nets:
+        kernels = inputs.model.with_weights(net.weights or {}).kernels()["c2"]
+        zero = [channel for channel, kernel in enumerate(kernels) if not kernel.any()]
+        assert zero == net.mask.by_layer().get("c2", [])
 
 
 def test_unlearning_needs_true_labels(tmp_path: Path, goodnet: Goodnet) -> None:
