@@ -64,8 +64,8 @@ medians in torch with {threads} thread(s) on a CPU, both nets in turns, for blac
 
 A ResNet's channels of the residual stream stay unless every addend loses them; where a bias is kept, padding
 makes a constant channel differ at the border, so such channels stay too. The model card of a GoodNet says
-which and why. Fewer multiplications are not always less time: convolutions whose width is no multiple of 8 run
-slower on a CPU, which can cost a ResNet that loses few channels more than it saves.
+which and why. Fewer multiplications are not always less time: convolutions whose width is no multiple of 8
+run slower on a CPU, which can cost a ResNet that loses few channels more than it saves.
 """
 
 
