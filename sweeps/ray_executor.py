@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError
 from sweeps.attempts import ATTEMPTS, given_up, keep, recorded_trial
@@ -125,8 +126,11 @@ def _open(
     return _opened[parcel.id]
 
 
-class _Relay(tune.Callback):
-    """From Tune's events to the listener; a trial that Tune gave up gets its failed record here."""
+class _Relay(TrialProgressCallback):
+    """From Tune's events to the listener; a trial that Tune gave up gets its failed record here.
+
+    It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever.
+    """
 
     def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore) -> None:
         self.listener, self.inputs, self.store = listener, inputs, store

@@ -118,3 +118,13 @@ def test_all_are_handed_out_once_then_it_is_over(cluster: list[dict]) -> None:
         seen.append(TrialSettings.from_json(given["settings"]))
         handed.on_trial_complete(str(len(seen) - 1), None, error=True)
     assert sorted(s.x for s in seen) == [0, 1, 2]
+
+
+def test_tune_adds_no_callback_of_its_own() -> None:
+    """The one that it adds where none of its kind is given keeps every trial, 38 kB each."""
+    from ray.tune.utils.callback import _create_default_callbacks
+
+    from sweeps.ray_executor import _Relay
+
+    given = [_Relay(None, None, None)]  # type: ignore[arg-type]
+    assert _create_default_callbacks(list(given), config={}, air_verbosity=None) == given
