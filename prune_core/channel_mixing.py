@@ -104,6 +104,9 @@ def gemm(flow: Flow, number: int, node: onnx.NodeProto) -> None:
         raise Unclear(f"{name_of(node)} is no dense layer")
     transposed = bool(info.get("transB", 0))
     rows = (weight if transposed else weight.T).astype(np.float64) * info.get("alpha", 1.0)
+    if bias is not None and (bias.ndim > 2 or bias.size not in (1, len(rows)) or
+                             (bias.ndim == 2 and len(bias) > 1)):
+        raise Unclear(f"{name_of(node)} has a bias of shape {bias.shape}, not one number an output")
     beta = info.get("beta", 1.0)
     shift = np.zeros(len(rows)) if bias is None else np.broadcast_to(bias, (1, len(rows)))[0] * beta
     axis = 1

@@ -95,12 +95,18 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
                if external_data_helper.uses_external_data(t)]
     for tensor in tensors:
         place = external_data_helper.ExternalDataInfo(tensor).location
-        target = (folder / place).resolve()
-        if Path(place).is_absolute() or not target.is_relative_to(folder):
+        try:
+            target = (folder / place).resolve()
+            inside, there = target.is_relative_to(folder), target.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL, links in a circle
+            raise InputError(
+                f"{path}: tensor {tensor.name!r} points at {place[:80]!r}, which is no path: {error}"
+            ) from None
+        if Path(place).is_absolute() or not inside:
             raise InputError(
                 f"{path}: tensor {tensor.name!r} points at {place!r}, outside the model's folder; refused"
             )
-        if not target.is_file():
+        if not there:
             raise InputError(f"{path}: external data file {place!r} of tensor {tensor.name!r} is missing")
         if target.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: external data file {place!r} is larger than 2 GiB")

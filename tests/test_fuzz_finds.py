@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from prune_core.compact import compact
 from prune_core.errors import InputError
 from prune_core.model import load_model
 from prune_core.onnx_files import check_sizes, normalized
@@ -60,9 +61,20 @@ def declared(model: onnx.ModelProto, kind: int, shape: list[int]) -> bytes:
     return model.SerializeToString()
 
 
+def elsewhere(model: onnx.ModelProto, place: str) -> bytes:
+    """The kernel's numbers are said to be in another file."""
+    kernel = model.graph.initializer[0]
+    kernel.ClearField("raw_data")
+    kernel.data_location = TensorProto.EXTERNAL
+    kernel.external_data.add(key="location", value=place)
+    return model.SerializeToString()
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
+        (lambda: elsewhere(net(), "a\0b"), "which is no path: embedded null byte"),
+        (lambda: elsewhere(net(), "x" * 300), "which is no path: [Errno 36] File name too long"),
         (lambda: latin_name(net()), "onnx.NodeProto.name is no UTF-8 text"),
         (lambda: undefined(net()), "net.onnx: "),
         (lambda: declared(net(9), TensorProto.BOOL, [2, 1, 1, 1]), "its shapes cannot be inferred: "),
@@ -71,7 +83,7 @@ def declared(model: onnx.ModelProto, kind: int, shape: list[int]) -> bytes:
         (lambda: net(v=np.ones(4)).SerializeToString(), "running_var has shape (4,); expected (2,)"),
         (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
     ],
-    ids=["latin-name", "undefined", "types", "shapes", "shapes-later", "batch-norm", "bias"],
+    ids=["null", "long", "latin-name", "undefined", "types", "shapes", "shapes-later", "batch-norm", "bias"],
 )
 def test_onnx(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
     path = tmp_path / "net.onnx"
@@ -85,6 +97,25 @@ def test_the_net_itself_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(net().SerializeToString())
     assert load_model(path).layers[0].name == "conv"
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3), (2,)])
+def test_a_bias_for_each_image_is_left_alone(shape: tuple[int, ...]) -> None:
+    """Compaction cannot fold constants into a bias that differs from image to image."""
+    arrays = {"k": np.ones((2, 1, 1, 1)), "w": np.ones((2, 3)), "b": np.zeros(shape)}
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], name="conv"),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "w", "b"], ["y"], name="dense"),
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in arrays.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    assert compact(model, (1, 4, 4)).removed == {}
 
 
 def test_large_constants_are_no_large_values(monkeypatch: pytest.MonkeyPatch) -> None:
