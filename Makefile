@@ -58,7 +58,7 @@ kill-points: $(VENV)/ready  ## kill worker, driver, MLflow server at random; KIL
 	PYTHONPATH=.:tests $(BIN)/python -m kill_points $(KILLS)
 
 test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
-	$(BIN)/pytest -m 'slow or browser'
+	$(BIN)/pytest -m 'slow or browser' -n 2 --dist loadfile
 
 test-cluster: $(VENV)/ready  ## clusters of machines made of namespaces: ssh, ray submit, a node that dies (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make test-cluster makes machines of namespaces; run it as root" >&2; exit 2; fi

@@ -41,7 +41,7 @@ def test_missing_files_are_findings_with_the_hint(tmp_path: Path) -> None:
 def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     storage = by_name(diagnose(config(tmp_path, storage=str(tmp_path / "file" / "runs"))))["storage"]
-    assert not storage["ok"] and "cannot be written" in storage["detail"]
+    assert not storage["ok"] and "is a file; expected a folder" in storage["detail"]
 
 
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
