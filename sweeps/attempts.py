@@ -11,6 +11,8 @@ from sweeps.space import TrialSettings
 from sweeps.trial import Evaluators, TrialInputs, run_trial
 
 ATTEMPTS = 3  # of a trial that the machine fails; a trial that fails by its settings has one
+# On a cluster: before Ray knows that a node is dead it may send a trial there again and again.
+ATTEMPTS_BY_RAY = 10
 
 Tell = Callable[[str], None]
 
@@ -41,9 +43,10 @@ def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
 
 
 def given_up(
-    settings: TrialSettings, inputs: TrialInputs, store: RecordStore, reason: str, tell: Tell
+    settings: TrialSettings, inputs: TrialInputs, store: RecordStore, reason: str, tell: Tell,
+    attempts: int = ATTEMPTS,
 ) -> TrialRecord:
-    """The failed record, stored, of a trial that the machine has failed ``ATTEMPTS`` times."""
-    reason = f"failed {ATTEMPTS} times, the last time: {' '.join(reason.split())[:300] or 'no message'}"
+    """The failed record, stored, of a trial that the machine has failed ``attempts`` times."""
+    reason = f"failed {attempts} times, the last time: {' '.join(reason.split())[:300] or 'no message'}"
     record = TrialRecord(inputs.key(settings), settings, "failed", reason)
     return keep(record, store, tell)

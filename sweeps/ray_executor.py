@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError
-from sweeps.attempts import ATTEMPTS, given_up, keep, recorded_trial
+from sweeps.attempts import ATTEMPTS_BY_RAY, given_up, keep, recorded_trial
 from sweeps.config import Config, ResourcesConfig
 from sweeps.executors import Listener, Throttle
 from sweeps.gpu import take_gpu
@@ -72,7 +72,7 @@ class RayExecutor:
                     storage_path=scratch,
                     verbose=0,
                     # What run_trial does not make a failed record of: lost workers and the like.
-                    failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+                    failure_config=tune.FailureConfig(max_failures=ATTEMPTS_BY_RAY - 1),
                     callbacks=[relay],
                 ),
             )
@@ -170,7 +170,8 @@ class _Relay(TrialProgressCallback):
         settings = TrialSettings.from_json(trial.config["settings"])
         with self._watched():
             self.listener.ended(given_up(
-                settings, self.inputs, self.store, lines[-1] if lines else "", self.listener.trouble
+                settings, self.inputs, self.store, lines[-1] if lines else "", self.listener.trouble,
+                ATTEMPTS_BY_RAY,
             ))
 
     @contextlib.contextmanager
