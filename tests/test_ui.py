@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,8 @@ def log_sweep(uri: str, artifacts: str | None) -> Site:
     background = BackgroundTracking(
         lambda: Tracking(uri, "goodnet", artifacts), make_manifest(RECORDS), {}, warnings.append
     )
-    for record in RECORDS:
-        background.log_trial(record)
+    for number, record in enumerate(RECORDS):
+        background.log_trial(record.key, record.status, partial(RECORDS.__getitem__, number))
     frontier = make_frontier(RECORDS)
     table = seed_table(RECORDS, {"conv_3": 60, "conv_4": 80})
     files = {
