@@ -17,6 +17,9 @@ from prune_core.errors import InputError
 NEWEST_OPSET = 17
 MAX_BYTES = 2 * 2**30
 MAX_VALUES = 2**25
+# Operators whose attributes can ask for more values than they are given.
+GROWING = frozenset(("Conv", "ConvTranspose", "Pad", "MaxPool", "AveragePool", "LpPool", "Resize", "Upsample",
+                     "Tile", "Expand", "DepthToSpace", "SpaceToDepth"))
 # What ONNX's own code raises for a model that is none.
 REFUSALS = (
     RuntimeError, ValueError, onnx.checker.ValidationError, version_converter.ConvertError,
@@ -79,6 +82,13 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
         found = shape_inference.infer_shapes(one, data_prop=True)
     except REFUSALS as error:
         raise InputError(f"{name}: its shapes cannot be inferred: {first_line(error)}") from None
+    known = {value.name for value in (*found.graph.value_info, *found.graph.output)
+             if value.type.tensor_type.elem_type}
+    for node in found.graph.node:
+        if node.op_type in GROWING and node.output[0] not in known:
+            raise InputError(
+                f"{name}: what a node {node.op_type} puts out cannot be inferred; odd attributes?"
+            )
     given = [value for value in found.graph.input if value.name not in held]  # constants: the file's size
     for value in (*given, *found.graph.value_info, *found.graph.output):
         size = math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
@@ -94,13 +104,14 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
     tensors = [t for t in external_data_helper._get_all_tensors(proto)
                if external_data_helper.uses_external_data(t)]
     for tensor in tensors:
-        place = external_data_helper.ExternalDataInfo(tensor).location
+        place = ""
         try:
+            place = external_data_helper.ExternalDataInfo(tensor).location
             target = (folder / place).resolve()
             inside, there = target.is_relative_to(folder), target.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL, links in a circle
             raise InputError(
-                f"{path}: tensor {tensor.name!r} points at {place[:80]!r}, which is no path: {error}"
+                f"{path}: tensor {tensor.name!r} points at {place[:80]!r}, which is no place: {error}"
             ) from None
         if Path(place).is_absolute() or not inside:
             raise InputError(

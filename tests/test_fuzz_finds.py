@@ -61,20 +61,29 @@ def declared(model: onnx.ModelProto, kind: int, shape: list[int]) -> bytes:
     return model.SerializeToString()
 
 
-def elsewhere(model: onnx.ModelProto, place: str) -> bytes:
+def padded(model: onnx.ModelProto) -> bytes:
+    """By terabytes, in a list of another length, which shape inference passes over."""
+    model.graph.node[0].attribute.append(helper.make_attribute("pads", [2**31 - 1, 1, 2, 0, 1]))
+    return model.SerializeToString()
+
+
+def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
     """The kernel's numbers are said to be in another file."""
     kernel = model.graph.initializer[0]
     kernel.ClearField("raw_data")
     kernel.data_location = TensorProto.EXTERNAL
-    kernel.external_data.add(key="location", value=place)
+    for key, value in {"location": place, **more}.items():
+        kernel.external_data.add(key=key, value=value)
     return model.SerializeToString()
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (lambda: elsewhere(net(), "a\0b"), "which is no path: embedded null byte"),
-        (lambda: elsewhere(net(), "x" * 300), "which is no path: [Errno 36] File name too long"),
+        (lambda: elsewhere(net(), "a\0b"), "which is no place: embedded null byte"),
+        (lambda: elsewhere(net(), "x" * 300), "which is no place: [Errno 36] File name too long"),
+        (lambda: elsewhere(net(), "a", length="9)9"), "which is no place: invalid literal for int()"),
+        (lambda: padded(net()), "what a node Conv puts out cannot be inferred"),
         (lambda: latin_name(net()), "onnx.NodeProto.name is no UTF-8 text"),
         (lambda: undefined(net()), "net.onnx: "),
         (lambda: declared(net(9), TensorProto.BOOL, [2, 1, 1, 1]), "its shapes cannot be inferred: "),
@@ -83,7 +92,8 @@ def elsewhere(model: onnx.ModelProto, place: str) -> bytes:
         (lambda: net(v=np.ones(4)).SerializeToString(), "running_var has shape (4,); expected (2,)"),
         (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
     ],
-    ids=["null", "long", "latin-name", "undefined", "types", "shapes", "shapes-later", "batch-norm", "bias"],
+    ids=["null", "long", "length", "pads", "latin-name", "undefined", "types", "shapes", "shapes-later",
+         "batch-norm", "bias"],
 )
 def test_onnx(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
     path = tmp_path / "net.onnx"
