@@ -131,7 +131,8 @@ def _badnet(axes: Axes, scene: Scene) -> None:
 
 
 def _legends(figure: Figure, scene: Scene) -> None:
-    """Two rows under the axes: what the marks are, and whose the faint trials are."""
+    """Two rows under the axes: what the marks are, and whose the faint trials are. In smaller letters
+    where a row would run out of the picture."""
     dot = {"marker": "o", "color": INK, "markersize": 6.5}
     marks = [
         _mark("frontier, validation", linewidth=2.2, **dot),
@@ -146,11 +147,18 @@ def _legends(figure: Figure, scene: Scene) -> None:
         for group in scene.groups
     ]
     for handles, height in ((marks, 0.098), (trials, 0.068)):
-        figure.legend(
-            handles=handles, loc="center left", bbox_to_anchor=(0.066, height), frameon=False,
-            ncols=max(len(handles), 1), fontsize=9.2, labelcolor=INK, handlelength=1.7,
-            columnspacing=1.6,
-        )
+        size = 9.2
+        for _ in range(2):
+            legend = figure.legend(
+                handles=handles, loc="center left", bbox_to_anchor=(0.066, height), frameon=False,
+                ncols=max(len(handles), 1), fontsize=size, labelcolor=INK, handlelength=1.7,
+                columnspacing=1.6,
+            )
+            beyond = legend.get_window_extent().x1 / figure.bbox.width
+            if beyond <= 1:
+                break
+            legend.remove()
+            size *= (0.98 - 0.066) / (beyond - 0.066)
 
 
 def _mark(label: str, **style: Any) -> Line2D:

@@ -9,6 +9,7 @@ import pytest
 from factories import make_frontier, make_record, make_settings
 from matplotlib.image import imread
 
+from prune_core.baselines import BASELINES
 from sweeps.frontier_page import figure, frontier_page
 from sweeps.frontier_scene import CAVEAT, make_scene
 from sweeps.pictures import draw, frontier_png
@@ -68,6 +69,14 @@ def test_states_far_below_the_frontier_do_not_squeeze_it() -> None:
     scene = make_scene([A, far], make_frontier([A, far]), "s")
     assert scene.accuracy[0] > 0.9 and scene.outside == 1
     assert "1 state lies left" in " ".join(t.get_text() for t in draw(scene).texts)
+
+
+def test_legends_of_many_policies_end_within_the_picture() -> None:
+    policies = [*BASELINES, "scale", "best-first"]
+    records = [make_record(p, [(985, 400)], make_settings(policy=p)) for p in policies]
+    drawn = draw(make_scene(records, make_frontier(records), "many"))
+    assert {t.get_text() for t in drawn.legends[-1].texts} == {f"policy {p}" for p in policies}
+    assert all(legend.get_window_extent().x1 <= drawn.bbox.width for legend in drawn.legends)
 
 
 def test_png_is_a_picture_of_the_promised_size() -> None:
