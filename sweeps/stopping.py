@@ -24,6 +24,8 @@ def stoppable() -> Iterator[None]:
 
     def as_interrupt(signum: int, frame: FrameType | None) -> None:
         _terminated.set()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for a job behind &
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, as_interrupt)

@@ -21,8 +21,10 @@ TRIAL = "ray::ImplicitFunc"  # title of a worker process that runs a trial
 def start_sweep(
     config: Path, *more: str, code: str = "", stderr: IO[str] | int = subprocess.PIPE, **environment: str
 ) -> subprocess.Popen[str]:
-    """``goodnet sweep CONFIG --json``; ``code`` is run in front of it."""
-    program = f"import sys\n{code}\nfrom sweeps.cli import main\nmain()"
+    """``goodnet sweep CONFIG --json``; ``code`` is run in front of it. It hears Ctrl-C also where the tests
+    run behind a shell's ``&``, which has it ignored."""
+    listen = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"import sys\n{listen}\n{code}\nfrom sweeps.cli import main\nmain()"
     return subprocess.Popen(
         [sys.executable, "-c", program, "sweep", str(config), "--json", *more], text=True,
         stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,

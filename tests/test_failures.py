@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from factories import make_record, make_settings
 
 from prune_core.errors import InputError
-from sweeps import attempts, patience
+from sweeps import attempts, patience, stopping
 from sweeps.attempts import finished, given_up, keep
 from sweeps.config import load_config
 from sweeps.executors import InlineExecutor
@@ -18,6 +19,7 @@ from sweeps.inputs import load_inputs
 from sweeps.patience import StorageAway
 from sweeps.records import RecordStore
 from sweeps.space import trials_of
+from sweeps.stopping import stoppable
 from sweeps.storage import Storage
 
 DONE = make_record("a")
@@ -145,3 +147,14 @@ def test_given_up_says_the_last_reason(store) -> None:
 
     record = given_up(make_settings(), Inputs(), store, "worker\n died ", pytest.fail)
     assert record == store.read("k") and record.reason.endswith("the last time: worker died")
+
+
+def test_sigterm_is_heard_where_ctrl_c_is_ignored() -> None:
+    """As in ``nohup goodnet sweep CONFIG &``."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable(), pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        stopping._terminated.clear()
