@@ -30,7 +30,7 @@ def recorded_trial(
 
 def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
     """The record of a trial that is done."""
-    record = patiently(lambda: store.read(key), store.storage, tell)
+    record = patiently(lambda: store.read(key), store.storage.place, tell)
     return record if record is not None and record.status == "done" else None
 
 
@@ -38,7 +38,7 @@ def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
     """Store the record, unless the trial is done already; the record that counts."""
     there = finished(record.key, store, tell)
     if there is None:
-        patiently(lambda: store.write(record), store.storage, tell)
+        patiently(lambda: store.write(record), store.storage.place, tell)
     return there or record
 
 

@@ -49,7 +49,7 @@ class InlineExecutor:
     def run(
         self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener
     ) -> None:
-        storage = Storage(config.storage)
+        storage = Storage(config.storage).begin()
         store = RecordStore(storage)
         evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
         while (settings := trials.next()) is not None:

@@ -10,7 +10,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_exponential_jitter
 
 from prune_core.errors import InputError
-from sweeps.storage import Storage
 
 T = TypeVar("T")
 
@@ -23,14 +22,14 @@ class StorageAway(InputError):
 
 
 def patiently(
-    do: Callable[[], T], storage: Storage, tell: Callable[[str], None] = lambda line: None
+    do: Callable[[], T], place: str, tell: Callable[[str], None] = lambda line: None
 ) -> T:
-    """``do()``, again and again while the storage is away, for ``PATIENCE`` seconds. ``tell`` gets one
-    line at the first failure. Raises StorageAway."""
+    """``do()``, again and again while the storage at ``place`` is away, for ``PATIENCE`` seconds. ``tell``
+    gets one line at the first failure. Raises StorageAway."""
 
     def before_sleep(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
-            tell(f"storage {storage.place!r} does not answer ({_why(state.outcome.exception())}); "
+            tell(f"storage {place!r} does not answer ({_why(state.outcome.exception())}); "
                  f"trying for {PATIENCE / 60:g} minutes more")
 
     attempts = Retrying(
@@ -42,7 +41,7 @@ def patiently(
         return attempts(do)
     except AWAY as error:
         raise StorageAway(
-            f"storage {storage.place!r} has not answered for {PATIENCE / 60:g} minutes "
+            f"storage {place!r} has not answered for {PATIENCE / 60:g} minutes "
             f"({_why(error)}); finished trials are kept, the same command goes on once it is back"
         ) from None
 

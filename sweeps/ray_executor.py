@@ -47,7 +47,7 @@ class RayExecutor:
     def run(
         self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener
     ) -> None:
-        relay = _Relay(listener, inputs, RecordStore(Storage(config.storage)))
+        relay = _Relay(listener, inputs, RecordStore(Storage(config.storage).begin()))
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
@@ -91,12 +91,10 @@ def _trial(
 ) -> None:
     """What a worker does: the plain trial, its record to the storage, progress to the driver."""
     torch.set_num_threads(max(1, math.floor(resources.cpu)))
-    store = RecordStore(Storage(place))
-    try:
-        inputs, evaluators = _open(parcel, kind, resources, store.storage)
-    except InputError as error:  # no other worker would fare better
-        tune.report({"refused": f"on {platform.node()}: {error}"})
-        return
+
+    def tell(line: str) -> None:
+        tune.report({"trouble": f"a worker on {platform.node()}: {line}"})
+
     settings = TrialSettings.from_json(config["settings"])
     due = Throttle(1.0)
     tried = 0
@@ -107,10 +105,13 @@ def _trial(
         if due():
             tune.report({"tried": tried, "total": progress.total, "pruned": progress.pruned})
 
-    def tell(line: str) -> None:
-        tune.report({"trouble": f"a worker on {platform.node()}: {line}"})
-
-    record = recorded_trial(settings, inputs, evaluators, store, watch, tell)
+    try:
+        storage = patiently(lambda: Storage(place, begun=True), place, tell)
+        inputs, evaluators = _open(parcel, kind, resources, storage)
+        record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
+    except InputError as error:  # of the network or the storage: no other worker would fare better
+        tune.report({"refused": f"on {platform.node()}: {error}"})
+        return
     found = objectives(record) or {}
     tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask), **found})
 
@@ -154,7 +155,7 @@ class _Relay(TrialProgressCallback):
     ) -> None:
         with self._watched():
             key, tell = self._key(trial), self.listener.trouble
-            record = patiently(lambda: self.store.read(key), self.store.storage, tell)
+            record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
             if record is None:
                 reason = (trial.last_result or {}).get("refused") or (
                     "its record is not in the storage; is that shared by all nodes?"

@@ -88,7 +88,7 @@ def hand_out_of(
 
     def asked(settings: TrialSettings) -> Found | None:
         key = inputs.key(settings)
-        patiently(lambda: journal.add(key, settings), storage, tell)
+        patiently(lambda: journal.add(key, settings), storage.place, tell)
         manifest.trials[key] = settings
         record = finished(key, store, tell)
         if record is None:

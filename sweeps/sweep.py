@@ -12,6 +12,7 @@ from sweeps.config import Config
 from sweeps.evaluations import Evaluations
 from sweeps.executors import Executor
 from sweeps.inputs import load_inputs
+from sweeps.patience import patiently
 from sweeps.records import RecordStore, State, TrialRecord
 from sweeps.results import Frontier, Manifest, measured_frontier, read_records, write_manifest
 from sweeps.search import close, hand_out_of, plan
@@ -83,6 +84,7 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
     """
     storage = Storage(config.storage)
     storage.check_writable()
+    storage.begin()
     inputs = load_inputs(config, watcher.preparing)
     manifest = plan(config, inputs, storage)
     manifest = replace(manifest, mlflow_run_id=log.start(manifest))
@@ -104,18 +106,20 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
             executor.run(hand_out, inputs, config, both)
         except KeyboardInterrupt:
             stopped = True
-    manifest = close(manifest, storage)
-    records = read_records(storage, manifest.trials)
+    closed = patiently(lambda: close(manifest, storage), storage.place, watcher.trouble)
+    records = patiently(
+        lambda: read_records(storage, closed.trials), storage.place, watcher.trouble)
     if stopped and not records:
         raise KeyboardInterrupt
     counter = TestCounter(inputs, config, storage)
-    frontier = measured_frontier(
-        storage, manifest.name, records, counter, manifest.target_share
+    frontier = patiently(
+        lambda: measured_frontier(storage, closed.name, records, counter, closed.target_share),
+        storage.place, watcher.trouble,
     )
     for memory in (counter.memory, Evaluations(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
     result = SweepResult(
-        manifest, records, frontier, len(there), stopped, hand_out.spent, hand_out.left
+        closed, records, frontier, len(there), stopped, hand_out.spent, hand_out.left
     )
     log.finish(result, inputs)
     return result

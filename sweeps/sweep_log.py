@@ -51,11 +51,12 @@ class SweepLog:
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
         self.config, self.warn = config, warn
         self.background: BackgroundTracking | None = None
-        self.store = RecordStore(Storage(config.storage))
+        self.store = RecordStore(Storage(config.storage))  # of a sweep that has not begun yet
 
     def start(self, manifest: Manifest) -> str | None:
         """The sweep's run. Raises InputError when MLflow does not answer; not where it has answered to
         this sweep before, since then it is the address that is right and MLflow that is away."""
+        self.store = RecordStore(Storage(self.config.storage).begin())
         tracking = open_tracking(self.config)
         known = self._run_of_before(manifest)
         try:

@@ -15,6 +15,8 @@ from typing import IO
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+# Ray's workers give way to all else; here they are what is waited for.
+RAY = {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
 TRIAL = "ray::ImplicitFunc"  # title of a worker process that runs a trial
 
 

@@ -9,11 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from processes import end, ended, records, start_sweep, wait_until, workers
+from processes import RAY, end, ended, records, start_sweep, wait_until, workers
 
 from sweeps.commands import frontier_of
-
-RAY = {"RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
