@@ -21,6 +21,7 @@ from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from tenacity import Retrying, stop_after_attempt
 
 from prune_core.errors import InputError
 from sweeps.config import Config
@@ -28,6 +29,7 @@ from sweeps.nodes import diagnose_nodes
 
 T = TypeVar("T")
 
+LOCAL_STARTS = 2
 CONNECT_SECONDS = 5.0  # a port on a private network answers at once or not at all
 NODE_SECONDS = 300.0  # a first worker of a busy node takes its time to import torch
 _EXPECTED = "expected a Ray cluster that answers there, or no RAY_ADDRESS for one on this machine"
@@ -69,7 +71,7 @@ def _join(address: str | None) -> None:
     # Workers import the package from where the driver did, also when it is not installed.
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    try:
+    def init() -> None:
         # Whoever reaches a port of Ray can run code. Of a Ray that is started here all ports are on
         # 127.0.0.1: Ray has no option for that on Linux, only what it does by itself on other systems.
         alone = services.canonicalize_bootstrap_address(None) is None  # type: ignore[arg-type]
@@ -79,11 +81,20 @@ def _join(address: str | None) -> None:
                 log_to_driver=False, logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"PYTHONPATH": paths}},
             )
+
+    # Ray gives the processes that it starts here half a minute, which a busy machine may not have.
+    starts = 1 if address else LOCAL_STARTS
+    try:
+        Retrying(stop=stop_after_attempt(starts), before_sleep=lambda _: ray.shutdown(), reraise=True)(init)
     except Exception as error:  # of many kinds: no answer, other versions, a token that does not fit
+        reason = " ".join((f"{error}: {error.__cause__}" if error.__cause__ else str(error)).split())[:300]
         if address is None:
-            raise
-        reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-        raise _refused(address, " ".join(reason.split())[:300]) from None
+            ray.shutdown()
+            raise InputError(
+                f"Ray did not start on this machine in {starts} attempts: {reason}; expected a machine with "
+                "time and memory for it; a sweep runs without Ray by --executor inline"
+            ) from None
+        raise _refused(address, reason) from None
 
 
 def _refused(address: str, reason: str) -> InputError:

@@ -102,6 +102,25 @@ def test_no_cluster_at_the_address_is_one_line(address, said, monkeypatch) -> No
         pass
 
 
+def test_a_ray_that_does_not_start_is_one_line(goodnet, smoke_config, monkeypatch) -> None:
+    """On a busy machine Ray may give up; it is asked twice, then the sweep says what else there is."""
+    import ray
+
+    asked = []
+
+    def slow(**options: object) -> None:
+        asked.append(options)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", slow)
+    said = goodnet("sweep", smoke_config)
+    assert said.status == 2 and len(asked) == 2 and "Traceback" not in said.err
+    last = said.err.strip().splitlines()[-1]
+    assert last.startswith("goodnet: Ray did not start on this machine in 2 attempts: The current node timed")
+    assert "--executor inline" in last
+
+
 def test_the_doctor_asks_a_real_worker(goodnet, smoke_config, tmp_path) -> None:
     said = goodnet("doctor", smoke_config, "--json")
     assert said.status == 0, said.out
