@@ -37,7 +37,7 @@ from typing import Any
 
 sys.dont_write_bytecode = True
 
-from fuzz.feed import KINDS, Feeder  # noqa: E402
+from fuzz.feed import KINDS, ROOT, Feeder  # noqa: E402
 
 GROWTH = 2**30
 SECONDS = 5.0
@@ -129,19 +129,27 @@ def run_lane(
     (top / f"lane{lane}").mkdir()
     boards = {kind: Board(top / f"board-{lane}-{kind}") for kind in kinds}
     given = json.dumps([str(top), lane, lanes, count, seed, kinds])
+    said = top / f"lane{lane}.err"
+    # Whole paths: the child works in another folder.
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
     while open_kinds := [k for k in kinds if boards[k]["done"] < len(range(lane, count, lanes))]:
         board = boards[open_kinds[0]]
         board["number"] = -1
-        child = subprocess.Popen(
-            [sys.executable, "-m", "fuzz", "--worker", given], cwd=top / f"lane{lane}",
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
+        with said.open("wb") as errors:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "fuzz", "--worker", given], cwd=top / f"lane{lane}",
+                env=env, stdout=subprocess.DEVNULL, stderr=errors,
+            )
         status, kind = _wait(child, boards)
         if status == 0:
             continue
-        # It died of the input at hand, or before the first one.
         board = boards[kind]
         name = signal.Signals(-status).name if status < 0 else f"exit {status}"
+        if board["number"] < 0:  # no input is to blame, and the next child would fare no better
+            _note(top / "failures.jsonl", kind, -1, f"a child did not start: {name}\n"
+                  + said.read_text("utf-8", "replace"))
+            return
+        # It died of the input at hand.
         if board["stage"] and status < 0:
             board["stopped"] += 1
         else:
