@@ -37,7 +37,7 @@ from typing import Any
 
 sys.dont_write_bytecode = True
 
-from fuzz.feed import KINDS, ROOT, Feeder  # noqa: E402
+from fuzz.feed import CORPUS, KINDS, ROOT, Feeder, write_corpus  # noqa: E402
 
 GROWTH = 2**30
 SECONDS = 5.0
@@ -267,10 +267,14 @@ def main() -> None:
     parser.add_argument("--only", help="kind:number, one input in this process; to look at a failure")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write-corpus", action="store_true", help="make tests/fuzz/corpus anew")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         work(given.worker)
+        return
+    if given.write_corpus:
+        write_corpus(CORPUS)
         return
     if given.only:
         kind, number = given.only.split(":")

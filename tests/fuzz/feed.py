@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,33 @@ reader_process.CPU_SECONDS = 0.7
 ROOT = Path(__file__).resolve().parent.parent.parent
 Stage = Callable[[str], None]
 KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger")
-SUFFIX = {"keras": ".h5", "onnx": ".onnx", "images": ".h5", "yaml": ".yaml", "trigger": ".png"}
+SUFFIX = {"keras": ".h5", "onnx": ".onnx", "images": ".h5", "yaml": ".yaml", "records": ".parquet",
+          "trigger": ".png"}
+CORPUS = Path(__file__).resolve().parent / "corpus"
+
+
+def make_corpus(folder: Path) -> dict[str, list[bytes]]:
+    """The files of ``CORPUS``, by kind: whole ones, which mutations start from. ``folder`` is for
+    files on the way. Configurations are those of the repository."""
+    return {
+        "keras": make_hdf5.corpus_keras(folder), "images": make_hdf5.corpus_images(folder),
+        "onnx": make_onnx.corpus(), "records": make_other.corpus_records(folder),
+        "trigger": make_other.corpus_pictures(),
+    }
+
+
+def write_corpus(top: Path) -> None:
+    """``top/KIND/NUMBER.SUFFIX``, as ``CORPUS`` is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, files in make_corpus(Path(folder)).items():
+            (top / kind).mkdir(parents=True, exist_ok=True)
+            for number, data in enumerate(files):
+                (top / kind / f"{number:02}{SUFFIX[kind]}").write_bytes(data)
+
+
+def read_corpus() -> dict[str, list[bytes]]:
+    found = {path.name: [file.read_bytes() for file in sorted(path.iterdir())] for path in CORPUS.iterdir()}
+    return {**found, "yaml": make_other.corpus_yaml(ROOT)}
 
 
 @dataclass
@@ -46,13 +73,7 @@ class Feeder:
 
     @classmethod
     def at(cls, folder: Path, seed: int) -> Feeder:
-        seeds = folder / "seeds"
-        seeds.mkdir(parents=True, exist_ok=True)
-        return cls(folder, seed, {
-            "keras": make_hdf5.corpus_keras(seeds), "images": make_hdf5.corpus_images(seeds),
-            "onnx": make_onnx.corpus(), "yaml": make_other.corpus_yaml(ROOT),
-            "records": make_other.corpus_records(seeds), "trigger": make_other.corpus_pictures(),
-        })
+        return cls(folder, seed, read_corpus())
 
     def make(self, kind: str, number: int) -> bytes:
         """Input ``number`` of a kind: the same for the same seed, whatever came before."""
