@@ -20,6 +20,8 @@ def conv(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     padded = any(info.get("pads", ())) or b"SAME" in info.get("auto_pad", b"")
     groups = info.get("group", 1)
     if groups == 1:
+        if given is not None and given.size != weight.shape[1]:
+            raise Unclear(f"{name_of(node)} takes {weight.shape[1]} channels and gets {given.size}")
         _mixing(flow, number, node, given, weight, shift, padded, bias is not None)
     elif given is not None and groups == given.size and weight.shape[1] == 1:
         _depthwise(flow, number, node, given, weight, shift, padded)
@@ -150,6 +152,8 @@ def _dense(
     given = flow.features.get(node.input[0])
     if given is not None and given.axis != axis:
         raise Unclear(f"{name_of(node)} mixes along another axis than that of the channels")
+    if given is not None and given.size != rows.shape[1]:
+        raise Unclear(f"{name_of(node)} takes {rows.shape[1]} numbers and gets {given.size}")
     known = np.full(len(rows), np.nan)
     if given is not None:
         known = _constants(given, np.ones(given.size, bool), rows, rows != 0, shift)

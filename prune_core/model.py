@@ -287,6 +287,12 @@ def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
     parts = {"bias": getattr(conv[-1] if isinstance(conv, nn.Sequential) else conv, "bias", None)}
     if layer.batch_norm is not None:
         norm = graph.get_submodule(layer.batch_norm)
+        assert isinstance(norm, nn.BatchNorm2d)
+        if not norm.eps >= 0:  # NaN too
+            raise InputError(
+                f"{name}: {layer.name}: its batch normalization has an epsilon of {norm.eps:g}; expected 0 "
+                "or more"
+            )
         parts |= {f"batch normalization's {key}": value for key, value in norm.state_dict().items()
                   if key != "num_batches_tracked"}
     for part, values in parts.items():

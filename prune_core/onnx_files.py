@@ -136,6 +136,8 @@ def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
+    for node in model.graph.node:
+        _say_zeros(node, name)
     _constants_to_initializers(model.graph)
     _free_the_batch(model.graph)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
@@ -150,6 +152,21 @@ def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     for position, node in enumerate(model.graph.node):
         node.name = f"node_{position}"
     return model
+
+
+def _say_zeros(node: onnx.NodeProto, name: str) -> None:
+    """A number of an attribute that is left out is 0, and onnx2torch takes it for a value of its own
+    kind, which counts as true; so the 0 is put in. Raises InputError for an empty list, likewise."""
+    kinds = onnx.AttributeProto
+    held = {kinds.INT: "i", kinds.FLOAT: "f", kinds.STRING: "s"}
+    lists = {kinds.INTS: "ints", kinds.FLOATS: "floats", kinds.STRINGS: "strings"}
+    for attribute in node.attribute:
+        if attribute.type in held:
+            field = held[attribute.type]
+            setattr(attribute, field, getattr(attribute, field))
+        elif attribute.type in lists and not getattr(attribute, lists[attribute.type]):
+            said = first_line(ValueError(attribute.name))
+            raise InputError(f"{name}: the list {said!r} of a node {node.op_type} is empty")
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:

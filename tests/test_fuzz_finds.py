@@ -10,7 +10,9 @@ from typing import Any
 import factories
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from prune_core.compact import compact
@@ -67,6 +69,17 @@ def padded(model: onnx.ModelProto) -> bytes:
     return model.SerializeToString()
 
 
+def below_zero(model: onnx.ModelProto) -> bytes:
+    model.graph.node[1].attribute.append(helper.make_attribute("epsilon", -1e-5))
+    return model.SerializeToString()
+
+
+def holds_nothing(model: onnx.ModelProto, name: str) -> bytes:
+    """A list with nothing in it, of which each reader makes something else."""
+    model.graph.node[0].attribute.append(onnx.AttributeProto(name=name, type=onnx.AttributeProto.INTS))
+    return model.SerializeToString()
+
+
 def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
     """The kernel's numbers are said to be in another file."""
     kernel = model.graph.initializer[0]
@@ -91,9 +104,11 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
         (lambda: declared(net(21), TensorProto.FLOAT, [3, 1, 1, 1]), "cannot be brought down to 17: "),
         (lambda: net(v=np.ones(4)).SerializeToString(), "running_var has shape (4,); expected (2,)"),
         (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
+        (lambda: below_zero(net()), "conv: its batch normalization has an epsilon of -1e-05"),
+        (lambda: holds_nothing(net(), "strides"), "the list 'strides' of a node Conv is empty"),
     ],
     ids=["null", "long", "length", "pads", "latin-name", "undefined", "types", "shapes", "shapes-later",
-         "batch-norm", "bias"],
+         "batch-norm", "bias", "epsilon", "empty-list"],
 )
 def test_onnx(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
     path = tmp_path / "net.onnx"
@@ -107,6 +122,49 @@ def test_the_net_itself_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(net().SerializeToString())
     assert load_model(path).layers[0].name == "conv"
+
+
+def test_a_number_that_is_left_out_is_zero(tmp_path: Path) -> None:
+    """As files written by protobuf's third version have it: ``transB`` is there, without its 0. ONNX
+    Runtime takes it for 0, and so do we; onnx2torch alone would turn the weights."""
+    weights = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], name="conv"),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"], name="dense"),
+    ]
+    nodes[-1].attribute.append(onnx.AttributeProto(name="transB", type=onnx.AttributeProto.INT))
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "k"),
+         numpy_helper.from_array(weights, "w")],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
+    image = np.array([1, 0, 0], np.float32).reshape(1, 3, 1, 1)
+    (theirs,) = onnxruntime.InferenceSession(path).run(None, {"x": image})
+    np.testing.assert_array_equal(theirs, [[1, 2, 3]])
+    np.testing.assert_array_equal(load_model(path).logits(torch.from_numpy(image)), theirs)
+
+
+def test_a_dense_layer_that_takes_another_number() -> None:
+    """Of 2 channels only; such a network cannot be run, and nothing is taken out of it."""
+    arrays = {"k": np.ones((2, 1, 1, 1)), "w": np.ones((3, 4))}
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], name="conv"),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"], name="dense"),
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 4])],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in arrays.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    assert compact(model, (1, 4, 4)).removed == {}
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3), (2,)])
