@@ -22,6 +22,7 @@ from prune_core.errors import InputError
 from prune_core.masks import ChannelMask
 from prune_core.onnx2torch_import import load_onnx2torch
 from prune_core.onnx_files import first_line, normalized
+from prune_core.onnx_sizes import check_sizes
 from prune_core.weights import Weights, constants, replaced, weights_digest
 
 _log = logging.getLogger(__name__)
@@ -143,6 +144,9 @@ class PrunableModel:
                 f"{name}: images are {shape}, but {self.name} takes (channels, height, width) = "
                 f"{says}{hint}"
             )
+        if None in wanted:  # how large values become was not known when the file was read
+            image = (*shape[1:], shape[0]) if self.channels_last else shape
+            check_sizes(normalized(self.proto, self.name), self.name, image)
         try:
             output = self.logits(torch.zeros((2, *shape), device=self.device))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:

@@ -10,14 +10,15 @@ from prune_core.errors import InputError
 from prune_core.keras_file import open_keras
 from prune_core.keras_h5 import KERAS_SUFFIXES, read_keras
 from prune_core.keras_translation import architecture_of
-from prune_core.onnx_files import check_sizes, normalized, read_onnx
+from prune_core.onnx_files import normalized, read_onnx
+from prune_core.onnx_sizes import check_sizes
 
 
 def proto_of(path: Path, architecture: str | None = None) -> tuple[onnx.ModelProto, str | None]:
     """The ONNX form of a model file, and the architecture that had to be assumed, if one had.
 
     What the caller will do to it in C++ (bring the opset down, infer shapes) has been tried, and no
-    value of it is larger than ``onnx_files.MAX_VALUES``. Raises InputError.
+    value of it is larger than ``onnx_sizes.MAX_VALUES``. Raises InputError.
     """
     assumed = None
     if path.suffix.lower() in KERAS_SUFFIXES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +15,6 @@ from prune_core.errors import InputError
 # onnx2torch 1.5.15 has no converter for Reshape-19, Transpose-21 and others that follow.
 NEWEST_OPSET = 17
 MAX_BYTES = 2 * 2**30
-MAX_VALUES = 2**25
-# Operators whose attributes can ask for more values than they are given.
-GROWING = frozenset(("Conv", "ConvTranspose", "Pad", "MaxPool", "AveragePool", "LpPool", "Resize", "Upsample",
-                     "Tile", "Expand", "DepthToSpace", "SpaceToDepth"))
 # What ONNX's own code raises for a model that is none.
 REFUSALS = (
     RuntimeError, ValueError, onnx.checker.ValidationError, version_converter.ConvertError,
@@ -63,40 +58,6 @@ def _check_texts(message: Message, path: Path) -> None:
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             for inner in values:
                 _check_texts(inner, path)
-
-
-def check_sizes(model: onnx.ModelProto, name: str) -> None:
-    """Raises InputError when a value of a ``normalized`` model has, for one image, more than
-    ``MAX_VALUES`` numbers. Sizes that depend on images of unknown size are not known here."""
-    one = onnx.ModelProto()
-    one.CopyFrom(model)
-    held = {t.name for t in one.graph.initializer}
-    for given in one.graph.input:
-        dims = given.type.tensor_type.shape.dim
-        if given.name not in held and dims:
-            dims[0].Clear()
-            dims[0].dim_value = 1
-    for output in one.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    try:
-        found = shape_inference.infer_shapes(one, data_prop=True)
-    except REFUSALS as error:
-        raise InputError(f"{name}: its shapes cannot be inferred: {first_line(error)}") from None
-    known = {value.name for value in (*found.graph.value_info, *found.graph.output)
-             if value.type.tensor_type.elem_type}
-    for node in found.graph.node:
-        if node.op_type in GROWING and node.output[0] not in known:
-            raise InputError(
-                f"{name}: what a node {node.op_type} puts out cannot be inferred; odd attributes?"
-            )
-    given = [value for value in found.graph.input if value.name not in held]  # constants: the file's size
-    for value in (*given, *found.graph.value_info, *found.graph.output):
-        size = math.prod(d.dim_value for d in value.type.tensor_type.shape.dim)
-        if size > MAX_VALUES:
-            raise InputError(
-                f"{name}: {first_line(ValueError(value.name))!r} has {size} values for one image; "
-                f"at most {MAX_VALUES}"
-            )
 
 
 def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from prune_core.compact import compact
 from prune_core.errors import InputError
 from prune_core.model import load_model
-from prune_core.onnx_files import check_sizes, normalized
+from prune_core.onnx_files import normalized
+from prune_core.onnx_sizes import check_sizes
 from sweeps.records import RecordStore
 from sweeps.results import read_manifest
 from sweeps.storage import Storage
@@ -80,6 +81,42 @@ def holds_nothing(model: onnx.ModelProto, name: str) -> bytes:
     return model.SerializeToString()
 
 
+def wide(op: str, **fields: Any) -> bytes:
+    """Small in, small out, and terabytes on the way."""
+    model = net()
+    conv, norm, _ = model.graph.node
+    if op == "Conv":
+        conv.attribute.extend(helper.make_attribute(key, value) for key, value in fields.items())
+    else:
+        conv.output[0] = "before"
+        model.graph.node.insert(1, helper.make_node(op, ["before"], [norm.input[0]], **fields))
+    return model.SerializeToString()
+
+
+def told_otherwise(model: onnx.ModelProto) -> bytes:
+    """The file says that a value is small, and it is not."""
+    pads = numpy_helper.from_array(np.array([0, 0, 2**15, 2**15, 0, 0, 2**15, 2**15]), "p")
+    model.graph.initializer.append(pads)
+    model.graph.node[2].input[0] = "padded"
+    model.graph.node.insert(2, helper.make_node("Pad", ["n", "p"], ["padded"]))
+    model.graph.value_info.append(helper.make_tensor_value_info("padded", TensorProto.FLOAT, ["n", 2, 4, 4]))
+    return model.SerializeToString()
+
+
+def worked_out(model: onnx.ModelProto) -> bytes:
+    """A constant as long as the image is bright."""
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Unsqueeze", ["whole", "zero"], ["length"]),
+        helper.make_node("ConstantOfShape", ["length"], ["long"]),
+    ]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "zero"))
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    return model.SerializeToString()
+
+
 def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
     """The kernel's numbers are said to be in another file."""
     kernel = model.graph.initializer[0]
@@ -106,9 +143,15 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
         (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
         (lambda: below_zero(net()), "conv: its batch normalization has an epsilon of -1e-05"),
         (lambda: holds_nothing(net(), "strides"), "the list 'strides' of a node Conv is empty"),
+        (lambda: wide("LRN", size=2**40), "a node LRN needs 17592186044448 values for one image"),
+        (lambda: wide("Conv", pads=[2**20] * 2 + [2**20 + 1] * 2, strides=[2**20] * 2),
+         f"a node Conv needs {(4 + 2**21 + 1)**2} values for one image"),
+        (lambda: told_otherwise(net()), f"'padded' has {2 * (4 + 2**16)**2} values for one image"),
+        (lambda: worked_out(net()), "what a node ConstantOfShape puts out cannot be inferred"),
     ],
     ids=["null", "long", "length", "pads", "latin-name", "undefined", "types", "shapes", "shapes-later",
-         "batch-norm", "bias", "epsilon", "empty-list"],
+         "batch-norm", "bias", "epsilon", "empty-list",
+         "channels-around", "pads-around", "told-otherwise", "worked-out"],
 )
 def test_onnx(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
     path = tmp_path / "net.onnx"
@@ -122,6 +165,18 @@ def test_the_net_itself_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(net().SerializeToString())
     assert load_model(path).layers[0].name == "conv"
+
+
+def test_sizes_that_depend_on_the_images(tmp_path: Path) -> None:
+    """The file leaves height and width open, so how large values become is known with the images."""
+    model = net()
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "any"
+    model.graph.node[0].attribute.append(helper.make_attribute("pads", [2500] * 4))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    loaded = load_model(tmp_path / "net.onnx")
+    with pytest.raises(InputError, match="net.onnx: a node Conv needs 36000000 values for one image"):
+        loaded.check_images((1, 1000, 1000), "images")
 
 
 def test_a_number_that_is_left_out_is_zero(tmp_path: Path) -> None:
@@ -192,9 +247,9 @@ def test_large_constants_are_no_large_values(monkeypatch: pytest.MonkeyPatch) ->
     large = numpy_helper.from_array(np.zeros(1000, np.float32), "large")
     model.graph.initializer.append(large)
     model.graph.input.append(helper.make_tensor_value_info("large", TensorProto.FLOAT, [1000]))
-    monkeypatch.setattr("prune_core.onnx_files.MAX_VALUES", 100)
+    monkeypatch.setattr("prune_core.onnx_sizes.MAX_VALUES", 100)
     check_sizes(normalized(model, "net"), "net")
-    monkeypatch.setattr("prune_core.onnx_files.MAX_VALUES", 20)
+    monkeypatch.setattr("prune_core.onnx_sizes.MAX_VALUES", 20)
     with pytest.raises(InputError, match="'c' has 32 values for one image"):
         check_sizes(normalized(model, "net"), "net")
 
