@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,16 @@ class Written:
     Attributes:
         models: kind (of ``KINDS``) -> file.
         mask: JSON: pruned channels, what became of biases, digest of the BadNet.
+        pruned: what the mask has to say.
+        mask_alone: the GoodNet is the BadNet with the mask; no weights were changed beside.
         small: what compaction did.
         image: (C, H, W) for which the small net was made.
     """
 
     models: dict[str, Path]
     mask: Path
+    pruned: ChannelMask
+    mask_alone: bool
     small: Compacted
     image: tuple[int, int, int]
 
@@ -83,7 +88,8 @@ def write_formats(
     ):
         models[kind] = destination.with_name(name)
         write_whole(models[kind], data)
-    return Written({k: models[k] for k in KINDS if k in models}, mask_path, small, image)
+    in_order = {k: models[k] for k in KINDS if k in models}
+    return Written(in_order, mask_path, mask, not model.weights, small, image)
 
 
 def as_input(model: PrunableModel, image: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -95,7 +101,8 @@ def as_input(model: PrunableModel, image: tuple[int, int, int]) -> tuple[int, in
 def measured_again(
     written: Written, badnet: PlainEvaluator, expected: Counts, architecture: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """What each file does on ``badnet.split``, read from disk: kind -> counts and rates as JSON.
+    """What each file does on ``badnet.split``, read from disk: kind -> counts and rates as JSON. The
+    mask is read too, and where it alone makes the GoodNet, the BadNet is counted under it.
 
     Raises ExportMismatch when a file does not do what it should: ``expected``, or for the N+1-class
     net the class where the nets of the other files agree and N where they do not.
@@ -111,7 +118,19 @@ def measured_again(
             proto = with_safetensors(pruned.proto, path)
             read = build_model(proto, pruned.digest, path.name)
         found[kind] = verified(path, architecture, badnet, expected, read).to_json()
+    _verify_mask(written, badnet, expected)
     return found
+
+
+def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> None:
+    try:
+        found = ChannelMask.from_json(json.loads(written.mask.read_bytes()))
+    except ValueError as error:  # of JSON, or an InputError
+        raise ExportMismatch(f"{written.mask}: read back, it is no mask: {error}") from None
+    if found != written.pruned:
+        raise ExportMismatch(f"{written.mask}: read back, it names other channels than were pruned")
+    if written.mask_alone and replace(badnet.counts(found), margin=expected.margin) != expected:
+        raise ExportMismatch(f"{written.mask}: the BadNet under it does not do what the pruned net did")
 
 
 def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -> dict[str, Any]:

@@ -305,6 +305,8 @@ def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
                 f"{name}: {layer.name}: its {part} has shape {tuple(values.shape)}; expected "
                 f"({layer.channels},)"
             )
+        if values is not None and not values.is_floating_point():
+            raise InputError(f"{name}: {layer.name}: its {part} holds {values.dtype}; expected floats")
 
 
 def _is_conv(graph: fx.GraphModule, target: str) -> bool:

@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 
-from sweeps.bounded import DAMAGE
+from sweeps.bounded import DAMAGE, NAME
 from sweeps.space import TrialSettings
 from sweeps.storage import Storage
 
@@ -32,7 +32,8 @@ class Asked:
         for name in self.storage.names(self.folder):
             try:
                 value = json.loads(self.storage.read_bytes(f"{self.folder}/{name}") or b"")
-                found[str(value["key"])] = TrialSettings.from_json(value["settings"])
+                if NAME.fullmatch(value["key"]):
+                    found[str(value["key"])] = TrialSettings.from_json(value["settings"])
             except DAMAGE:
                 continue
         return found

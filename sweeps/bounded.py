@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import yaml
 MAX_YAML = 2**15  # letters; ours have one thousand
 MAX_DEPTH = 50  # brackets within brackets: PyYAML takes quadratic time for them
 MAX_NODES = 20_000  # values, with what aliases stand for counted each time
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a sweep or trial: a part of paths
 MAX_ROWS = 2_000_000
 MAX_TABLE = 2**29  # bytes, unpacked
 

@@ -136,6 +136,7 @@ def pick(
             "weights_only": contained.read("weights_only", badnet_path, architecture=architecture)[0],
             "valid": valid.badnet.to_json(), "test": test.badnet.to_json(),
         },
+        "scale": manifest.config.data.scale,
         "files": files,
         "cost": costs(written),
         "mask_file": str(written.mask),

@@ -20,7 +20,7 @@ LIMITS = (
 def card(result: dict[str, Any]) -> str:
     """Markdown, from what ``pick.pick`` returns. Nothing from a file can make markup of its own."""
     parts = [
-        f"# GoodNet of sweep {result['sweep']}", result["why"], _measured(result),
+        f"# GoodNet of sweep {_plain(result['sweep'])}", _plain(result["why"]), _measured(result),
         _how(result), _cost(result["cost"]), _loading(result),
         "## What it does not promise\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
     ]
@@ -57,9 +57,9 @@ def _how(result: dict[str, Any]) -> str:
     return "\n".join([
         "## How it was made",
         "",
-        f"Trial `{point['trial_key']}`, step {point['step']}: policy {settings['policy']}, repair "
-        f"{settings.get('repair', 'none')}, order "
-        f"{settings['order']} (seed {settings['seed']}), layers "
+        f"Trial {_code(point['trial_key'])}, step {point['step']}: policy {_plain(settings['policy'])}, "
+        f"repair {_plain(settings.get('repair', 'none'))}, order "
+        f"{_plain(settings['order'])} (seed {settings['seed']}), layers "
         f"{', '.join(map(_code, settings['layers']))}, X = {settings['x']:g} points.",
         "",
         f"From the BadNet with SHA-256 `{badnet['sha256']}`. {point['channels_pruned']} channels "
@@ -69,7 +69,7 @@ def _how(result: dict[str, Any]) -> str:
         "",
         *_changed(result),
         "Assumed: the poisoned images show the attack as it will be met; labels are right; pixels come "
-        "as in the image files that were used; "
+        f"as in the image files that were used{_times(result)}; "
         + ("the validation images played no part in training." if point.get("weights") is None else
            "nothing of the test images was used."),
     ])
@@ -80,7 +80,8 @@ def _changed(result: dict[str, Any]) -> list[str]:
     point = result["point"]
     if point.get("kind") in (None, "pruning"):
         return []
-    said = f"This is not pruning alone: {point['kind']}. To make it took {point['assumption']}."
+    kind, assumption = _plain(point["kind"]), _plain(point["assumption"])
+    said = f"This is not pruning alone: {kind}. To make it took {assumption}."
     if point["weights"] is not None:
         said += " Weights beside the pruned channels' were changed, on validation images."
     return [said, ""]
@@ -136,7 +137,8 @@ def _loading(result: dict[str, Any]) -> str:
                        "print({{name: array.shape for name, array in weights.items()}})",
     }
     lines = ["## How to load it", "", "`images` is a float32 array (n, C, H, W), pixels as in the image "
-             "files; for Keras it is turned to (n, H, W, C), which a channels_first model does not want."]
+             f"files{_times(result)}; for Keras it is turned to (n, H, W, C), which a channels_first model "
+             "does not want."]
     for file in result["files"]:
         kind = {"small-onnx": "onnx"}.get(file["kind"], file["kind"])
         weights_only = result["badnet"]["weights_only"]
@@ -145,6 +147,11 @@ def _loading(result: dict[str, Any]) -> str:
         fields = {"name": repr(Path(file["path"]).name), **(weights_only or {})}
         lines += ["", "```python", known[kind].format(**fields), "```"]
     return "\n".join(lines)
+
+
+def _times(result: dict[str, Any]) -> str:
+    """What pixels of the image files are multiplied by on the way into the net, if by anything."""
+    return "" if result["scale"] == 1 else f" times {result['scale']:.9g}"
 
 
 def _row(name: str, splits: dict[str, Any]) -> str:
@@ -164,7 +171,7 @@ def _cell(counts: dict[str, Any], rate: str, hits: str, total: str) -> str:
 
 def _plain(text: str) -> str:
     """Words that may name a node of a file: no markup, no line of its own."""
-    return "".join(c if c.isalnum() or c in " .,:;'_-/()+" else "?" for c in text)
+    return "".join(c if c.isalnum() or c in " .,:;'_-/()+%=" else "?" for c in text)
 
 
 def _code(text: str) -> str:

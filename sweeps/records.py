@@ -167,14 +167,16 @@ class RecordStore:
         return found
 
     def read(self, key: str) -> TrialRecord | None:
-        """None when there is no such record, or it is not one of ours (damaged, older schema)."""
+        """None when there is no such record, or it is not one of ours (damaged, older schema, of
+        another trial)."""
         data = self.storage.read_bytes(self.path(key))
         if data is None:
             return None
         try:
-            return _from_table(read_table(data, rows=MAX_STEPS))
+            record = _from_table(read_table(data, rows=MAX_STEPS))
         except DAMAGE:  # an InputError of the mask is a ValueError
             return None
+        return record if record.key == key else None
 
 
 

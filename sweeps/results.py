@@ -17,7 +17,7 @@ from prune_core.frontier import hypervolume, non_dominated
 from prune_core.masks import ChannelMask
 from prune_core.metrics import Counts
 from sweeps.asked import Asked
-from sweeps.bounded import DAMAGE, read_table
+from sweeps.bounded import DAMAGE, NAME, read_table
 from sweeps.config import Config, make_config
 from sweeps.records import RecordStore, State, TrialRecord
 from sweeps.space import TrialSettings
@@ -51,7 +51,8 @@ class Manifest:
         config = make_config(value["config"], f"sweep {value['name']}")
         name, digests, run_id = value["name"], value["digests"], value["mlflow_run_id"]
         if not (
-            isinstance(name, str) and isinstance(run_id, str | None)
+            all(isinstance(part, str) and NAME.fullmatch(part) for part in (name, *trials))
+            and isinstance(run_id, str | None)
             and all(isinstance(digests[key], str) for key in ("badnet", "valid", "test"))
         ):
             raise ValueError("not a manifest of ours")

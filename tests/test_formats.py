@@ -89,6 +89,12 @@ def test_no_file_does_what_it_should_not(tmp_path: Path) -> None:
         with pytest.raises(ExportMismatch):
             measured_again(written, evaluator, expected)
         path.write_bytes(right)
+    right = written.mask.read_bytes()
+    for spoilt in (other.mask.read_bytes(), right[:40], b"[]"):
+        written.mask.write_bytes(spoilt)
+        with pytest.raises(ExportMismatch, match="good.mask.json"):
+            measured_again(written, evaluator, expected)
+    written.mask.write_bytes(right)
     found = costs(written, seconds=0.0)
     assert found["small"]["parameters"] < found["pruned"]["parameters"]
     assert found["small"]["bytes"] == written.models["small-onnx"].stat().st_size

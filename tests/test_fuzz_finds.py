@@ -141,6 +141,8 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
         (lambda: declared(net(21), TensorProto.FLOAT, [3, 1, 1, 1]), "cannot be brought down to 17: "),
         (lambda: net(v=np.ones(4)).SerializeToString(), "running_var has shape (4,); expected (2,)"),
         (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
+        (lambda: net(m=np.zeros(2, np.int64)).SerializeToString(),
+         "conv: its batch normalization's running_mean holds torch.int64; expected floats"),
         (lambda: below_zero(net()), "conv: its batch normalization has an epsilon of -1e-05"),
         (lambda: holds_nothing(net(), "strides"), "the list 'strides' of a node Conv is empty"),
         (lambda: wide("LRN", size=2**40), "a node LRN needs 17592186044448 values for one image"),
@@ -150,8 +152,9 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
         (lambda: worked_out(net()), "what a node ConstantOfShape puts out cannot be inferred"),
     ],
     ids=["null", "long", "length", "pads", "latin-name", "undefined", "types", "shapes", "shapes-later",
-         "batch-norm", "bias", "epsilon", "empty-list",
-         "channels-around", "pads-around", "told-otherwise", "worked-out"],
+         "batch-norm", "bias", "whole-mean", "epsilon", "empty-list",
+         "channels-around", "pads-around", "told-otherwise",
+         "worked-out"],
 )
 def test_onnx(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
     path = tmp_path / "net.onnx"
@@ -259,7 +262,8 @@ def test_large_constants_are_no_large_values(monkeypatch: pytest.MonkeyPatch) ->
     [
         {"settings": {"order": 3}}, {"settings": {"x": "2"}}, {"settings": {"x": None}},
         {"settings": {"layers": [["c2"]]}}, {"settings": {"repair": ["none"]}}, {"settings": {"more": 1}},
-        {"seconds": "long"}, {"status": "odd"}, {"reason": {}}, {"badnet_valid": {"clean_total": 0}},
+        {"key": "../a"}, {"key": "b"}, {"seconds": "long"}, {"status": "odd"}, {"reason": {}},
+        {"badnet_valid": {"clean_total": 0}},
         {"valid": {"clean_correct": 10**9}}, {"valid": {"attacked": "1"}}, {"valid": {"margin": []}},
     ],
     ids=str,
@@ -281,8 +285,13 @@ def test_records(tmp_path: Path, change: dict[str, Any]) -> None:
     assert store.read("a") is None
 
 
-@pytest.mark.parametrize("change", [{"digests": []}, {"digests": {"badnet": "a"}}, {"name": 3},
-                                    {"mlflow_run_id": []}, {"trials": {"a": {"order": 1}}}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"digests": []}, {"digests": {"badnet": "a"}}, {"name": 3}, {"name": "../../s"}, {"name": "<b>"},
+     {"mlflow_run_id": []}, {"trials": {"a": {"order": 1}}},
+     {"trials": {"../a": factories.make_settings().to_json()}}],
+    ids=str,
+)
 def test_manifests(tmp_path: Path, change: dict[str, Any]) -> None:
     storage = Storage(str(tmp_path))
     made = factories.make_manifest([factories.make_record("a")]).to_json()

@@ -230,11 +230,21 @@ def test_names_from_files_make_no_markup(tmp_path: Path) -> None:
     evil = "a`|\n# <script>"
     found["point"]["mask"]["pruned"] = {evil: [1]}
     found["badnet"]["file"] = evil
-    found["settings"]["layers"] = [evil]
+    found["settings"] |= {"layers": [evil], "policy": evil, "order": evil, "repair": evil}
+    found["point"] |= {"trial_key": evil, "kind": evil, "assumption": evil, "weights": None}
+    found |= {"sweep": evil, "why": evil}
     found["cost"]["held_back"] = {evil: {f"{evil} pads": [2]}}
     text = card(found)
     assert "\n# <script>" not in text and "a`|" not in text
+    assert "<script>" not in text.replace("`a   # <script>`", "")
     assert "- `a   # <script>`: 1" in text and "`a   # <script>` keeps 2" in text
+
+
+def test_the_card_tells_what_pixels_are_multiplied_by(tmp_path: Path) -> None:
+    found = Case(tmp_path).pick(tmp_path / "out")
+    assert "pixels as in the image files; for Keras" in card(found)
+    text = card({**found, "scale": 1 / 255})
+    assert "pixels as in the image files times 0.00392156863; for Keras" in text
 
 
 def test_the_card_tells_how_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
