@@ -164,7 +164,8 @@ class IncrementalEvaluator:
         left = {s.name: set(s.users) & self.flow.steps.keys() for s in self.flow.steps.values()}
         for step in self.flow.steps.values():
             here = step.name == self.flow.input
-            values[step.name] = self.images.pixels(rows) if here else step.call(values)
+            with self.model.taking(self.split.clean.shape):
+                values[step.name] = self.images.pixels(rows) if here else step.call(values)
             for name in step.inputs:
                 left[name].discard(step.name)
                 if not left[name] and name not in wanted:

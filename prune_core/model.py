@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -126,7 +126,23 @@ class PrunableModel:
     @torch.inference_mode()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) float -> (n, classes) logits, under the masks now applied."""
-        return self.graph(self.arranged(images))
+        with self.taking(images.shape[1:]):
+            return self.graph(self.arranged(images))
+
+    @contextmanager
+    def taking(self, shape: Sequence[int]) -> Iterator[None]:
+        """Where the graph runs on images of (C, H, W): a file can hold one that fails on some of them,
+        in any way, which becomes an InputError. Memory that is not there is the machine's."""
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "allocate memory" in str(error):
+                raise
+            raise InputError(
+                f"{self.name} does not take images of {tuple(shape)}: {first_line(error)}"
+            ) from None
 
     def check_images(self, shape: tuple[int, int, int], name: str) -> int:
         """Run one black image of that shape; the number of classes.
@@ -149,10 +165,10 @@ class PrunableModel:
             check_sizes(normalized(self.proto, self.name), self.name, image)
         try:
             output = self.logits(torch.zeros((2, *shape), device=self.device))
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise InputError(
-                f"{name}: {self.name} does not take images of {shape}: {first_line(error)}"
-            ) from None
+        except (RuntimeError, InputError) as error:
+            raise InputError(f"{name}: {first_line(error)}") from None
+        if not isinstance(output, torch.Tensor):
+            raise InputError(f"{name}: {self.name} does not put out logits but a {type(output).__name__}")
         if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] < 2:
             raise InputError(
                 f"{self.name}: its output has shape {tuple(output.shape)} for 2 images; "

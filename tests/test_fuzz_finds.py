@@ -17,6 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from prune_core.compact import compact
 from prune_core.errors import InputError
+from prune_core.evaluate import PlainEvaluator
+from prune_core.images import LabeledImages, make_split
+from prune_core.incremental import IncrementalEvaluator
 from prune_core.model import load_model
 from prune_core.onnx_files import normalized
 from prune_core.onnx_sizes import check_sizes
@@ -180,6 +183,47 @@ def test_sizes_that_depend_on_the_images(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "net.onnx")
     with pytest.raises(InputError, match="net.onnx: a node Conv needs 36000000 values for one image"):
         loaded.check_images((1, 1000, 1000), "images")
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_node_that_puts_out_a_list(tmp_path: Path, last: bool) -> None:
+    """onnx2torch makes a list of parts of a Split, also of one part."""
+    model = net()
+    flatten = model.graph.node[2]
+    if last:
+        flatten.output[0] = "flat"
+        model.graph.node.append(helper.make_node("Split", ["flat"], ["y"], axis=1))
+    else:
+        flatten.input[0] = "part"
+        model.graph.node.insert(2, helper.make_node("Split", ["n"], ["part"], axis=1))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="images: net.onnx "):
+        load_model(tmp_path / "net.onnx").check_images((1, 4, 4), "images")
+
+
+def test_a_net_that_fails_on_some_images(tmp_path: Path) -> None:
+    """It takes black images; a bright pixel is the number of a channel that is not there."""
+    model = net()
+    flatten = model.graph.node[2]
+    flatten.input[0] = "taken"
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["bright"], axes=[0, 1, 2, 3], keepdims=0),
+        helper.make_node("Cast", ["bright"], ["number"], to=TensorProto.INT64),
+        helper.make_node("Unsqueeze", ["number", "zero"], ["numbers"]),
+        helper.make_node("Gather", ["n", "numbers"], ["taken"], axis=1),
+    ]
+    for node in reversed(nodes):
+        model.graph.node.insert(2, node)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "zero"))
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    loaded = load_model(tmp_path / "net.onnx")
+    dark = LabeledImages(np.zeros((3, 1, 4, 4), np.uint8), np.zeros(3, np.int64), name="dark")
+    bright = LabeledImages(np.full((3, 1, 4, 4), 9, np.uint8), np.zeros(3, np.int64), name="bright")
+    assert loaded.check_images((1, 4, 4), "dark") == 16
+    for evaluator in (PlainEvaluator, IncrementalEvaluator):
+        with pytest.raises(InputError, match="net.onnx does not take images of "):
+            evaluator(loaded, make_split(dark, bright))
 
 
 def test_a_number_that_is_left_out_is_zero(tmp_path: Path) -> None:
