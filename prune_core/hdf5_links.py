@@ -22,6 +22,20 @@ def link_kind(group: h5py.Group, name: str) -> str | None:
     return kinds.get(group.id.links.get_info(key).type, "other")
 
 
+def link_out(file: h5py.File) -> str | None:
+    """What is wrong with the first link anywhere in a file that is neither hard nor soft, hence leads to
+    another file. Links are looked at and not followed, those of a group once, so that circles end."""
+
+    def seen(name: bytes, info: h5py.h5l.LinkInfo) -> str | None:
+        within = info.type in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT)
+        return None if within else name.decode("utf-8", "replace")
+
+    name = file.id.links.visit(seen, info=True)
+    if name is None:
+        return None
+    return f"{name!r} goes through an external link ({name.rpartition('/')[2]!r}); refused"
+
+
 def unfit(dataset: h5py.Dataset, file_bytes: int) -> str | None:
     """What is wrong with reading all of a data set of a file of that size; None when nothing is.
     Nothing is allocated for it."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from prune_core import contained
 from prune_core.errors import InputError
-from prune_core.hdf5_links import link_kind, unfit
+from prune_core.hdf5_links import link_kind, link_out, unfit
 
 MAX_BYTES = 16 * 2**30
 
@@ -153,6 +153,8 @@ def read_fields(path: Path) -> dict[str, np.ndarray]:
             fields = {"label": _labels(file, path, "label", data.shape[0])}
             if link_kind(file, "true_label") is not None:
                 fields["true_label"] = _labels(file, path, "true_label", data.shape[0])
+            if (wrong := link_out(file)) is not None:
+                raise InputError(f"{path}: {wrong}")
             pixels = data[()]
         except InputError:
             raise

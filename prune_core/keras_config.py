@@ -161,7 +161,7 @@ def _layer(path: Path, entry: Any, supported: Collection[str]) -> Layer:
         raise InputError(f"{path}: model_config has a layer without a config")
     class_name, config = entry.get("class_name"), entry["config"]
     name = entry.get("name", config.get("name"))
-    if not isinstance(name, str) or not name or not name.isprintable():
+    if not isinstance(name, str) or not name or not name.isprintable() or ".." in name.split("/"):
         raise InputError(f"{path}: {name!r} is no name for a layer")
     layer = Layer(path, name, str(class_name), config, ())
     module, registered = entry.get("module"), entry.get("registered_name")

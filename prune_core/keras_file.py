@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from prune_core.errors import InputError
-from prune_core.hdf5_links import link_kind, unfit
+from prune_core.hdf5_links import link_kind, link_out, unfit
 
 # All weights of a network have to fit one protobuf message, which is what an ONNX file is.
 MAX_WEIGHT_BYTES = 2**31 - 2**20
@@ -101,6 +101,8 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
             config = _model_config(path, handle) if full else None
             root = _inside(path, handle, "model_weights") if full else handle
             weights = _weights(path, handle, root)
+            if (wrong := link_out(handle)) is not None:  # a pruned copy would have it too
+                raise InputError(f"{path}: {wrong}")
         yield KerasFile(path, config, weights, handle)
 
 

@@ -289,7 +289,7 @@ def _conv_layers(graph: fx.GraphModule, onnx_names: list[str]) -> tuple[ConvLaye
         if not isinstance(conv, nn.Conv2d):
             continue
         name = onnx_names[index] if index < len(onnx_names) else ""
-        if not name or name in used or not name.isprintable():
+        if not name or name in used or not name.isprintable() or ".." in name.split("/"):
             name = f"conv_{index + 1}"
         used.add(name)
         norm = None

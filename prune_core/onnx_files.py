@@ -15,6 +15,7 @@ from prune_core.errors import InputError
 # onnx2torch 1.5.15 has no converter for Reshape-19, Transpose-21 and others that follow.
 NEWEST_OPSET = 17
 MAX_BYTES = 2 * 2**30
+MAX_NODES = 20_000  # the largest convolutional networks there are have a few thousand
 # What ONNX's own code raises for a model that is none.
 REFUSALS = (
     RuntimeError, ValueError, onnx.checker.ValidationError, version_converter.ConvertError,
@@ -30,6 +31,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         proto = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError):
         raise InputError(f"{path}: not an ONNX model (or cut short)") from None
+    if (nodes := len(proto.graph.node)) > MAX_NODES:
+        raise InputError(f"{path}: {nodes} nodes; at most {MAX_NODES}")
     _check_texts(proto, path)
     _load_external_data(proto, path)
     try:

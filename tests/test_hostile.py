@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import struct
 import threading
@@ -136,6 +137,53 @@ def test_hdf5_that_leads_out_of_the_file(
         assert words in refusal(read_images, images)
         assert words in refusal(load_model, model)
     assert touched == []
+
+
+def test_a_link_out_of_the_file_that_nothing_needs(tmp_path: Path, outside: Path) -> None:
+    """A pruned copy would hand it on. Circles of links within the file are only odd."""
+    images, config_and_weights = tmp_path / "work" / "images.h5", conv_net()
+    with h5py.File(images, "w") as file:
+        file["data"], file["label"] = np.zeros((2, 2, 2, 3)), np.zeros(2)
+    model = kf.save_raw(tmp_path / "work" / "net.h5", *config_and_weights)
+    for path in (images, model):
+        with h5py.File(path, "r+") as file:
+            file["deep/er/self"] = file["/"]
+    assert len(read_images(images)) == 2 and load_model(model).layers
+    for path in (images, model):
+        with h5py.File(path, "r+") as file:
+            file["deep/er/out"] = h5py.ExternalLink(str(outside / "canary.h5"), "/data")
+    with watched(outside) as touched:
+        for read, path in ((read_images, images), (load_model, model)):
+            assert "'deep/er/out' goes through an external link ('out'); refused" in refusal(read, path)
+    assert touched == []
+
+
+def test_names_of_layers_with_path_parts(tmp_path: Path) -> None:
+    """Keras layers and ONNX nodes have slashes in their names; ``..`` is no name."""
+    config, weights = conv_net()
+    text = json.dumps(config).replace('"conv"', '"a/../conv"')
+    weights["a/../conv"] = weights.pop("conv")
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file.attrs["model_config"] = text
+        file.create_group("model_weights").attrs["layer_names"] = [b"out"]
+        file["model_weights"].create_group("out").attrs["weight_names"] = []
+    assert "'a/../conv' is no name for a layer" in refusal(load_model, tmp_path / "net.h5")
+    path = sign_net(tmp_path / "net.onnx", [1, -1], [0, 0])
+    for name, shown in (("block/conv", "block/conv"), ("../../conv", "conv_1")):
+        model = onnx.load(path)
+        model.graph.node[0].name = name
+        onnx.save(model, path)
+        assert [layer.name for layer in load_model(path).layers] == [shown]
+
+
+def test_more_nodes_than_a_network_has(tmp_path: Path) -> None:
+    """Turning them into torch would take minutes."""
+    path = sign_net(tmp_path / "net.onnx", [1, -1], [0, 0])
+    model = onnx.load(path)
+    for number in range(20_000):
+        model.graph.node.append(helper.make_node("Relu", [model.graph.node[0].output[0]], [f"r{number}"]))
+    onnx.save(model, path)
+    assert re.search(r"net.onnx: 200\d\d nodes; at most 20000", refusal(load_model, path))
 
 
 def test_the_watch_sees_what_it_should(outside: Path) -> None:
