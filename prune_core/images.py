@@ -176,10 +176,11 @@ def _dataset(file: h5py.File, path: Path, field: str) -> h5py.Dataset:
     dataset = file[field]
     if not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{path}: field '{field}' is a group; expected a data set")
-    if dataset.shape is None:
-        raise InputError(f"{path}: field '{field}' holds nothing")
+    # First of all: the shape of virtual data may be asked of another file.
     if (wrong := unfit(dataset, path.stat().st_size)) is not None:
         raise InputError(f"{path}: field '{field}' {wrong}")
+    if dataset.shape is None:
+        raise InputError(f"{path}: field '{field}' holds nothing")
     if dataset.dtype.kind not in "uifb":
         raise InputError(f"{path}: field '{field}' has dtype {dataset.dtype}; expected real numbers")
     return dataset

@@ -75,6 +75,17 @@ class KerasFile:
                 raise InputError(f"{self.path}: {name!r} should hold floats, not {node.dtype}")
             return node
 
+    def check_apart(self) -> None:
+        """Raises InputError when two weights are one data set, by hard links: no copy could change one
+        of them alone."""
+        seen: dict[int, str] = {}
+        for name in [name for _, names in self.weights for name in names]:
+            with _damage_named(self.path):
+                address = int(h5py.h5o.get_info(self.dataset(name).id).addr)
+            if address in seen:
+                raise InputError(f"{self.path}: {seen[address]!r} and {name!r} are one data set; refused")
+            seen[address] = name
+
     def read(self, name: str) -> np.ndarray:
         """The weights at a path from `weights`, float32 and finite."""
         with _damage_named(self.path), np.errstate(over="ignore"):

@@ -34,7 +34,9 @@ def read_keras(path: Path, architecture: str | None = None) -> onnx.ModelProto:
     :raises InputError: the file is damaged, or holds something that is not supported.
     """
     with open_keras(Path(path)) as file:
-        return translate(file, architecture).model
+        model = translate(file, architecture).model
+        file.check_apart()
+        return model
 
 
 def weights_only(path: Path, architecture: str | None = None) -> dict[str, Any] | None:

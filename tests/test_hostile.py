@@ -53,7 +53,7 @@ def outside(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "canary.bin").write_bytes(b"\0" * 4096)
     with h5py.File(folder / "canary.h5", "w") as file:
-        file["data"] = np.zeros((2, 2, 2, 3), np.float32)
+        file.create_dataset("data", data=np.zeros((2, 2, 2, 3), np.float32), maxshape=(None, 2, 2, 3))
     (tmp_path / "work").mkdir()
     return folder
 
@@ -106,19 +106,24 @@ def link(kind: str, outside: Path) -> Callable[[h5py.Group, str], Any]:
     other = str(outside / "canary.h5")
     layout = h5py.VirtualLayout((2, 2, 2, 3), "f4")
     layout[...] = h5py.VirtualSource(other, "data", (2, 2, 2, 3))
+    # As long as its source, so that HDF5 opens that to tell the shape.
+    growing = h5py.VirtualLayout((2, 2, 2, 3), "f4", maxshape=(None, 2, 2, 3))
+    source = h5py.VirtualSource(other, "data", (2, 2, 2, 3), maxshape=(None, 2, 2, 3))
+    growing[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
     return {
         "external link": lambda g, n: g.__setitem__(n, h5py.ExternalLink(other, "/data")),
         "soft link": lambda g, n: g.__setitem__(n, h5py.SoftLink("/nowhere")),
         "external data": lambda g, n: g.create_dataset(
             n, (2, 2, 2, 3), "f4", external=[(str(outside / "canary.bin"), 0, 96)]),
         "virtual data": lambda g, n: g.create_virtual_dataset(n, layout),
+        "growing virtual data": lambda g, n: g.create_virtual_dataset(n, growing),
     }[kind]
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [("external link", "external"), ("soft link", "soft"), ("external data", "in another file"),
-     ("virtual data", "in another file")],
+     ("virtual data", "in another file"), ("growing virtual data", "in another file")],
 )
 def test_hdf5_that_leads_out_of_the_file(
     tmp_path: Path, outside: Path, kind: str, words: str

@@ -231,6 +231,17 @@ HOLES = {
 }
 
 
+def test_two_weights_in_one_data_set(tmp_path: Path) -> None:
+    """A pruned copy could not change one of them alone."""
+    path = kf.save_raw(tmp_path / "net.h5", CONFIG, WEIGHTS)
+    with h5py.File(path, "r+") as file:
+        weights = file["model_weights"]
+        del weights["norm/norm/gamma"]
+        weights["norm/norm/gamma"] = weights["conv/conv/bias"]
+    with pytest.raises(InputError, match="'.*conv/bias' and '.*norm/gamma' are one data set; refused"):
+        read_keras(path)
+
+
 @pytest.mark.parametrize("hole", HOLES)
 def test_containers_that_are_refused(tmp_path: Path, hole: str) -> None:
     change, message = HOLES[hole]

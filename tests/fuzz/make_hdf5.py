@@ -114,9 +114,7 @@ def _put(group: h5py.Group, name: str, values: np.ndarray, dice: random.Random) 
     elif trick == 2:
         group.create_dataset(name, shape, "f4", external=[("../outside/canary.bin", 0, values.nbytes)])
     elif trick == 3:
-        layout = h5py.VirtualLayout(shape, "f4")
-        layout[...] = h5py.VirtualSource("../outside/canary.h5", "data", shape)
-        group.create_virtual_dataset(name, layout)
+        _put_virtual(group, name, shape, dice)
     elif trick == 4:
         group.create_dataset(name, data=values.astype(dice.choice(("f2", "f8", "i4", "S3", "c8", ">f4"))))
     elif trick == 5:
@@ -135,6 +133,19 @@ def _put(group: h5py.Group, name: str, values: np.ndarray, dice: random.Random) 
         group.create_dataset(name, data=values)
     if trick == 10:
         group.attrs["big"] = np.zeros(8000, np.float64)
+
+
+def _put_virtual(group: h5py.Group, name: str, shape: tuple[int, ...], dice: random.Random) -> None:
+    """Data of another file; it may be as long as that one's, so that its shape has to be asked there."""
+    if dice.random() < 0.5:
+        layout = h5py.VirtualLayout(shape, "f4")
+        layout[...] = h5py.VirtualSource("../outside/canary.h5", "data", shape)
+    else:
+        most = (None, *shape[1:])
+        layout = h5py.VirtualLayout(shape, "f4", maxshape=most)
+        source = h5py.VirtualSource("../outside/canary.h5", "data", shape, maxshape=most)
+        layout[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
+    group.create_virtual_dataset(name, layout)
 
 
 def corpus_images(folder: Path) -> list[bytes]:
@@ -187,6 +198,8 @@ def _put_field(file: h5py.File, name: str, values: np.ndarray, dice: random.Rand
                             external=[("../outside/canary.bin", 0, values.nbytes)])
     elif trick == 3:
         file.create_group(name)
+    elif trick == 6 and values.shape:
+        _put_virtual(file, name, values.shape, dice)
     elif trick == 4:
         file[name] = np.void(b"abc")
     elif trick == 5:
