@@ -37,10 +37,9 @@ from typing import Any
 
 sys.dont_write_bytecode = True
 
-from fuzz.feed import CORPUS, KINDS, ROOT, Feeder, write_corpus  # noqa: E402
+from fuzz.feed import CORPUS, KINDS, ROOT, SECONDS, Feeder, write_corpus  # noqa: E402
 
 GROWTH = 2**30
-SECONDS = 5.0
 WALL_SECONDS = 60.0  # of one input on a busy machine, before it counts as a hang
 START_SECONDS = 200.0  # to import torch on a busy machine
 FIELDS = ("number", "stage", "done", "taken", "refused", "stopped", "failed", "slowest_us", "peak_kb", "busy")
@@ -280,7 +279,8 @@ def main() -> None:
         kind, number = given.only.split(":")
         with tempfile.TemporaryDirectory() as folder:
             feeder = Feeder.at(Path(folder), given.seed)
-            print(feeder.feed(kind, feeder.make(kind, int(number)), lambda stage: print("stage:", stage)))
+            data = feeder.make(kind, int(number))
+            print(feeder.feed(kind, data, lambda stage: print("stage:", stage, flush=True)))
         return
     result = fuzz(given.count, given.seed, given.lanes, tuple(given.kinds.split(",")))
     if given.json:

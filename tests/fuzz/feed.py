@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from sweeps.storage import Storage
 load_onnx2torch()  # seconds, once, before children are forked
 # Stricter than a command is: small files need milliseconds, and what hangs would take all our time.
 reader_process.CPU_SECONDS = 0.7
+SECONDS = 5.0  # of computing, for all else that is done with an input
 ROOT = Path(__file__).resolve().parent.parent.parent
 Stage = Callable[[str], None]
 KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger")
@@ -107,6 +109,7 @@ class Feeder:
         reader_process.limits(path)
         said, arrays = reader_process.answer({"what": what, "path": str(path)})
         stage("here")
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # the reader's time ends with its answer
         if "fault" in said:
             raise RuntimeError(said["fault"])
         if "error" in said:
