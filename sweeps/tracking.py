@@ -287,7 +287,9 @@ class Tracking:
         ])
         self._log_files(child.run_id, trial_files(record))
         if record.reason is not None:
-            self._set_tags(child.run_id, {"goodnet.reason": record.reason, NOTE: record.reason})
+            # Four spaces: code, since the UI shows Markdown, and a reason may name what a file holds.
+            note = "    " + " ".join(record.reason.split())
+            self._set_tags(child.run_id, {"goodnet.reason": record.reason, NOTE: note})
         elif child.complete == "failed":
             for tag in ("goodnet.reason", NOTE):
                 self._client.delete_tag(child.run_id, tag)

@@ -117,6 +117,16 @@ def test_a_failed_trial_says_why(connect, client) -> None:
     assert run.data.metrics == {}
 
 
+def test_a_reason_makes_no_markup_in_the_ui(connect, client) -> None:
+    """It may name what a file holds, and the UI shows a note as Markdown, pictures from anywhere too."""
+    tracking = connect()
+    failed = make_record("b", reason="no layer '![](http://127.0.0.1/x.png)'\n# of that name")
+    run_id = tracking.start_sweep(make_manifest([failed]), {})
+    tracking.log_trial(run_id, failed)
+    note = children(client, run_id)["b"].data.tags["mlflow.note.content"]
+    assert note == "    no layer '![](http://127.0.0.1/x.png)' # of that name"
+
+
 def test_a_failed_trial_that_was_done_later_is_done(connect, client) -> None:
     tracking = connect()
     run_id = tracking.start_sweep(make_manifest([FAILED]), {})
