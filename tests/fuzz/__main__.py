@@ -211,7 +211,7 @@ def watched(folder: Path) -> Iterator[list[str]]:
 
 
 def fuzz(count: int, seed: int, lanes: int = 2, kinds: tuple[str, ...] = KINDS) -> dict[str, Any]:
-    """``count`` inputs, spread evenly over ``kinds``. Figures by kind, and what failed."""
+    """``count`` inputs or a few more, spread evenly over ``kinds``. Figures by kind, and what failed."""
     top = Path(tempfile.mkdtemp(prefix="goodnet-fuzz-"))
     outside, log = top / "outside", top / "failures.jsonl"
     outside.mkdir()
@@ -223,7 +223,7 @@ def fuzz(count: int, seed: int, lanes: int = 2, kinds: tuple[str, ...] = KINDS) 
             threads = []
             for lane in range(lanes):
                 threads.append(threading.Thread(
-                    target=run_lane, args=(top, lane, lanes, count // len(kinds), seed, kinds)))
+                    target=run_lane, args=(top, lane, lanes, -(-count // len(kinds)), seed, kinds)))
                 threads[-1].start()
             for thread in threads:
                 thread.join()
