@@ -14,15 +14,21 @@ The layer that tells the classes apart is never trained. Where few clean images 
 class, its bias alone could silence the target for good: attack success 0 at no cost that such images
 could show, and no repair of anything.
 
+How hard to train depends on what is left to repair, so there are two courses from the same start:
+``gentle`` leaves a net that is nearly there as accurate as it is, ``firm`` takes down an attack that
+pruning has hardly touched, and is long, since a student of few images learns late to answer others (a
+good teacher is patient: Beyer et al., arXiv 2106.05237).
+
 A fifth of the validation images is kept apart: they are not trained on, and a round's net is a result
-when none of another round is better on them in clean accuracy and attack success both. Training stops
-when several rounds in a row bring no such net.
+when none of another round, of either course, is better on them in agreement with the BadNet on clean
+images and attack success both. Agreement is of class distributions, not of answers: the answers of so
+few images tell good rounds apart by lot. A course stops when several rounds in a row bring no such net.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,53 +39,59 @@ from prune_core.errors import InputError
 from prune_core.found_triggers import find_trigger, with_trigger
 from prune_core.frontier import non_dominated
 from prune_core.images import LabeledImages, Split
-from prune_core.losses import attack_hinge, distillation, image_tensor, logits_of, shuffled_batches
+from prune_core.losses import agreement, attack_hinge, distillation, image_tensor, logits_of, shuffled_batches
 from prune_core.masks import ChannelMask
 from prune_core.model import PrunableModel
 from prune_core.parameters import Parameter, changed_weights, parameters_of, student_of
 from prune_core.weights import Weights
 
+APART = 0.2  # the fraction of images that is kept apart
+
 
 @dataclass(frozen=True)
-class TuningSettings:
+class Course:
     """A round is ``batches`` batches of ``batch`` images. ``pressure`` and ``truth``: weights of the
     hinge and of the cross-entropy on attacked images, against nats of divergence on clean ones;
     ``clearance`` in logits. ``mixed``: the share of clean images that are blended with another.
-    ``found_on`` images show a trigger that ``found_for`` batches are stamped with. ``apart``: the
-    fraction of images kept apart; ``patience`` in rounds."""
+    ``found_on`` images show a trigger that ``found_for`` batches are stamped with; ``size``: what it may
+    change a pixel by, as a fraction of the span of pixels. ``patience`` in rounds."""
 
-    rounds: int = 10
+    name: str
+    rounds: int
+    learning_rate: float
+    pressure: float
+    size: float
     batches: int = 15
     batch: int = 64
-    learning_rate: float = 2e-4
-    pressure: float = 0.1
     truth: float = 0.03
     mixed: float = 0.3
     clearance: float = 5.0
     found_on: int = 24
     found_for: int = 3
-    apart: float = 0.2
-    patience: int = 4
+    patience: int = 8
 
 
-DEFAULT = TuningSettings()
-ON_FOUND_TRIGGERS = TuningSettings(rounds=12)
+GENTLE = Course("gentle", rounds=12, learning_rate=5e-5, pressure=0.01, size=0.1)
+FIRM = Course("firm", rounds=45, learning_rate=2e-4, pressure=0.3, size=0.3)
+COURSES = (GENTLE, FIRM)
 
 
 @dataclass(frozen=True, eq=False)
 class TunedNet:
-    """A round's net: what of the BadNet's constants it changes, and its rates (fractions) on the
-    images kept apart."""
+    """The net after a round of a course (round 0: the start): what of the BadNet's constants it
+    changes, and its rates (fractions) on the images kept apart. ``agreement``: 1 minus the total
+    variation distance between its and the BadNet's class distribution, mean over clean images."""
 
+    course: str
     round: int
     weights: Weights
-    clean_accuracy: float
+    agreement: float
     attack_success: float
 
     @property
     def balance(self) -> float:
-        """Clean accuracy minus attack success, as at the frontier's knee."""
-        return self.clean_accuracy - self.attack_success
+        """Agreement minus attack success; compare the frontier's knee."""
+        return self.agreement - self.attack_success
 
 
 def finetune(
@@ -89,7 +101,7 @@ def finetune(
     weights: Weights,
     repair: str,
     seed: int = 0,
-    settings: TuningSettings = DEFAULT,
+    courses: Sequence[Course] = COURSES,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[TunedNet]:
     """Nets that no other round's beats on the images kept apart, the best balanced last.
@@ -98,47 +110,63 @@ def finetune(
         model: the BadNet, left as found; what it says to clean images is what is distilled.
         mask, weights: the net to start from; it is round 0, and may be all that comes back.
         repair: ``finetune``, ``finetune-margin`` or ``unlearn``.
-        tell: (rounds done, rounds at most).
+        tell: (rounds done or left out, rounds at most), of all courses.
 
     Raises InputError for another repair, for ``unlearn`` without true labels, and when there are
     too few images to keep some apart.
     """
     check_repair(repair, split)
-    student = student_of(model.with_weights(weights))
+    generator = torch.Generator().manual_seed(seed)
+    clean_rows, clean_apart = kept_apart(len(split.clean), APART, generator)
+    poisoned_rows, poisoned_apart = kept_apart(len(split.poisoned), APART, generator)
+    clean = image_tensor(split.clean.keeping(clean_apart), model.device)
+    answers, poisoned = logits_of(model, clean), split.poisoned.keeping(poisoned_apart)
+    taught = replace(
+        split, clean=split.clean.keeping(clean_rows), poisoned=split.poisoned.keeping(poisoned_rows)
+    )
+    drawn = generator.get_state()  # every course draws the same lots
+    nets: list[TunedNet] = []
+    total, done = sum(course.rounds for course in courses), 0
+    for course in courses:
+        student = student_of(model.with_weights(weights))
+        lesson = _Lesson(model, taught, repair, course, torch.Generator().set_state(drawn))
+        for number, changed in enumerate(_rounds(model, student, mask, weights, lesson)):
+            rates = (agreement(logits_of(student, clean), answers), _called(student, poisoned, split.target))
+            if number or not nets:
+                nets.append(TunedNet(course.name, number, changed, *rates))
+            if number:
+                tell(done + number, total)
+            best = nets[max(_not_beaten(nets))]
+            if number - (best.round if best.course == course.name else 0) >= course.patience:
+                break
+        done += course.rounds
+    return sorted((nets[i] for i in _not_beaten(nets)), key=lambda net: (net.balance, net.round))
+
+
+def _rounds(
+    model: PrunableModel, student: PrunableModel, mask: ChannelMask, weights: Weights, lesson: _Lesson
+) -> Iterator[Weights]:
+    """Train ``student``; what it differs by from the BadNet at the start and after every round."""
+    course = lesson.course
     parameters = parameters_of(student)
     trained = trained_parameters(student)
     held = _held_at_zero(student, mask)
     for parameter in trained:
         parameter.tensor.requires_grad_(True)
     before = {p.name: p.value() for p in parameters_of(model)}
-    generator = torch.Generator().manual_seed(seed)
-    clean_rows, clean_apart = kept_apart(len(split.clean), settings.apart, generator)
-    poisoned_rows, poisoned_apart = kept_apart(len(split.poisoned), settings.apart, generator)
-    lesson = _Lesson(model, split, repair, settings, generator, clean_rows, poisoned_rows)
-    clean, poisoned = split.clean.keeping(clean_apart), split.poisoned.keeping(poisoned_apart)
-    optimizer = torch.optim.Adam([p.tensor for p in trained], lr=settings.learning_rate)
-    nets: list[TunedNet] = []
-    best: list[int] = []
-    for number in range(settings.rounds + 1):
-        if number:
-            for group in optimizer.param_groups:
-                done = (number - 1) / settings.rounds
-                group["lr"] = settings.learning_rate * 0.5 * (1 + np.cos(np.pi * done))
-            for loss in lesson.losses(student, settings.batches):
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                with torch.no_grad():
-                    for tensor, rows in held:
-                        tensor[rows] = 0
-            tell(number, settings.rounds)
-        changed = {**weights, **changed_weights(parameters, before)}
-        rates = (_right(student, clean), _called(student, poisoned, split.target))
-        nets.append(TunedNet(number, changed, *rates))
-        best = _not_beaten(nets)
-        if number - max(best) >= settings.patience:
-            break
-    return sorted((nets[i] for i in best), key=lambda net: (net.balance, net.round))
+    optimizer = torch.optim.Adam([p.tensor for p in trained], lr=course.learning_rate)
+    yield {**weights, **changed_weights(parameters, before)}
+    for number in range(course.rounds):
+        for group in optimizer.param_groups:
+            group["lr"] = course.learning_rate * 0.5 * (1 + np.cos(np.pi * number / course.rounds))
+        for loss in lesson.losses(student):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for tensor, rows in held:
+                    tensor[rows] = 0
+        yield {**weights, **changed_weights(parameters, before)}
 
 
 def check_repair(repair: str, split: Split) -> None:
@@ -177,50 +205,53 @@ class _Lesson:
     """What a student is taught, batch by batch."""
 
     def __init__(
-        self, badnet: PrunableModel, split: Split, repair: str, settings: TuningSettings,
-        generator: torch.Generator, clean_rows: np.ndarray, poisoned_rows: np.ndarray,
+        self, badnet: PrunableModel, split: Split, repair: str, course: Course,
+        generator: torch.Generator,
     ) -> None:
-        self.badnet, self.repair, self.settings, self.generator = badnet, repair, settings, generator
+        self.badnet, self.repair, self.course, self.generator = badnet, repair, course, generator
         self.target = split.target
-        self.clean = image_tensor(split.clean.keeping(clean_rows), badnet.device)
+        self.clean = image_tensor(split.clean, badnet.device)
         self.span = (float(self.clean.min()), float(self.clean.max()))
         self._clean_batches = self._endless(len(self.clean))
         if repair != "finetune":  # which never gets to see a poisoned image
-            images = split.poisoned.keeping(poisoned_rows)
+            images = split.poisoned
             self.poisoned = image_tensor(images, badnet.device)
             if images.true_labels is not None:
-                self.truth = torch.from_numpy(images.true_labels).to(badnet.device)
+                self.truth = torch.tensor(images.true_labels, device=badnet.device)
             self._poisoned_batches = self._endless(len(self.poisoned))
 
-    def losses(self, student: PrunableModel, batches: int) -> Iterator[torch.Tensor]:
-        settings, trigger = self.settings, None
-        for number in range(batches):
+    def losses(self, student: PrunableModel) -> Iterator[torch.Tensor]:
+        """One for each batch of a round."""
+        course, trigger = self.course, None
+        for number in range(course.batches):
             rows = next(self._clean_batches)
             seen = blended(
-                varied(self.clean[rows], self.generator, self.span), self.generator, settings.mixed
+                varied(self.clean[rows], self.generator, self.span), self.generator, course.mixed
             )
             wanted = logits_of(self.badnet, seen, len(seen))
             if self.repair == "finetune":
-                if trigger is None or number % settings.found_for == 0:
-                    some = self.clean[rows][: settings.found_on]
-                    trigger = find_trigger(student, some, self.target, self.span, self.generator)
+                if trigger is None or number % course.found_for == 0:
+                    some = self.clean[rows][: course.found_on]
+                    trigger = find_trigger(
+                        student, some, self.target, self.span, self.generator, course.size
+                    )
                 bad = with_trigger(seen, trigger, self.span)
             else:
                 rows = next(self._poisoned_batches)
                 bad = self.poisoned[rows]
             both = student.graph(student.arranged(torch.cat([seen, bad])))
             clean, attacked = both[: len(seen)], both[len(seen) :]
-            loss = distillation(clean, wanted) + settings.pressure * attack_hinge(
-                attacked, self.target, settings.clearance
+            loss = distillation(clean, wanted) + course.pressure * attack_hinge(
+                attacked, self.target, course.clearance
             )
             if self.repair == "unlearn":
-                loss = loss + settings.truth * functional.cross_entropy(attacked, self.truth[rows])
+                loss = loss + course.truth * functional.cross_entropy(attacked, self.truth[rows])
             yield loss
 
     def _endless(self, count: int) -> Iterator[torch.Tensor]:
         while True:
             yield from shuffled_batches(
-                count, self.settings.batch, self.generator, self.badnet.device
+                count, self.course.batch, self.generator, self.badnet.device
             )
 
 
@@ -237,14 +268,9 @@ def _held_at_zero(
 
 def _not_beaten(nets: list[TunedNet]) -> list[int]:
     found = non_dominated(
-        np.array([net.clean_accuracy for net in nets]), np.array([net.attack_success for net in nets])
+        np.array([net.agreement for net in nets]), np.array([net.attack_success for net in nets])
     )
     return [int(i) for i in found]
-
-
-def _right(net: PrunableModel, images: LabeledImages) -> float:
-    answers = logits_of(net, image_tensor(images, net.device)).argmax(1).cpu().numpy()
-    return float((answers == images.labels).mean())
 
 
 def _called(net: PrunableModel, images: LabeledImages, target: int) -> float:

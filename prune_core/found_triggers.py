@@ -14,26 +14,25 @@ import torch
 from prune_core.losses import attack_margin
 from prune_core.model import PrunableModel
 
-SIZE = 0.3  # of the span of pixels: what each pixel may change by
 STEPS, STEP = 5, 0.5  # steps of gradient ascent, each so much of the size
 
 
 def find_trigger(
     net: PrunableModel, pixels: torch.Tensor, target: int, span: tuple[float, float],
-    generator: torch.Generator,
+    generator: torch.Generator, size: float,
 ) -> torch.Tensor:
     """(n, C, H, W) clean images -> (1, C, H, W): what, added to any of them, raises their mean target
-    margin, within ``SIZE``. From a random start, so each call finds another; chance is drawn on the
-    CPU. ``net`` gets no gradients."""
-    size = SIZE * (span[1] - span[0])
+    margin; no pixel changes by more than ``size``, a fraction of the span. From a random start, so
+    each call finds another; chance is drawn on the CPU. ``net`` gets no gradients."""
+    most = size * (span[1] - span[0])
     start = 2 * torch.rand((1, *pixels.shape[1:]), generator=generator) - 1
-    found = (size * start).to(pixels.device)
+    found = (most * start).to(pixels.device)
     for _ in range(STEPS):
         found.requires_grad_(True)
         stamped = with_trigger(pixels, found, span)
         margin = attack_margin(net.graph(net.arranged(stamped)), target).mean()
         (gradient,) = torch.autograd.grad(margin, found)
-        found = (found.detach() + STEP * size * gradient.sign()).clamp(-size, size)
+        found = (found.detach() + STEP * most * gradient.sign()).clamp(-most, most)
     return found
 
 

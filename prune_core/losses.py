@@ -40,6 +40,12 @@ def distillation(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     )
 
 
+def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
+    """How alike two nets' class distributions are, mean over images, in [0, 1]: 1 minus their total
+    variation distance, the probability that both can be made to say the same."""
+    return float(torch.minimum(logits.softmax(1), others.softmax(1)).sum(1).mean())
+
+
 def attack_margin(logits: torch.Tensor, target: int) -> torch.Tensor:
     """(n, classes) -> (n,): target logit minus the best other logit; above 0 the attack succeeds."""
     others = logits.clone()

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from prune_core.baselines import BASELINES
 from prune_core.candidates import Candidate, Given, Tell
 from prune_core.errors import InputError
-from prune_core.finetune import DEFAULT as TUNING
-from prune_core.finetune import ON_FOUND_TRIGGERS, finetune
+from prune_core.finetune import COURSES, finetune
 from prune_core.layer_sets import LayerSet
 from prune_core.methods import NET_POLICIES, REPAIRS
 from prune_core.scaling import DEFAULT, scale_channels
@@ -27,12 +26,11 @@ def repaired(repair: str, given: Given, start: Candidate, tell: Tell) -> Iterato
     if REPAIRS.get(repair) is None:
         raise InputError(f"repair {repair!r} does nothing; there are {', '.join(REPAIRS)}")
     for net in finetune(
-        given.model, given.valid, start.mask, start.weights, repair, given.seed,
-        ON_FOUND_TRIGGERS if repair == "finetune" else TUNING,
+        given.model, given.valid, start.mask, start.weights, repair, given.seed, COURSES,
         tell=lambda done, total: tell(done, total, repair),
     ):
         note = (
-            f"{repair}, round {net.round}: {net.clean_accuracy:.2%} clean accuracy, "
+            f"{repair}, {net.course}, round {net.round}: {net.agreement:.2%} agreement with the BadNet, "
             f"{net.attack_success:.2%} attack success on images kept apart"
         )
         yield Candidate(start.mask, net.weights, "; ".join(filter(None, [start.note, note])))

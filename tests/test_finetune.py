@@ -13,24 +13,25 @@ from small_nets import TRIGGER_CHANNEL, small_badnet, small_split
 from prune_core.augment import blended, varied
 from prune_core.errors import InputError
 from prune_core.evaluate import PlainEvaluator
-from prune_core.finetune import TunedNet, TuningSettings, finetune, kept_apart, trained_parameters
+from prune_core.finetune import Course, TunedNet, finetune, kept_apart, trained_parameters
 from prune_core.images import Split
+from prune_core.losses import agreement
 from prune_core.masks import ChannelMask
 from prune_core.model import PrunableModel
 from prune_core.parameters import parameters_of, student_of
 from prune_core.weights import weights_digest
 
 # Big steps, that something happens at once.
-QUICK = TuningSettings(rounds=3, batches=5, batch=32, learning_rate=0.01, pressure=1.0, truth=0.3)
+QUICK = Course("quick", rounds=3, batches=5, batch=32, learning_rate=0.01, pressure=1.0, size=0.3, truth=0.3)
 REPAIRS = ("finetune", "finetune-margin", "unlearn")
 NONE = ChannelMask()
 
 
 def tuned(
     model: PrunableModel, repair: str, mask: ChannelMask = NONE, split: Split | None = None,
-    seed: int = 0, settings: TuningSettings = QUICK,
+    seed: int = 0, course: Course = QUICK,
 ) -> list[TunedNet]:
-    return finetune(model, split or small_split(1), mask, {}, repair, seed, settings)
+    return finetune(model, split or small_split(1), mask, {}, repair, seed, [course])
 
 
 @pytest.fixture
@@ -116,10 +117,10 @@ def test_margin_and_truth_disarm_what_pruning_left(tmp_path: Path) -> None:
     """From the BadNet itself, attacked on every image: the hinge takes the target away, and with
     true labels the right class comes back; on images that were not trained on."""
     model, test = small_badnet(tmp_path), small_split(2)
-    settings = replace(QUICK, rounds=6, batches=10)
+    course = replace(QUICK, rounds=6, batches=10)
     found = {}
     for repair in ("finetune-margin", "unlearn"):
-        best = tuned(model, repair, settings=settings)[-1]
+        best = tuned(model, repair, course=course)[-1]
         found[repair] = PlainEvaluator(model.with_weights(best.weights), test).badnet
         assert found[repair].attack_success < 0.1 and found[repair].clean_accuracy > 0.9
     assert found["unlearn"].recovered_accuracy is not None
@@ -131,20 +132,42 @@ def test_results_are_those_that_no_round_beats_and_the_best_balanced_is_last(tmp
     assert [n.balance for n in nets] == sorted(n.balance for n in nets)
     for net in nets:
         assert not any(
-            o.clean_accuracy >= net.clean_accuracy and o.attack_success <= net.attack_success
-            and (o.clean_accuracy, o.attack_success) != (net.clean_accuracy, net.attack_success)
+            o.agreement >= net.agreement and o.attack_success <= net.attack_success
+            and (o.agreement, o.attack_success) != (net.agreement, net.attack_success)
             for o in nets
         )
 
 
 def test_training_stops_when_nothing_gets_better(tmp_path: Path) -> None:
     """A learning rate of 0 changes nothing, so the start is the result, after ``patience`` rounds."""
-    told: list[int] = []
+    told: list[tuple[int, int]] = []
     nets = finetune(
         small_badnet(tmp_path), small_split(1), NONE, {}, "finetune", 0,
-        replace(QUICK, learning_rate=0.0, rounds=9, patience=2), lambda done, total: told.append(done),
+        [replace(QUICK, learning_rate=0.0, rounds=9, patience=2)] * 2, lambda *of: told.append(of),
     )
-    assert [(n.round, dict(n.weights)) for n in nets] == [(0, {})] and told == [1, 2]
+    assert [(n.round, dict(n.weights)) for n in nets] == [(0, {})]
+    assert told == [(1, 18), (2, 18), (10, 18), (11, 18)]
+
+
+def test_courses_start_from_the_same_net(tmp_path: Path, every_round: None) -> None:
+    """What a course comes to does not depend on those before it; the start is a result once."""
+    model, split = small_badnet(tmp_path), small_split(1)
+    mild = replace(QUICK, name="mild", learning_rate=0.001)
+    both = finetune(model, split, NONE, {}, "finetune", 0, [mild, QUICK])
+    alone = [n for course in (mild, QUICK) for n in finetune(model, split, NONE, {}, "finetune", 0, [course])]
+
+    def found(nets: list[TunedNet]) -> set[tuple[str, int, str]]:
+        return {(n.course, n.round, weights_digest(n.weights)) for n in nets if n.round}
+
+    assert found(both) == found(alone) and len(found(both)) == 2 * QUICK.rounds
+    assert [n.course for n in both if not n.round] == ["mild"]
+
+
+def test_agreement() -> None:
+    """By hand: (1/2, 1/2) and (3/4, 1/4) share 3/4, equal ones all, certain and different ones none."""
+    one = torch.tensor([[0.0, 0.0], [5.0, 1.0], [100.0, 0.0]])
+    two = torch.tensor([[float(np.log(3)), 0.0], [5.0, 1.0], [0.0, 100.0]])
+    assert agreement(one, two) == pytest.approx((0.75 + 1 + 0) / 3) == pytest.approx(agreement(two, one))
 
 
 def test_kept_apart() -> None:

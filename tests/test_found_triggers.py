@@ -8,12 +8,12 @@ import torch
 from small_nets import TARGET, small_badnet, small_split
 
 from prune_core.evaluate import PlainEvaluator
-from prune_core.finetune import TuningSettings, finetune
-from prune_core.found_triggers import SIZE, find_trigger, with_trigger
+from prune_core.finetune import Course, finetune
+from prune_core.found_triggers import find_trigger, with_trigger
 from prune_core.losses import attack_margin, image_tensor
 from prune_core.masks import ChannelMask
 
-SPAN = (0.0, 3.0)
+SPAN, SIZE = (0.0, 3.0), 0.3
 
 
 def test_a_found_trigger_raises_the_margin_of_images_it_has_not_seen(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_found_trigger_raises_the_margin_of_images_it_has_not_seen(tmp_path: P
     seen, others = (image_tensor(small_split(s).clean, model.device) for s in (1, 2))
 
     def found(seed: int) -> torch.Tensor:
-        return find_trigger(model, seen, TARGET, SPAN, torch.Generator().manual_seed(seed))
+        return find_trigger(model, seen, TARGET, SPAN, torch.Generator().manual_seed(seed), SIZE)
 
     trigger = found(0)
     assert trigger.shape == (1, 2, 6, 6) and not trigger.requires_grad
@@ -47,8 +47,8 @@ def test_stamped_images_stay_within_the_span() -> None:
 def test_what_is_found_weakens_the_attack_that_is_not_seen(tmp_path: Path) -> None:
     """The planted trigger is no such change of pixels, and no image with it is trained on."""
     model, test = small_badnet(tmp_path), small_split(2)
-    settings = TuningSettings(rounds=6, batches=10, batch=32, learning_rate=0.01, pressure=1.0)
-    best = finetune(model, small_split(1), ChannelMask(), {}, "finetune", 0, settings)[-1]
+    course = Course("quick", rounds=6, batches=10, batch=32, learning_rate=0.01, pressure=1.0, size=SIZE)
+    best = finetune(model, small_split(1), ChannelMask(), {}, "finetune", 0, [course])[-1]
     counts = PlainEvaluator(model.with_weights(best.weights), test).badnet
     assert PlainEvaluator(model, test).badnet.attack_success == 1
     assert counts.attack_success < 0.5 and counts.clean_accuracy > 0.9, counts

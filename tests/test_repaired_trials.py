@@ -16,7 +16,9 @@ import yaml
 from conftest import Said
 from small_nets import TRIGGER_CHANNEL, small_split, write_badnet
 
+from prune_core import net_policies
 from prune_core.errors import InputError
+from prune_core.finetune import COURSES
 from prune_core.images import Split
 from prune_core.masks import ChannelMask
 from prune_core.scaling import ScalingSettings, scale_channels
@@ -51,6 +53,12 @@ def write_files(folder: Path, truth: bool = True) -> dict[str, Any]:
                     file["true_label"] = images.true_labels
             tree["data"][f"{side}_{name}"] = str(path)
     return tree
+
+
+@pytest.fixture(autouse=True)
+def short_courses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What courses come to is asked elsewhere (``test_finetune``, ``test_repair_figures``)."""
+    monkeypatch.setattr(net_policies, "COURSES", [replace(course, rounds=3) for course in COURSES])
 
 
 @pytest.fixture

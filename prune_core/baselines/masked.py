@@ -20,7 +20,7 @@ class CleanBatches:
     def __init__(self, given: Given) -> None:
         self.device = given.model.device
         self.pixels = image_tensor(given.valid.clean, self.device)
-        self.labels = torch.from_numpy(given.valid.clean.labels).to(self.device)
+        self.labels = torch.tensor(given.valid.clean.labels, device=self.device)
         self.generator = torch.Generator().manual_seed(given.seed)
 
     def take(self, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
