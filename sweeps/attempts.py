@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable
 
 from sweeps.nets import Watch
-from sweeps.patience import patiently
+from sweeps.patience import PATIENCE, patiently
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.trial import Evaluators, TrialInputs, run_trial
 
 ATTEMPTS = 3  # of a trial that the machine fails; a trial that fails by its settings has one
-# On a cluster: before Ray knows that a node is dead it may send a trial there again and again.
-ATTEMPTS_BY_RAY = 10
+ATTEMPTS_BY_RAY = 10  # on a cluster, where a trial may be lost with its worker or its node
+LONGEST_PAUSE = 60.0  # seconds before a lost trial is run again
 
 Tell = Callable[[str], None]
 
@@ -50,3 +52,26 @@ def given_up(
     reason = f"failed {attempts} times, the last time: {' '.join(reason.split())[:300] or 'no message'}"
     record = TrialRecord(inputs.key(settings), settings, "failed", reason)
     return keep(record, store, tell)
+
+
+class Lost:
+    """When trials that were lost with their worker are run again.
+
+    After growing pauses: it takes Ray up to a minute to know that a node is dead, and until then it sends
+    trials there. What never began on a worker, or was told to leave, is not held against a trial, unless it
+    has not got anywhere for as long as anyone waits for a storage.
+    """
+
+    def __init__(self) -> None:
+        self.losses: Counter[TrialSettings] = Counter()
+        self.attempts: Counter[TrialSettings] = Counter()
+        self.since: dict[TrialSettings, float] = {}
+
+    def pause(self, trial: TrialSettings, counts: bool) -> float | None:
+        """Seconds until it is to run again; None: it is given up."""
+        self.losses[trial] += 1
+        waited = time.monotonic() - self.since.setdefault(trial, time.monotonic())
+        self.attempts[trial] += counts or waited > PATIENCE
+        if self.attempts[trial] >= ATTEMPTS_BY_RAY:
+            return None
+        return min(LONGEST_PAUSE, 2.0 ** (self.losses[trial] - 1))

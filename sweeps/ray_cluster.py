@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 from unittest import mock
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -26,8 +26,17 @@ from tenacity import Retrying, stop_after_attempt
 from prune_core.errors import InputError
 from sweeps.config import Config
 from sweeps.nodes import diagnose_nodes
+from sweeps.patience import persistently
 
 T = TypeVar("T")
+Tell = Callable[[str], None]
+
+FULL = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
+_STORE = "Ray's object store is full"
+_ADVICE = (
+    "end what fills it (`ray memory` lists it), or give Ray more memory (`ray start --object-store-memory`) "
+    "or disk; the same command goes on"
+)
 
 LOCAL_STARTS = 2
 CONNECT_SECONDS = 5.0  # a port on a private network answers at once or not at all
@@ -99,6 +108,16 @@ def _join(address: str | None) -> None:
 
 def _refused(address: str, reason: str) -> InputError:
     return InputError(f"RAY_ADDRESS {address!r}: {reason}; {_EXPECTED}")
+
+
+def put(value: T, tell: Tell) -> ray.ObjectRef[T]:
+    """``value`` in Ray's object store, waited for while that is full. Raises StorageAway."""
+    return persistently(lambda: ray.put(value), FULL, _STORE, _ADVICE, tell)
+
+
+def get(place: ray.ObjectRef[T], tell: Tell) -> T:
+    """The value that was put there, as above."""
+    return persistently(lambda: cast(T, ray.get(place)), FULL, _STORE, _ADVICE, tell)
 
 
 def on_every_node(function: Callable[[], T]) -> dict[str, T | Exception]:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import platform
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # we say it in a line
 
+import ray
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError
-from sweeps.attempts import ATTEMPTS_BY_RAY, given_up, keep, recorded_trial
+from sweeps.attempts import ATTEMPTS_BY_RAY, Tell, given_up, keep, recorded_trial
 from sweeps.config import Config, ResourcesConfig
 from sweeps.executors import Listener, Throttle
 from sweeps.gpu import take_gpu
@@ -28,8 +32,14 @@ from sweeps.inputs import Parcel
 from sweeps.nets import Progress
 from sweeps.objectives import objectives
 from sweeps.patience import patiently
-from sweeps.ray_cluster import connected, nodes_agree
-from sweeps.ray_search import Forgetting, Handed, by_optuna_search, needs
+from sweeps.ray_cluster import connected, get, nodes_agree, put
+from sweeps.ray_search import (
+    Forgetting,
+    Handed,
+    by_optuna_search,
+    every_loss_is_one_trial,
+    needs,
+)
 from sweeps.records import RecordStore, TrialRecord
 from sweeps.space import TrialSettings
 from sweeps.stopping import stoppable
@@ -47,7 +57,7 @@ class RayExecutor:
     def run(
         self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener
     ) -> None:
-        relay = _Relay(listener, inputs, RecordStore(Storage(config.storage).begin()))
+        store = RecordStore(Storage(config.storage).begin())
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
@@ -55,11 +65,13 @@ class RayExecutor:
             need = needs(config.resources)
             by_optuna_search(trials)
             handed = Handed(trials, need)
+            relay = _Relay(listener, inputs, store, handed)
+            parcel = Parcel.of(inputs)
             tuner = tune.Tuner(
                 tune.with_resources(
                     tune.with_parameters(
-                        _trial, parcel=Parcel.of(inputs), place=Storage(config.storage).address,
-                        kind=config.evaluator, resources=config.resources,
+                        _trial, work=_Work(parcel.id, put(parcel, listener.trouble),
+                                           store.storage.address, config.evaluator, config.resources),
                     ),
                     {kind.lower(): amount for kind, amount in need.items()},
                 ),
@@ -71,26 +83,38 @@ class RayExecutor:
                     # Records are the results and go to the storage; Tune's own state is scratch.
                     storage_path=scratch,
                     verbose=0,
-                    # What run_trial does not make a failed record of: lost workers and the like.
-                    failure_config=tune.FailureConfig(max_failures=ATTEMPTS_BY_RAY - 1),
                     callbacks=[relay],
                 ),
             )
             try:
-                tuner.fit()  # returns early, and says nothing, on Ctrl-C
-            except Exception:
+                with every_loss_is_one_trial():
+                    tuner.fit()  # returns early, and says nothing, on Ctrl-C
+            except Exception as failure:
                 if (error := relay.error or handed.error) is not None:
                     raise error from None
+                if isinstance(failure, OSError) and failure.errno == errno.ENOSPC:
+                    raise InputError(  # of Tune's state, which lies where Ray's own files do
+                        f"no space is left for Ray's files on {platform.node()}; free some on the disk of "
+                        "/tmp/ray, and the same command goes on") from None
                 raise
-            if handed.out or not trials.finished:
+            if handed.unfinished:
                 raise KeyboardInterrupt
 
 
-def _trial(
-    config: dict[str, Any], parcel: Parcel, place: str, kind: str, resources: ResourcesConfig
-) -> None:
+@dataclass(frozen=True)
+class _Work:
+    """What a worker is told of a sweep; the data themselves it fetches once."""
+
+    parcel_id: str
+    parcel: ray.ObjectRef[Parcel]
+    place: str
+    evaluator: str
+    resources: ResourcesConfig
+
+
+def _trial(config: dict[str, Any], work: _Work) -> None:
     """What a worker does: the plain trial, its record to the storage, progress to the driver."""
-    torch.set_num_threads(max(1, math.floor(resources.cpu)))
+    torch.set_num_threads(max(1, math.floor(work.resources.cpu)))
 
     def tell(line: str) -> None:
         tune.report({"trouble": f"a worker on {platform.node()}: {line}"})
@@ -106,8 +130,8 @@ def _trial(
             tune.report({"tried": tried, "total": progress.total, "pruned": progress.pruned})
 
     try:
-        storage = patiently(lambda: Storage(place, begun=True), place, tell)
-        inputs, evaluators = _open(parcel, kind, resources, storage)
+        storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
+        inputs, evaluators = _open(work, storage, tell)
         record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
     except InputError as error:  # of the network or the storage: no other worker would fare better
         tune.report({"refused": f"on {platform.node()}: {error}"})
@@ -116,25 +140,27 @@ def _trial(
     tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask), **found})
 
 
-def _open(
-    parcel: Parcel, kind: str, resources: ResourcesConfig, storage: Storage
-) -> tuple[TrialInputs, Evaluators]:
-    if parcel.id not in _opened:
+def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evaluators]:
+    if work.parcel_id not in _opened:
         _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
-        inputs = parcel.opened()
-        take_gpu(inputs.model.graph, resources.gpu)
-        _opened[parcel.id] = (inputs, Evaluators.of(inputs, kind, resources, storage))
-    return _opened[parcel.id]
+        inputs = get(work.parcel, tell).opened()
+        take_gpu(inputs.model.graph, work.resources.gpu)
+        _opened[work.parcel_id] = (
+            inputs, Evaluators.of(inputs, work.evaluator, work.resources, storage))
+    return _opened[work.parcel_id]
 
 
 class _Relay(TrialProgressCallback):
-    """From Tune's events to the listener; a trial that Tune gave up gets its failed record here.
+    """From Tune's events to the listener; a trial that is lost too often gets its failed record here.
 
     It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever.
     """
 
-    def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore) -> None:
-        self.listener, self.inputs, self.store = listener, inputs, store
+    def __init__(
+        self, listener: Listener, inputs: TrialInputs, store: RecordStore, handed: Handed
+    ) -> None:
+        self.listener, self.inputs, self.store, self.handed = listener, inputs, store, handed
+        self.begun: set[str] = set()  # trials that a worker is up for
         self.error: Exception | None = None  # what ended the sweep
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,6 +179,7 @@ class _Relay(TrialProgressCallback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        self.begun.discard(trial.trial_id)
         with self._watched():
             key, tell = self._key(trial), self.listener.trouble
             record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
@@ -164,15 +191,31 @@ class _Relay(TrialProgressCallback):
                 record = keep(TrialRecord(key, settings, "failed", reason), self.store, tell)
             self.listener.ended(record)
 
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self.begun.add(trial.trial_id)
+
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+        """What ``run_trial`` makes no failed record of: lost workers and the like."""
+        if self.error is not None:  # ours; to Tune it is the trial's
+            raise self.error
+        error = trial.get_pickled_error()
+        lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+        reason = lines[-1] if lines else "no message"
+        counts = trial.trial_id in self.begun and not getattr(error, "preempted", False)
+        self.begun.discard(trial.trial_id)
         settings = TrialSettings.from_json(trial.config["settings"])
+        pause = self.handed.failed(trial.trial_id, counts)
+        if pause is not None:
+            self.listener.trouble(
+                f"{settings}: lost with its worker ({reason[:200]}); run again in {pause:g} s")
+            return
         with self._watched():
             self.listener.ended(given_up(
-                settings, self.inputs, self.store, lines[-1] if lines else "", self.listener.trouble,
-                ATTEMPTS_BY_RAY,
+                settings, self.inputs, self.store, reason, self.listener.trouble, ATTEMPTS_BY_RAY
             ))
 
     @contextlib.contextmanager

@@ -5,8 +5,12 @@ Beside ``ray_cluster`` and ``ray_executor`` the only file that imports ray.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 # Tune writes all that it knows of all trials into snapshots; nothing is ever restored from them.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
@@ -14,12 +18,15 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
 
 import ray
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from prune_core.errors import InputError
+from sweeps.attempts import Lost
 from sweeps.config import ResourcesConfig
 from sweeps.executors import Throttle
 from sweeps.handout import HandOut
@@ -30,12 +37,14 @@ GIB = 2**30
 
 
 class Handed(Searcher):
-    """A HandOut as Tune asks it."""
+    """A HandOut as Tune asks it, and again the trials that were lost with their worker: Tune itself would
+    run them again at once, before anybody can know that their node is dead."""
 
     def __init__(self, trials: HandOut, resources: dict[str, float]) -> None:
         super().__init__()
         self.trials, self.resources = trials, resources
         self.out: dict[str, TrialSettings] = {}
+        self.lost, self.again = Lost(), dict[TrialSettings, float]()  # and from when on
         self.error: Exception | None = None  # what ended the handing out
         self.due, self.most = Throttle(2.0), 1
 
@@ -47,23 +56,46 @@ class Handed(Searcher):
         if len(self.out) >= self.most:
             return None
         try:
-            settings = self.trials.next()
+            settings = self._again() or self.trials.next()
         except Exception as error:
             self.error = error  # Tune makes an error of its own of it
             raise
         if settings is None:
-            return self.FINISHED if self.trials.finished else None
+            return None if self.unfinished else self.FINISHED
         self.out[trial_id] = settings
         return {"settings": settings.to_json()}
+
+    @property
+    def unfinished(self) -> bool:
+        """Trials are out, or will be."""
+        return bool(self.out or self.again) or not self.trials.finished
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        settings = self.out.pop(trial_id, None)
+        """Of one that was lost ``failed`` tells more."""
+        settings = None if error else self.out.pop(trial_id, None)
         if settings is None:
             return
-        told = result is not None and not error and all(name in result for name in DIRECTIONS)
+        told = result is not None and all(name in result for name in DIRECTIONS)
         self.trials.ended(settings, {n: result[n] for n in DIRECTIONS} if told and result else None)
+
+    def failed(self, trial_id: str, counts: bool) -> float | None:
+        """Seconds until a lost trial is run again; None when it is given up. ``counts``: as an attempt."""
+        settings = self.out.pop(trial_id)
+        pause = self.lost.pause(settings, counts)
+        if pause is None:
+            self.trials.ended(settings, None)
+        else:
+            self.again[settings] = time.monotonic() + pause
+        return pause
+
+    def _again(self) -> TrialSettings | None:
+        now = time.monotonic()
+        due = next((settings for settings, at in self.again.items() if at <= now), None)
+        if due is not None:
+            del self.again[due]
+        return due
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles what it might restore; records are what a sweep goes on from
@@ -91,15 +123,41 @@ class Forgetting(FIFOScheduler):
         return {}
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._let_go(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._let_go(tune_controller, trial)
+
+    def _let_go(self, tune_controller: Any, trial: Trial) -> None:
         """Tune is not quite done with ``trial``, but with those that ended before."""
         for old in [t for t in self.over if t.is_finished()]:
             self.over.remove(old)
-            for name in ("_trials", "_stopped_trials", "_trials_to_cache"):
+            for name in ("_trials", "_live_trials", "_stopped_trials", "_trials_to_cache"):
                 kept: Any = getattr(tune_controller, name, None)
                 if kept and old in kept:
                     kept.remove(old)
             getattr(tune_controller, "_trial_metadata", {}).pop(old.trial_id, None)
         self.over.append(trial)
+
+
+@contextlib.contextmanager
+def every_loss_is_one_trial() -> Iterator[None]:
+    """Within it Tune takes any word of Ray that a worker's answer will not come as the loss of that worker.
+    By itself it knows two kinds, and ends the sweep on others: a worker that Ray has killed for memory is
+    such a one."""
+    real = RayActorManager._actor_task_failed
+
+    def told(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayTaskError | RayActorError):
+            exception = RayActorError(error_msg=_first_line(exception))
+        real(self, tracked_actor_task, exception)
+
+    with mock.patch.object(RayActorManager, "_actor_task_failed", told):
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no message')}"
 
 
 def by_optuna_search(trials: HandOut) -> None:

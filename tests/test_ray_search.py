@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import pickle
 import threading
+import time
 
 import pytest
 
 ray = pytest.importorskip("ray")
 
+from sweeps.attempts import Lost  # noqa: E402
 from sweeps.config import ResourcesConfig  # noqa: E402
 from sweeps.handout import Listed  # noqa: E402
-from sweeps.ray_search import GIB, Forgetting, Handed, needs, slots  # noqa: E402
+from sweeps.ray_search import GIB, Forgetting, Handed, every_loss_is_one_trial, needs, slots  # noqa: E402
 from sweeps.space import TrialSettings  # noqa: E402
 
 
@@ -82,7 +84,7 @@ def test_tune_lets_go_of_what_is_over() -> None:
     from ray.tune.execution.tune_controller import TuneController
 
     source = inspect.getsource(TuneController)
-    names = ("_trials", "_stopped_trials", "_trials_to_cache", "_trial_metadata")
+    names = ("_trials", "_live_trials", "_stopped_trials", "_trials_to_cache", "_trial_metadata")
     assert all(f"self.{name}:" in source for name in names), "Ray has renamed them"
 
     class Ended:
@@ -116,8 +118,67 @@ def test_all_are_handed_out_once_then_it_is_over(cluster: list[dict]) -> None:
     seen = []
     while (given := handed.suggest(str(len(seen)))) != Handed.FINISHED:
         seen.append(TrialSettings.from_json(given["settings"]))
-        handed.on_trial_complete(str(len(seen) - 1), None, error=True)
+        handed.on_trial_complete(str(len(seen) - 1), {})
     assert sorted(s.x for s in seen) == [0, 1, 2]
+
+
+def test_a_lost_trial_is_run_again_after_growing_pauses(cluster: list[dict], monkeypatch) -> None:
+    cluster.append(node("127.0.0.1", CPU=1))
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    handed = Handed(Listed(grid(2)), {"CPU": 1})
+    handed.most, pauses, other = 1, [], None
+    first = handed.suggest("0")
+    for number in range(20):
+        handed.on_trial_complete(str(number), error=True)  # as Tune says it, before ``failed``
+        pause = handed.failed(str(number), counts=True)
+        if pause is None:
+            break
+        pauses.append(pause)
+        if other is None:  # the worker that is free has something else to do meanwhile
+            other = handed.suggest("other")
+            assert other != first
+            handed.on_trial_complete("other", {})
+        assert handed.suggest("too early") is None and handed.unfinished
+        now += pause
+        assert handed.suggest(str(number + 1)) == first
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]  # ten attempts, some minutes
+    assert handed.suggest("no more") == Handed.FINISHED and not handed.unfinished
+
+
+def test_what_never_began_is_no_attempt_until_long_after(cluster: list[dict], monkeypatch) -> None:
+    """As on a node that is dead and not yet known to be."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    lost, (trial,) = Lost(), grid(1)
+    while now < 600:
+        pause = lost.pause(trial, counts=False)
+        assert pause is not None
+        now += pause
+    left = 0
+    while (pause := lost.pause(trial, counts=False)) is not None:
+        now, left = now + pause, left + 1
+    assert left < 12
+
+
+def test_a_worker_killed_for_memory_is_a_lost_worker() -> None:
+    """To Tune by itself it is an error that ends the sweep."""
+    from types import SimpleNamespace
+
+    from ray.air.execution._internal import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    told: list[Exception] = []
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    error = OutOfMemoryError("low on memory\nmore")
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    with pytest.raises(RuntimeError, match="unexpected exception"):
+        RayActorManager._actor_task_failed(manager, task, error)  # type: ignore[arg-type]
+    with every_loss_is_one_trial():
+        RayActorManager._actor_task_failed(  # by name, as Tune does
+            self=manager, tracked_actor_task=task, exception=error)  # type: ignore[arg-type]
+    assert isinstance(told[0], RayActorError) and "OutOfMemoryError: low on memory" in str(told[0])
 
 
 def test_tune_adds_no_callback_of_its_own() -> None:
@@ -126,5 +187,5 @@ def test_tune_adds_no_callback_of_its_own() -> None:
 
     from sweeps.ray_executor import _Relay
 
-    given = [_Relay(None, None, None)]  # type: ignore[arg-type]
+    given = [_Relay(None, None, None, None)]  # type: ignore[arg-type]
     assert _create_default_callbacks(list(given), config={}, air_verbosity=None) == given
