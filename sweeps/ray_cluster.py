@@ -80,6 +80,7 @@ def _join(address: str | None) -> None:
     # Workers import the package from where the driver did, also when it is not installed.
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+
     def init() -> None:
         # Whoever reaches a port of Ray can run code. Of a Ray that is started here all ports are on
         # 127.0.0.1: Ray has no option for that on Linux, only what it does by itself on other systems.
