@@ -15,7 +15,9 @@ with connected():
     session = ray._private.worker._global_node.get_session_dir_path()
     children = psutil.Process().children(recursive=True)
     mine = {p.pid for p in [psutil.Process(), *children]}
-    mine |= {p.pid for p in psutil.process_iter() if any(session in part for part in p.cmdline())}
+    # By attributes: another program's process may end while it is looked at.
+    mine |= {p.pid for p in psutil.process_iter(["cmdline"])
+             if any(session in part for part in p.info["cmdline"] or [])}
     listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.pid in mine]
     print(len(listening), {c.laddr.ip.removeprefix("::ffff:") for c in listening})
 """
