@@ -37,7 +37,7 @@ def study_png(name: str, ways: Sequence[Way]) -> bytes:
     figure.suptitle(name.replace("$", r"\$"), size=14, weight="bold", x=0.02, ha="left")
     figure.tight_layout(rect=(0, 0, 1, 0.97), w_pad=2.5)
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100)
+    figure.savefig(out, format="png", dpi=100, bbox_inches="tight", pad_inches=0.2)  # legends, too
     return out.getvalue()
 
 
@@ -56,7 +56,7 @@ def _frontiers(axes: Axes, ways: Sequence[Way]) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))  # as many decimals as the ticks need
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if axes.lines:
-        _legend(axes, columns=2)
+        _legend(axes, columns=1)
 
 
 def _orders(axes: Axes, ways: Sequence[Way], orders: Sequence[str]) -> None:
@@ -76,7 +76,7 @@ def _orders(axes: Axes, ways: Sequence[Way], orders: Sequence[str]) -> None:
     axes.set_title("Every order, at its best layer set", size=10, loc="left")
     axes.set_xlabel("Hypervolume on validation  (right is better)")
     if policies:
-        _legend(axes, columns=4)
+        _legend(axes, columns=2)
 
 
 def _legend(axes: Axes, columns: int) -> None:
