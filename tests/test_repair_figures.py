@@ -39,9 +39,8 @@ def final(
 def test_stand_in(shared_data: Path, repair: str, x: float, fidelity: float, attack: float) -> None:
     """Scaling, then a repair; true labels come with the trigger picture. Seen for ``finetune``, whose
     gradients come of clean images alone: 95.2 / 0.9 per cent (docs/decisions, changed weights, says how
-    it was chosen; wanted were 90 / 10 at least). Training rounds differently on other machines, hence
-    some room. Seen for
-    ``finetune-margin``: 95.2 / 0; for ``unlearn``: 97.4 / 0 (wanted 95 / 2)."""
+    it was chosen; wanted were 90 / 10 at least); for ``finetune-margin`` 95.2 / 0; for ``unlearn`` 97.4 / 0
+    (wanted 95 / 2). Training rounds differently on other machines, hence some room."""
     files = shared_data / "csaw"
     data: dict[str, Any] = {
         f"clean_{split}": str(files / f"cl_{split}.h5") for split in ("valid", "test")
