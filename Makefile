@@ -74,7 +74,8 @@ bench: $(VENV)/ready  ## what trials cost, to docs/performance.md; KERAS=1: the 
 	  $(VENV)-keras/bin/pip install -q $$(sed -nE 's/^ *"(tensorflow-cpu==[^"]+)".*/\1/p' pyproject.toml); fi
 	$(BIN)/python -m tests.bench $(if $(KERAS),--keras $(VENV)-keras/bin/python)
 
-check: $(VENV)/ready  ## lint and types
+check: $(VENV)/ready  ## format, lint and types
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

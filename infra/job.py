@@ -29,8 +29,11 @@ def main() -> None:
     home = Path(os.environ.get("GOODNET_HOME", "~/goodnet")).expanduser().resolve()
     goodnet = find_goodnet(home)
     if goodnet is None:
-        print(f"goodnet is not installed on the head (looked in {home} and on the PATH); "
-              "run infra/node.sh setup there", file=sys.stderr)
+        print(
+            f"goodnet is not installed on the head (looked in {home} and on the PATH); "
+            "run infra/node.sh setup there",
+            file=sys.stderr,
+        )
         sys.exit(2)
     if home.is_dir():
         os.chdir(home)

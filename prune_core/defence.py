@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.metrics import Counts, wilson_interval
+from prune_core.counts import Counts, wilson_interval
 
 # Below this attack success nobody would call it a backdoor: a trigger hides part of an image, and a
 # clean network that sees less of it errs somewhere.

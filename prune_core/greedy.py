@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from prune_core.evaluate import Evaluator
+from prune_core.counts import Counts
+from prune_core.evaluation.plain import Evaluator
 from prune_core.masks import Channel, ChannelMask
-from prune_core.metrics import Counts
 from prune_core.rules import Rule
 
 
@@ -38,9 +38,7 @@ class PruneStep:
         return gone if self.returned is None else gone.without(self.returned)
 
 
-def prune_greedily(
-    evaluator: Evaluator, order: Sequence[Channel], rule: Rule
-) -> Iterator[PruneStep]:
+def prune_greedily(evaluator: Evaluator, order: Sequence[Channel], rule: Rule) -> Iterator[PruneStep]:
     """Walk the channels of ``order``; prune each one that ``rule`` accepts, until it says stop.
 
     Yields a step for every channel that was tried. What ``evaluator`` counts is the validation

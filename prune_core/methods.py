@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from prune_core.errors import InputError
-from prune_core.policies import POLICIES
+from prune_core.policies.registry import POLICIES
 
 WEIGHTS_ALONE = "weights alone"
 CLEAN = "clean images"
@@ -71,9 +71,7 @@ def method_of(policy: str, repair: str = "none", order_needs: str | None = None)
     first, then = ALL_POLICIES[policy], REPAIRS[repair]
     assumptions = [first.assumption, then.assumption if then is not None else WEIGHTS_ALONE]
     if first.ordered and order_needs is not None:
-        assumptions.append(next(
-            (a for a, word in _WORDS.items() if word in order_needs), WEIGHTS_ALONE
-        ))
+        assumptions.append(next((a for a, word in _WORDS.items() if word in order_needs), WEIGHTS_ALONE))
     strongest = max(assumptions, key=_WEAKEST_FIRST.index)
     if then is None:
         return replace(first, assumption=strongest)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from prune_core.baselines import BASELINES
-from prune_core.candidates import Candidate, Given, Tell
 from prune_core.errors import InputError
-from prune_core.finetune import COURSES, finetune
-from prune_core.layer_sets import LayerSet
 from prune_core.methods import NET_POLICIES, REPAIRS
-from prune_core.scaling import DEFAULT, scale_channels
+from prune_core.model.layer_sets import LayerSet
+from prune_core.repair.finetune import COURSES, finetune
+from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.repair.scaling import DEFAULT, scale_channels
 
 
 def make_nets(policy: str, given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
@@ -26,7 +26,13 @@ def repaired(repair: str, given: Given, start: Candidate, tell: Tell) -> Iterato
     if REPAIRS.get(repair) is None:
         raise InputError(f"repair {repair!r} does nothing; there are {', '.join(REPAIRS)}")
     for net in finetune(
-        given.model, given.valid, start.mask, start.weights, repair, given.seed, COURSES,
+        given.model,
+        given.valid,
+        start.mask,
+        start.weights,
+        repair,
+        given.seed,
+        COURSES,
         tell=lambda done, total: tell(done, total, repair),
     ):
         note = (
@@ -44,6 +50,4 @@ def _scale(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]
         yield Candidate(state.mask, state.weights, note)
 
 
-_MAKERS: dict[str, Callable[[Given, LayerSet, Tell], Iterator[Candidate]]] = {
-    "scale": _scale, **BASELINES
-}
+_MAKERS: dict[str, Callable[[Given, LayerSet, Tell], Iterator[Candidate]]] = {"scale": _scale, **BASELINES}

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
+from prune_core.counts import Ask, Counts, exact_points
 from prune_core.errors import InputError
 from prune_core.masks import Channel, ChannelMask
-from prune_core.metrics import Ask, Counts, exact_points
 
 
 class Rule(Protocol):

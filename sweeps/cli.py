@@ -16,34 +16,41 @@ import typer
 
 from prune_core.errors import InputError
 from sweeps.console import SweepProgress, printable, rates, say
-from sweeps.stopping import exit_status, stoppable
+from sweeps.execution.stopping import exit_status, stoppable
 
 if TYPE_CHECKING:
-    from sweeps.config import Config
+    from sweeps.config.schema import Config
     from sweeps.sweep import SweepResult
 
 app = typer.Typer(
-    name="goodnet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="goodnet",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Repair a backdoored convolutional network (a BadNet) by pruning channels: search how, "
-         "look at the frontier of clean accuracy against attack success, pick a GoodNet.",
+    "look at the frontier of clean accuracy against attack success, pick a GoodNet.",
     epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 1 a fault of "
-           "ours, 130 stopped by Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard "
-           "output; rates in it are fractions.",
+    "ours, 130 stopped by Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard "
+    "output; rates in it are fractions.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the "
-                            "configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.",
+    ),
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
-Sweep = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="A sweep's name; the last one "
-                                             "in the storage when left out.")]
-StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
-Architecture = Annotated[
-    str | None, typer.Option(help="Network of a weights-only .h5 file, e.g. deepid.")
+Sweep = Annotated[
+    str | None,
+    typer.Argument(metavar="[SWEEP]", help="A sweep's name; the last one in the storage when left out."),
 ]
+StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
+Architecture = Annotated[str | None, typer.Option(help="Network of a weights-only .h5 file, e.g. deepid.")]
 Result = dict[str, Any]
 
 
@@ -64,7 +71,7 @@ def _stdout_kept_for_the_result() -> Iterator[Callable[[str], None]]:
 
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
-        data = data[os.write(descriptor, data):]
+        data = data[os.write(descriptor, data) :]
 
 
 def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], Callable[..., None]]:
@@ -106,15 +113,16 @@ def _with_json_option(function: Callable[..., Any]) -> Any:
     import inspect
 
     signature = inspect.signature(function, eval_str=True)
-    option = inspect.Parameter(
-        "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson
-    )
+    option = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
     return signature.replace(parameters=[*signature.parameters.values(), option])
 
 
 def _show_inspect(result: Result) -> str:
-    lines = [f"{la['name']}: {la['channels']} channels, {len(la['zeroed'])} zeroed"
-             + (f": {la['zeroed']}" if la["zeroed"] else "") for la in result["layers"]]
+    lines = [
+        f"{la['name']}: {la['channels']} channels, {len(la['zeroed'])} zeroed"
+        + (f": {la['zeroed']}" if la["zeroed"] else "")
+        for la in result["layers"]
+    ]
     lines.append(f"pruned: {result['channels_pruned']} of {result['channels_total']} channels")
     if result["against"] is not None:
         changed = result["changed"]
@@ -128,8 +136,9 @@ def _show_inspect(result: Result) -> str:
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
     against: Annotated[Path | None, typer.Option(help="The BadNet to compare with.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Count these layers: a,b,c. Default: all "
-                                               "convolutions but the first.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Count these layers: a,b,c. Default: all convolutions but the first.")
+    ] = None,
     architecture: Architecture = None,
 ) -> Result:
     """Show a network's convolutions: which channels are zeroed, which differ from the BadNet's."""
@@ -164,8 +173,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
     clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
     poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target.")],
-    against: Annotated[Path | None, typer.Option(help="The BadNet: adds the N+1-class net of "
-                                                 "both.")] = None,
+    against: Annotated[Path | None, typer.Option(help="The BadNet: adds the N+1-class net of both.")] = None,
     architecture: Architecture = None,
     scale: Annotated[float, typer.Option(help="Pixels are multiplied by it; 1 is raw.")] = 1.0,
 ) -> Result:
@@ -176,19 +184,25 @@ def evaluate(
 
 
 def _show_prune(result: Result) -> str:
-    from prune_core.metrics import Counts
+    from prune_core.counts import Counts
 
-    lines = [f"{split} {net}: {rates(Counts.from_json(result[net][split]))}"
-             for net in ("badnet",) for split in ("valid", "test")]
+    lines = [
+        f"{split} {net}: {rates(Counts.from_json(result[net][split]))}"
+        for net in ("badnet",)
+        for split in ("valid", "test")
+    ]
     lines += [f"{split}: {rates(Counts.from_json(result[split]))}" for split in ("valid", "test")]
     lines.append(f"pruned: {result['channels_pruned']} of {result['channels_total']} channels")
     lines += [f"  {layer}: {ids}" for layer, ids in result["pruned"].items()]
     if result["kind"] != "pruning":
-        lines.append(f"{result['kind']}: {result['policy']}, repair {result['repair']}; takes "
-                     f"{result['assumption']}")
-    lines += [f"net {net['step']}: {net['note']}: clean accuracy {net['clean_accuracy']:.2%}, attack "
-              f"success {net['attack_success']:.2%} on validation"
-              + ("" if net["accepted"] else "; beyond X") for net in result["nets"]]
+        lines.append(
+            f"{result['kind']}: {result['policy']}, repair {result['repair']}; takes {result['assumption']}"
+        )
+    lines += [
+        f"net {net['step']}: {net['note']}: clean accuracy {net['clean_accuracy']:.2%}, attack "
+        f"success {net['attack_success']:.2%} on validation" + ("" if net["accepted"] else "; beyond X")
+        for net in result["nets"]
+    ]
     return "\n".join(lines)
 
 
@@ -196,7 +210,7 @@ def _show_prune(result: Result) -> str:
 def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
     """Run one trial in this process; each list under sweep must have one entry."""
     from sweeps.commands import prune_once
-    from sweeps.config import load_config
+    from sweeps.config.schema import load_config
 
     with SweepProgress() as progress:
         return prune_once(load_config(config, set), progress.preparing)
@@ -225,8 +239,8 @@ def sweep(
 
     Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
     """
-    from sweeps.config import load_config
-    from sweeps.storage import Storage
+    from sweeps.config.schema import load_config
+    from sweeps.storage.storage import Storage
 
     settings = load_config(config, set)
     result = _swept(settings, executor)
@@ -234,11 +248,11 @@ def sweep(
 
 
 def _swept(settings: Config, executor: str) -> SweepResult:
-    from sweeps.executors import make_executor
+    from sweeps.execution.inline import make_executor
 
     chosen = make_executor(executor)
     from sweeps.sweep import run_sweep
-    from sweeps.sweep_log import SweepLog
+    from sweeps.tracking.sweep_log import SweepLog
 
     log = SweepLog(settings, say)
     with stoppable():
@@ -250,10 +264,15 @@ def _swept(settings: Config, executor: str) -> SweepResult:
 
 
 def _show_study(result: Result) -> str:
-    lines = [f"{name}: {s['trials']} trials, {s['ways']} ways"
-             + (f"; best: {s['best']['policy']}, {s['best']['order']}, hypervolume "
-                f"{s['best']['hypervolume']:.4f}" if s["best"] else "")
-             for name, s in result["sweeps"].items()]
+    lines = [
+        f"{name}: {s['trials']} trials, {s['ways']} ways"
+        + (
+            f"; best: {s['best']['policy']}, {s['best']['order']}, hypervolume {s['best']['hypervolume']:.4f}"
+            if s["best"]
+            else ""
+        )
+        for name, s in result["sweeps"].items()
+    ]
     return "\n".join([*lines, f"wrote {result['page']}"])
 
 
@@ -263,7 +282,8 @@ def study(
     set: Overrides = [],  # noqa: A002, B006
     out: Annotated[Path, typer.Option(help="Folder for study.md and its pictures.")] = Path("docs"),
     remarks: Annotated[Path, typer.Option(help="Markdown put in front of the tables.")] = Path(
-        "docs/study-remarks.md"),
+        "docs/study-remarks.md"
+    ),
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
 ) -> Result:
     """Compare orders, policies and layer sets: run the sweeps, write docs/study.md with pictures.
@@ -271,10 +291,12 @@ def study(
     Stop it at any time; the same command goes on where it was.
     """
     from sweeps.commands import study_of
-    from sweeps.config import head_of, load_config
+    from sweeps.config.schema import head_of, load_config
 
     return study_of(
-        [(load_config(c, set), head_of(c)) for c in configs], lambda c: _swept(c, executor), out,
+        [(load_config(c, set), head_of(c)) for c in configs],
+        lambda c: _swept(c, executor),
+        out,
         remarks,
     )
 
@@ -282,8 +304,10 @@ def study(
 def _show_frontier(result: Result) -> str:
     if not result.get("attack_present", True):
         return str(result["note"])
-    lines = ["validation: clean acc.  attack    test: clean acc.  attack       gap: acc.  attack    "
-             "pruned  kind             trial, step"]
+    lines = [
+        "validation: clean acc.  attack    test: clean acc.  attack       gap: acc.  attack    "
+        "pruned  kind             trial, step"
+    ]
     for point in result["points"]:
         test = point["test"]
         lines.append(
@@ -298,8 +322,9 @@ def _show_frontier(result: Result) -> str:
     if len(result["hypervolume_by_kind"]) > 1:
         volumes = ", ".join(f"{k} {v:.4f}" for k, v in result["hypervolume_by_kind"].items())
         lines.append(f"hypervolume of each kind alone: {volumes}")
-    lines.append(f"hypervolume {result['hypervolume']:.4f} (validation); chosen on validation, "
-                 "test only reports")
+    lines.append(
+        f"hypervolume {result['hypervolume']:.4f} (validation); chosen on validation, test only reports"
+    )
     return "\n".join(lines)
 
 
@@ -310,8 +335,10 @@ def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
 
     found = frontier_of(sweep, storage)
     return {
-        "points": [p.to_json() for p in found.points], "hypervolume": found.hypervolume,
-        "hypervolume_by_kind": dict(found.by_kind), **found.control_json(),
+        "points": [p.to_json() for p in found.points],
+        "hypervolume": found.hypervolume,
+        "hypervolume_by_kind": dict(found.by_kind),
+        **found.control_json(),
     }
 
 
@@ -324,12 +351,16 @@ def _show_pick(result: Result) -> str:
 @command(_show_pick)
 def pick(
     sweep: Sweep = None,
-    max_accuracy_drop: Annotated[float | None, typer.Option(
-        help="Weakest attack that costs at most so many points of clean accuracy.")] = None,
-    max_attack_success: Annotated[float | None, typer.Option(
-        help="Best clean accuracy with attack success of at most this rate (0 to 1).")] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="The largest clean accuracy minus attack "
-                                       "success.")] = False,
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(help="Weakest attack that costs at most so many points of clean accuracy.")
+    ] = None,
+    max_attack_success: Annotated[
+        float | None,
+        typer.Option(help="Best clean accuracy with attack success of at most this rate (0 to 1)."),
+    ] = None,
+    knee: Annotated[
+        bool, typer.Option("--knee", help="The largest clean accuracy minus attack success.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
@@ -338,14 +369,19 @@ def pick(
     from sweeps.commands import pick_from
 
     return pick_from(
-        sweep, storage, out, register, say, max_accuracy_drop=max_accuracy_drop,
-        max_attack_success=max_attack_success, knee=knee,
+        sweep,
+        storage,
+        out,
+        register,
+        say,
+        max_accuracy_drop=max_accuracy_drop,
+        max_attack_success=max_attack_success,
+        knee=knee,
     )
 
 
 def _show_doctor(result: Result) -> str:
-    return "\n".join(f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}: {c['detail']}"
-                     for c in result["checks"])
+    return "\n".join(f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}: {c['detail']}" for c in result["checks"])
 
 
 @command(_show_doctor)
@@ -356,7 +392,7 @@ def doctor(
 ) -> Result:
     """Check versions, data, model, storage and tracking, here and in a worker, before a long run."""
     from sweeps.commands import examine
-    from sweeps.config import load_config
+    from sweeps.config.schema import load_config
 
     settings = None if config is None else load_config(config, set)
     return examine(settings, executor)

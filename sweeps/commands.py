@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from prune_core.counts import Counts
 from prune_core.errors import InputError
-from prune_core.evaluate import PlainEvaluator
-from prune_core.export import write_whole
-from prune_core.metrics import Counts
-from sweeps.config import Config
-from sweeps.doctor import diagnose
-from sweeps.inputs import input_files, load_inputs
-from sweeps.nets import Progress
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.export.zeroed import write_whole
+from sweeps.config.schema import Config
+from sweeps.doctor.checks import diagnose
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.pick import check_criterion, pick
-from sweeps.pick_card import cost_tags
+from sweeps.planning.grid import only_trial
 from sweeps.records import RecordStore, State, TrialRecord
+from sweeps.reports.model_card import cost_tags
 from sweeps.results import (
     Frontier,
     Manifest,
@@ -25,10 +25,10 @@ from sweeps.results import (
     read_manifest,
     read_records,
 )
-from sweeps.space import only_trial
-from sweeps.storage import Storage
+from sweeps.storage.storage import Storage
 from sweeps.sweep import SweepResult, TestCounter
 from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.trial_nets import Progress
 
 Result = dict[str, Any]
 
@@ -55,11 +55,13 @@ def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
     counted = inputs.model.layers[1:] or inputs.model.layers  # as inspect counts
     steps = [
         {
-            "step": number, "layer": step.channel.layer, "channel": step.channel.index,
-            "accepted": step.accepted, "tried": _brief(step.tried), "now": _brief(step.now),
-            "returned": step.returned and {
-                "layer": step.returned.layer, "channel": step.returned.index
-            },
+            "step": number,
+            "layer": step.channel.layer,
+            "channel": step.channel.index,
+            "accepted": step.accepted,
+            "tried": _brief(step.tried),
+            "now": _brief(step.now),
+            "returned": step.returned and {"layer": step.returned.layer, "channel": step.returned.index},
         }
         for number, step in enumerate(record.steps)
     ]
@@ -79,8 +81,12 @@ def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
         "weights": record.weights,
         "nets": [
             {
-                "step": net.step, "note": net.note, "accepted": net.accepted,
-                "channels_pruned": len(net.mask), "weights": net.digest, **_brief(net.counts),
+                "step": net.step,
+                "note": net.note,
+                "accepted": net.accepted,
+                "channels_pruned": len(net.mask),
+                "weights": net.digest,
+                **_brief(net.counts),
             }
             for net in record.nets
         ],
@@ -89,8 +95,11 @@ def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
 
 def _brief(counts: Counts) -> Result:
     return {
-        "clean_accuracy": counts.clean_accuracy, "attack_success": counts.attack_success,
-        "clean_correct": counts.clean_correct, "attacked": counts.attacked, "margin": counts.margin,
+        "clean_accuracy": counts.clean_accuracy,
+        "attack_success": counts.attack_success,
+        "clean_correct": counts.clean_correct,
+        "attacked": counts.attacked,
+        "margin": counts.margin,
         "complete": counts.complete,
     }
 
@@ -102,9 +111,7 @@ def frontier_of(name: str | None, place: str) -> Frontier:
     return _frontier(storage, manifest, _LateTest(manifest, storage))
 
 
-def _frontier(
-    storage: Storage, manifest: Manifest, test: Callable[[State], Counts]
-) -> Frontier:
+def _frontier(storage: Storage, manifest: Manifest, test: Callable[[State], Counts]) -> Frontier:
     records = read_records(storage, manifest.trials)
     if not records:
         raise InputError(f"sweep {manifest.name!r}: no trial is done yet; run goodnet sweep")
@@ -131,9 +138,9 @@ def study_of(
     """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
-    from sweeps.study import study
-    from sweeps.study_page import Part, study_markdown
-    from sweeps.study_picture import study_png
+    from sweeps.reports.study import study
+    from sweeps.reports.study_page import Part, study_markdown
+    from sweeps.reports.study_picture import study_png
 
     names = [config.name for config, _ in configs]
     for name in names:
@@ -149,8 +156,9 @@ def study_of(
         ways = study(result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
-        part = Part(config.name, ways, f"study-{config.name}.png", about,
-                    digests["badnet"] + digests["valid"])
+        part = Part(
+            config.name, ways, f"study-{config.name}.png", about, digests["badnet"] + digests["valid"]
+        )
         write_whole(out / part.picture, study_png(part.name, ways))
         parts.append(part)
     words = remarks.read_text() if remarks.is_file() else ""
@@ -159,18 +167,29 @@ def study_of(
     return {
         "page": str(page),
         "sweeps": {
-            part.name: {"trials": sum(w.trials for w in part.ways), "ways": len(part.ways),
-                        "best": None if not part.ways else {
-                            "order": part.ways[0].order, "policy": part.ways[0].policy,
-                            "layers": part.ways[0].layers,
-                            "hypervolume": part.ways[0].hypervolume}}
+            part.name: {
+                "trials": sum(w.trials for w in part.ways),
+                "ways": len(part.ways),
+                "best": None
+                if not part.ways
+                else {
+                    "order": part.ways[0].order,
+                    "policy": part.ways[0].policy,
+                    "layers": part.ways[0].layers,
+                    "hypervolume": part.ways[0].hypervolume,
+                },
+            }
             for part in parts
         },
     }
 
 
 def pick_from(
-    name: str | None, place: str, out: Path, register: bool, warn: Callable[[str], None],
+    name: str | None,
+    place: str,
+    out: Path,
+    register: bool,
+    warn: Callable[[str], None],
     **criterion: Any,
 ) -> Result:
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``. ``criterion`` is
@@ -184,19 +203,25 @@ def pick_from(
     badnet = input_files(manifest.config).badnet
 
     def registered(path: Path, result: Result) -> str | None:
-        from sweeps.sweep_log import open_tracking  # mlflow takes seconds to import
+        from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
 
         try:
             tracking = open_tracking(manifest.config)
             tracking.check()
-            tags = {"sweep": manifest.name, "trial_key": result["point"]["trial_key"],
-                    **cost_tags(result["cost"])}
-            beside = {Path(result[key]).name: Path(result[key]).read_bytes()
-                      for key in ("card", "mask_file")}
+            tags = {
+                "sweep": manifest.name,
+                "trial_key": result["point"]["trial_key"],
+                **cost_tags(result["cost"]),
+            }
+            beside = {Path(result[key]).name: Path(result[key]).read_bytes() for key in ("card", "mask_file")}
             small = next(f["path"] for f in result["files"] if f["kind"] == "small-onnx")
             version = tracking.register(
-                path.read_bytes(), f"goodnet-{manifest.config.name}", "goodnet",
-                manifest.mlflow_run_id, tags, result["why"],
+                path.read_bytes(),
+                f"goodnet-{manifest.config.name}",
+                "goodnet",
+                manifest.mlflow_run_id,
+                tags,
+                result["why"],
                 {**beside, Path(small).name: Path(small).read_bytes()},
             )
         except Exception as error:  # the files are written; a registry in any trouble is no reason
@@ -205,7 +230,13 @@ def pick_from(
         return f"models:/goodnet-{manifest.config.name}/{version}"
 
     return pick(
-        manifest, frontier, valid, test, badnet, out, **criterion,
+        manifest,
+        frontier,
+        valid,
+        test,
+        badnet,
+        out,
+        **criterion,
         register=registered if register else None,
         weights=lambda p: RecordStore(storage).weights(p.trial_key, p.step, p.weights),
     )
@@ -215,7 +246,7 @@ def examine(config: Config | None, executor: str) -> Result:
     """All checks, here and (``executor`` ray) in a worker of every node."""
 
     def tracking() -> str:
-        from sweeps.sweep_log import open_tracking
+        from sweeps.tracking.sweep_log import open_tracking
 
         assert config is not None
         opened = open_tracking(config)
@@ -223,13 +254,14 @@ def examine(config: Config | None, executor: str) -> Result:
         return f"{opened.uri} answers"
 
     def worker() -> list[Result]:
-        from sweeps.nodes import diagnose_nodes
-        from sweeps.ray_cluster import on_every_node
+        from sweeps.doctor.nodes import diagnose_nodes
+        from sweeps.execution.ray_cluster import on_every_node
 
         return diagnose_nodes(config, on_every_node)
 
     checks = diagnose(
-        config, tracking=tracking if config is not None else None,
+        config,
+        tracking=tracking if config is not None else None,
         worker=worker if executor == "ray" else None,
     )
     return {"ok": all(c["ok"] for c in checks), "checks": checks}

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from prune_core.metrics import Counts
-from sweeps.executors import Throttle
+from prune_core.counts import Counts
+from sweeps.execution.inline import Throttle
 from sweeps.records import TrialRecord
 from sweeps.results import Manifest
 
@@ -31,8 +31,12 @@ class SweepProgress:
 
     def __init__(self) -> None:
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("trials"), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[detail]}"),
             console=stderr,
         )
         self.task = self.bar.add_task("sweep", total=None, detail="")
@@ -72,8 +76,10 @@ class SweepProgress:
         if record.status == "failed":
             say(f"[{self.finished}/{self.total}] {record.settings}: failed: {record.reason}")
         elif not stderr.is_terminal and record.valid is not None:
-            say(f"[{self.finished}/{self.total}] {record.settings}: {rates(record.valid)}, "
-                f"{len(record.mask)} channels pruned, {record.seconds:.1f} s")
+            say(
+                f"[{self.finished}/{self.total}] {record.settings}: {rates(record.valid)}, "
+                f"{len(record.mask)} channels pruned, {record.seconds:.1f} s"
+            )
         self._show("")
 
     def trouble(self, line: str) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from prune_core import contained
+from prune_core.counts import Counts, exact_points, wilson_interval
 from prune_core.defence import defence_effectiveness, no_attack
 from prune_core.errors import InputError
-from prune_core.evaluate import PlainEvaluator
-from prune_core.export import ExportMismatch, write_whole
-from prune_core.formats import KINDS, costs, measured_again, write_formats
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.export.files import KINDS, costs, measured_again, write_formats
+from prune_core.export.zeroed import ExportMismatch, write_whole
+from prune_core.files.constants import Weights
 from prune_core.frontier import knee as knee_of
 from prune_core.methods import WEIGHTS_ALONE
-from prune_core.metrics import Counts, exact_points, wilson_interval
-from prune_core.weights import Weights
-from sweeps.pick_card import card
+from prune_core.reader import client as contained
+from sweeps.reports.model_card import card
 from sweeps.results import Frontier, FrontierPoint, Manifest, described
 
 CAVEAT = (
@@ -60,7 +60,8 @@ def choose(
 
 
 def check_criterion(
-    max_accuracy_drop: float | None = None, max_attack_success: float | None = None,
+    max_accuracy_drop: float | None = None,
+    max_attack_success: float | None = None,
     knee: bool = False,
 ) -> None:
     """Raises InputError unless exactly one criterion is given, with a value that makes sense."""
@@ -99,14 +100,21 @@ def pick(
     if frontier.no_attack is not None:
         raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
     point, why = choose(
-        frontier, valid.badnet, max_accuracy_drop=max_accuracy_drop,
-        max_attack_success=max_attack_success, knee=knee,
+        frontier,
+        valid.badnet,
+        max_accuracy_drop=max_accuracy_drop,
+        max_attack_success=max_attack_success,
+        knee=knee,
     )
     destination = out / f"{manifest.name}-{point.trial_key[:8]}-step{point.step}"
     architecture = manifest.config.architecture
     written = write_formats(
-        valid.model.with_weights(weights(point)), point.mask, badnet_path, destination,
-        valid.split.clean.shape, architecture,
+        valid.model.with_weights(weights(point)),
+        point.mask,
+        badnet_path,
+        destination,
+        valid.split.clean.shape,
+        architecture,
     )
     try:
         counted = {
@@ -117,8 +125,12 @@ def pick(
         written.remove()
         raise
     files = [
-        {"path": str(path), "kind": kind, "what": KINDS[kind],
-         **{split: by_kind[kind] for split, by_kind in counted.items()}}
+        {
+            "path": str(path),
+            "kind": kind,
+            "what": KINDS[kind],
+            **{split: by_kind[kind] for split, by_kind in counted.items()},
+        }
         for kind, path in written.models.items()
     ]
     result: dict[str, Any] = {
@@ -132,9 +144,11 @@ def pick(
         "settings": manifest.trials[point.trial_key].to_json(),
         **described(manifest.trials[point.trial_key]),
         "badnet": {
-            "file": badnet_path.name, "sha256": valid.model.digest,
+            "file": badnet_path.name,
+            "sha256": valid.model.digest,
             "weights_only": contained.read("weights_only", badnet_path, architecture=architecture)[0],
-            "valid": valid.badnet.to_json(), "test": test.badnet.to_json(),
+            "valid": valid.badnet.to_json(),
+            "test": test.badnet.to_json(),
         },
         "scale": manifest.config.data.scale,
         "files": files,
@@ -151,7 +165,9 @@ def pick(
 
 def _check_same_inputs(manifest: Manifest, valid: PlainEvaluator, test: PlainEvaluator) -> None:
     now: Mapping[str, str] = {
-        "badnet": valid.model.digest, "valid": valid.split.digest, "test": test.split.digest
+        "badnet": valid.model.digest,
+        "valid": valid.split.digest,
+        "test": test.split.digest,
     }
     names = {"badnet": "the BadNet", "valid": "the validation set", "test": "the test set"}
     for key, digest in now.items():
@@ -162,9 +178,7 @@ def _check_same_inputs(manifest: Manifest, valid: PlainEvaluator, test: PlainEva
             )
 
 
-def _within_drop(
-    frontier: Frontier, badnet: Counts, points: float
-) -> tuple[FrontierPoint, str]:
+def _within_drop(frontier: Frontier, badnet: Counts, points: float) -> tuple[FrontierPoint, str]:
     if not points >= 0:
         raise InputError(f"--max-accuracy-drop {points:g}: expected percentage points, 0 or more")
 
@@ -256,9 +270,7 @@ def _changed(point: FrontierPoint) -> list[str]:
     if point.settings is None or point.settings.method.kind == "pruning":
         return []
     settings, method = point.settings, point.settings.method
-    said = [
-        f"This is not pruning alone ({method.kind}: {settings.procedure}); it took {method.assumption}."
-    ]
+    said = [f"This is not pruning alone ({method.kind}: {settings.procedure}); it took {method.assumption}."]
     if point.weights is not None and method.assumption != WEIGHTS_ALONE:
         said.append("Weights were trained on validation images, so the validation figures flatter it.")
     return said

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prune_core.audit import inspect_model
+from prune_core.counts import wilson_interval
+from prune_core.data.images import make_split, read_images
 from prune_core.errors import InputError
-from prune_core.evaluate import PlainEvaluator
-from prune_core.goodnet import count_goodnet
-from prune_core.images import make_split, read_images
-from prune_core.metrics import wilson_interval
-from prune_core.model import load_model
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.export.audit import inspect_model
+from prune_core.export.n_plus_one import count_goodnet
+from prune_core.model.model import load_model
 
 
 def inspect_files(

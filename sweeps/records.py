@@ -15,26 +15,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from prune_core.counts import Counts
 from prune_core.errors import InputError
+from prune_core.files.constants import Weights, from_safetensors, to_safetensors, weights_digest
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
-from prune_core.metrics import Counts
-from prune_core.weights import Weights, from_safetensors, to_safetensors, weights_digest
-from sweeps.bounded import DAMAGE, read_table
-from sweeps.space import TrialSettings
-from sweeps.storage import Storage
+from sweeps.limits import DAMAGE, read_table
+from sweeps.planning.grid import TrialSettings
+from sweeps.storage.storage import Storage
 
 SCHEMA_VERSION = 1
 MAX_STEPS = 200_000  # of a trial; candidates of the largest networks are some ten thousand
 _HEADER = b"goodnet"
 _COUNTS = {
-    "clean_correct": pa.int64(), "attacked": pa.int64(), "attacked_agreeing": pa.int64(),
-    "margin": pa.float64(), "recovered": pa.int64(), "complete": pa.bool_(),
+    "clean_correct": pa.int64(),
+    "attacked": pa.int64(),
+    "attacked_agreeing": pa.int64(),
+    "margin": pa.float64(),
+    "recovered": pa.int64(),
+    "complete": pa.bool_(),
 }
 _SCHEMA = pa.schema(
-    [("trial_key", pa.string()), ("step", pa.int32()), ("layer", pa.string()),
-     ("channel", pa.int32()), ("accepted", pa.bool_()),
-     ("returned_layer", pa.string()), ("returned_channel", pa.int32())]
+    [
+        ("trial_key", pa.string()),
+        ("step", pa.int32()),
+        ("layer", pa.string()),
+        ("channel", pa.int32()),
+        ("accepted", pa.bool_()),
+        ("returned_layer", pa.string()),
+        ("returned_channel", pa.int32()),
+    ]
     + [(f"{side}_{name}", kind) for side in ("tried", "now") for name, kind in _COUNTS.items()]
 )
 
@@ -112,10 +122,16 @@ class TrialRecord:
     def states(self) -> list[State]:
         """Every accepted state in turn. Of a trial with a repair only repaired nets count: what was
         pruned before is a state of the trial without."""
-        pruned = [State(self.key, number, step.mask, step.now, self.settings)
-                  for number, step in enumerate(self.steps) if step.accepted]
-        made = [State(self.key, net.step, net.mask, net.counts, self.settings, net.digest)
-                for net in self.nets if net.accepted]
+        pruned = [
+            State(self.key, number, step.mask, step.now, self.settings)
+            for number, step in enumerate(self.steps)
+            if step.accepted
+        ]
+        made = [
+            State(self.key, net.step, net.mask, net.counts, self.settings, net.digest)
+            for net in self.nets
+            if net.accepted
+        ]
         return made if self.settings.repair != "none" else pruned + made
 
 
@@ -131,8 +147,7 @@ class RecordStore:
     def write(self, record: TrialRecord) -> None:
         """Atomic: a reader sees the whole record, its weights included, or none."""
         weights = {
-            f"{net.step}/{name}": array
-            for net in record.nets for name, array in (net.weights or {}).items()
+            f"{net.step}/{name}": array for net in record.nets for name, array in (net.weights or {}).items()
         }
         if weights:
             self.storage.write_bytes(self.weights_path(record.key), to_safetensors(weights))
@@ -157,7 +172,8 @@ class RecordStore:
         prefix = f"{step}/"
         found = {
             key.removeprefix(prefix): array
-            for key, array in from_safetensors(data, place).items() if key.startswith(prefix)
+            for key, array in from_safetensors(data, place).items()
+            if key.startswith(prefix)
         }
         if weights_digest(found) != digest:
             raise InputError(
@@ -179,7 +195,6 @@ class RecordStore:
         return record if record.key == key else None
 
 
-
 def _to_table(record: TrialRecord) -> pa.Table:
     header = {
         "schema": SCHEMA_VERSION,
@@ -190,14 +205,19 @@ def _to_table(record: TrialRecord) -> pa.Table:
         "seconds": record.seconds,
         "mask": record.mask.to_json(),
         "nets": [_net_json(net) for net in record.nets],
-        **{f: None if (c := getattr(record, f)) is None else c.to_json()
-           for f in ("badnet_valid", "badnet_test", "valid", "test")},
+        **{
+            f: None if (c := getattr(record, f)) is None else c.to_json()
+            for f in ("badnet_valid", "badnet_test", "valid", "test")
+        },
     }
     rows: list[dict[str, Any]] = []
     for number, step in enumerate(record.steps):
         row: dict[str, Any] = {
-            "trial_key": record.key, "step": number, "layer": step.channel.layer,
-            "channel": step.channel.index, "accepted": step.accepted,
+            "trial_key": record.key,
+            "step": number,
+            "layer": step.channel.layer,
+            "channel": step.channel.index,
+            "accepted": step.accepted,
             "returned_layer": step.returned and step.returned.layer,
             "returned_channel": step.returned and step.returned.index,
         }
@@ -235,8 +255,10 @@ def _from_table(table: pa.Table) -> TrialRecord:
     if header["schema"] != SCHEMA_VERSION:
         raise ValueError("another schema")
     said = _Said(**{name: header[name] for name in _Said.model_fields})
-    counts = {f: None if header[f] is None else Counts.from_json(header[f])
-              for f in ("badnet_valid", "badnet_test", "valid", "test")}
+    counts = {
+        f: None if header[f] is None else Counts.from_json(header[f])
+        for f in ("badnet_valid", "badnet_test", "valid", "test")
+    }
     final = ChannelMask.from_json(header["mask"])
     steps: list[PruneStep] = []
     mask = ChannelMask(keep_bias=final.keep_bias)
@@ -255,22 +277,36 @@ def _from_table(table: pa.Table) -> TrialRecord:
         mask = step.after(mask) if step.accepted else mask
         steps.append(replace(step, mask=mask))
     return TrialRecord(
-        said.key, TrialSettings.from_json(header["settings"]), said.status, said.reason, said.seconds,
-        mask=final, steps=tuple(steps),
-        nets=tuple(map(_net_from_json, header.get("nets", []))), **counts,
+        said.key,
+        TrialSettings.from_json(header["settings"]),
+        said.status,
+        said.reason,
+        said.seconds,
+        mask=final,
+        steps=tuple(steps),
+        nets=tuple(map(_net_from_json, header.get("nets", []))),
+        **counts,
     )
 
 
 def _net_json(net: ChangedNet) -> dict[str, Any]:
     return {
-        "step": net.step, "note": net.note, "mask": net.mask.to_json(),
-        "counts": net.counts.to_json(), "accepted": net.accepted, "digest": net.digest,
+        "step": net.step,
+        "note": net.note,
+        "mask": net.mask.to_json(),
+        "counts": net.counts.to_json(),
+        "accepted": net.accepted,
+        "digest": net.digest,
     }
 
 
 def _net_from_json(value: dict[str, Any]) -> ChangedNet:
     said = _SaidOfNet(**{name: value[name] for name in _SaidOfNet.model_fields})
     return ChangedNet(
-        said.step, said.note, ChannelMask.from_json(value["mask"]), Counts.from_json(value["counts"]),
-        said.accepted, said.digest,
+        said.step,
+        said.note,
+        ChannelMask.from_json(value["mask"]),
+        Counts.from_json(value["counts"]),
+        said.accepted,
+        said.digest,
     )

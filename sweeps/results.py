@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prune_core.counts import Counts
 from prune_core.defence import attack_is_there, no_attack
 from prune_core.errors import InputError
 from prune_core.frontier import hypervolume, non_dominated
 from prune_core.masks import ChannelMask
-from prune_core.metrics import Counts
-from sweeps.asked import Asked
-from sweeps.bounded import DAMAGE, NAME, read_table
-from sweeps.config import Config, make_config
+from sweeps.config.schema import Config, make_config
+from sweeps.limits import DAMAGE, NAME, read_table
+from sweeps.planning.grid import TrialSettings
 from sweeps.records import RecordStore, State, TrialRecord
-from sweeps.space import TrialSettings
-from sweeps.storage import Storage
+from sweeps.storage.journal import Asked
+from sweeps.storage.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ class FrontierPoint:
     @property
     def gap(self) -> dict[str, float]:
         """Test minus validation, fractions: what choosing on validation has flattered."""
-        return {rate: getattr(self.test, rate) - getattr(self.valid, rate)
-                for rate in ("clean_accuracy", "attack_success")}
+        return {
+            rate: getattr(self.test, rate) - getattr(self.valid, rate)
+            for rate in ("clean_accuracy", "attack_success")
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The contract's form; rates are fractions, of validation unless under ``test``. ``kind`` and
@@ -131,7 +133,9 @@ def described(settings: TrialSettings | None) -> dict[str, str | None]:
         return dict.fromkeys(("kind", "policy", "repair", "assumption"))
     method = settings.method
     return {
-        "kind": method.kind, "policy": settings.policy, "repair": settings.repair,
+        "kind": method.kind,
+        "policy": settings.policy,
+        "repair": settings.repair,
         "assumption": method.assumption,
     }
 
@@ -196,7 +200,8 @@ def hypervolumes(records: Sequence[TrialRecord]) -> dict[str, float]:
             np.array([s.counts.clean_accuracy for s in states]),
             np.array([s.counts.attack_success for s in states]),
         )
-        for group, states in groups.items() if states
+        for group, states in groups.items()
+        if states
     }
 
 
@@ -213,8 +218,11 @@ def _not_dominated(states: Sequence[State]) -> list[State]:
 
 
 def measured_frontier(
-    storage: Storage, name: str, records: Sequence[TrialRecord],
-    test_counts: Callable[[State], Counts], target_share: float = 0.0,
+    storage: Storage,
+    name: str,
+    records: Sequence[TrialRecord],
+    test_counts: Callable[[State], Counts],
+    target_share: float = 0.0,
 ) -> Frontier:
     """The frontier with test counts; ``test_counts`` is asked only for states that an earlier call
     has not measured. Kept as ``sweeps/<name>.frontier.parquet``."""
@@ -229,15 +237,15 @@ def measured_frontier(
     control = badnet is not None and not attack_is_there(badnet, target_share)
     for state in [] if control else frontier_states(records):
         test = known.get(_net_digest(state)) or test_counts(state)
-        points.append(FrontierPoint(
-            state.trial_key, state.step, state.mask, state.counts, test, state.settings, state.weights
-        ))
+        points.append(
+            FrontierPoint(
+                state.trial_key, state.step, state.mask, state.counts, test, state.settings, state.weights
+            )
+        )
     accuracy = np.array([p.valid.clean_accuracy for p in points])
     attack = np.array([p.valid.attack_success for p in points])
     by_kind = {} if control else hypervolumes(records)
-    frontier = Frontier(
-        tuple(points), hypervolume(accuracy, attack), by_kind, badnet if control else None
-    )
+    frontier = Frontier(tuple(points), hypervolume(accuracy, attack), by_kind, badnet if control else None)
     storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
     return frontier
 
@@ -254,10 +262,14 @@ def frontier_table(frontier: Frontier) -> pa.Table:
     rows = []
     for point in frontier.points:
         row: dict[str, Any] = {
-            "trial_key": point.trial_key, "step": point.step,
+            "trial_key": point.trial_key,
+            "step": point.step,
             "channels_pruned": point.channels_pruned,
-            "mask": json.dumps(point.mask.to_json()), "mask_digest": point.mask.digest,
-            "net_digest": _net_digest(point), **described(point.settings), "weights": point.weights,
+            "mask": json.dumps(point.mask.to_json()),
+            "mask_digest": point.mask.digest,
+            "net_digest": _net_digest(point),
+            **described(point.settings),
+            "weights": point.weights,
         }
         for split, counts in (("valid", point.valid), ("test", point.test)):
             row |= {f"{split}_{k}": v for k, v in counts.to_json().items() if k[-8:] != "interval"}

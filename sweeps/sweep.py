@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from prune_core.measure import NetCounter
-from prune_core.metrics import Counts
-from sweeps.config import Config
-from sweeps.evaluations import Evaluations
-from sweeps.executors import Executor
-from sweeps.inputs import load_inputs
-from sweeps.patience import patiently
+from prune_core.counts import Counts
+from prune_core.evaluation.net_counter import NetCounter
+from sweeps.config.schema import Config
+from sweeps.execution.inline import Executor
+from sweeps.inputs.load import load_inputs
+from sweeps.planning.plan import close, hand_out_of, plan
 from sweeps.records import RecordStore, State, TrialRecord
 from sweeps.results import Frontier, Manifest, measured_frontier, read_records, write_manifest
-from sweeps.search import close, hand_out_of, plan
-from sweeps.storage import Storage
+from sweeps.storage.evaluation_cache import Evaluations
+from sweeps.storage.retry import patiently
+from sweeps.storage.storage import Storage
 from sweeps.trial import TrialInputs, remembering
 
 
@@ -107,20 +107,18 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, watcher.trouble)
-    records = patiently(
-        lambda: read_records(storage, closed.trials), storage.place, watcher.trouble)
+    records = patiently(lambda: read_records(storage, closed.trials), storage.place, watcher.trouble)
     if stopped and not records:
         raise KeyboardInterrupt
     counter = TestCounter(inputs, config, storage)
     frontier = patiently(
         lambda: measured_frontier(storage, closed.name, records, counter, closed.target_share),
-        storage.place, watcher.trouble,
+        storage.place,
+        watcher.trouble,
     )
     for memory in (counter.memory, Evaluations(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
-    result = SweepResult(
-        closed, records, frontier, len(there), stopped, hand_out.spent, hand_out.left
-    )
+    result = SweepResult(closed, records, frontier, len(there), stopped, hand_out.spent, hand_out.left)
     log.finish(result, inputs)
     return result
 

@@ -9,26 +9,26 @@ from functools import partial
 
 import torch
 
-from prune_core.candidates import Candidate, Given
+from prune_core.counts import Counts
+from prune_core.data.images import Split
 from prune_core.errors import InputError
-from prune_core.evaluate import Evaluator, make_evaluator
+from prune_core.evaluation.cached import RememberingEvaluator
+from prune_core.evaluation.net_counter import NetCounter
+from prune_core.evaluation.plain import Evaluator, make_evaluator
 from prune_core.greedy import PruneStep
-from prune_core.images import Split
-from prune_core.layer_sets import resolve_layer_set
 from prune_core.masks import Channel, ChannelMask
-from prune_core.measure import NetCounter
 from prune_core.methods import NET_POLICIES
-from prune_core.metrics import Counts
-from prune_core.model import PrunableModel
+from prune_core.model.layer_sets import resolve_layer_set
+from prune_core.model.model import PrunableModel
 from prune_core.orders import OrderInput, channel_order
-from prune_core.policies import empty_mask, prune
-from prune_core.remembering import RememberingEvaluator
-from sweeps.config import ResourcesConfig
-from sweeps.evaluations import Evaluations
-from sweeps.nets import Progress, Watch, policy_nets, repaired_nets
+from prune_core.policies.registry import empty_mask, prune
+from prune_core.repair.nets import Candidate, Given
+from sweeps.config.schema import ResourcesConfig
+from sweeps.planning.grid import TrialSettings, trial_key
 from sweeps.records import ChangedNet, TrialRecord
-from sweeps.space import TrialSettings, trial_key
-from sweeps.storage import Storage
+from sweeps.storage.evaluation_cache import Evaluations
+from sweeps.storage.storage import Storage
+from sweeps.trial_nets import Progress, Watch, policy_nets, repaired_nets
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,7 @@ class TrialInputs:
     valid: Split
     test: Split
     # Orders computed so far: trials that differ in X or policy only share one.
-    orders: dict[tuple[str, tuple[str, ...], int], list[Channel]] = field(
-        default_factory=dict, repr=False
-    )
+    orders: dict[tuple[str, tuple[str, ...], int], list[Channel]] = field(default_factory=dict, repr=False)
 
     def key(self, settings: TrialSettings) -> str:
         return trial_key(settings, self.model.digest, self.valid.digest, self.test.digest)
@@ -109,10 +107,17 @@ def run_trial(
             nets.clear()  # what a policy made before its repair is a state of the trial without
             final, now = _repair(settings, inputs, evaluators, final, now, nets, watch)
         return TrialRecord(
-            key, settings, "done", seconds=time.monotonic() - started,
-            badnet_valid=evaluators.valid.badnet, badnet_test=evaluators.test.badnet,
-            valid=now, test=NetCounter(inputs.model, evaluators.test)(final.mask, final.weights),
-            mask=final.mask, steps=tuple(steps), nets=tuple(nets),
+            key,
+            settings,
+            "done",
+            seconds=time.monotonic() - started,
+            badnet_valid=evaluators.valid.badnet,
+            badnet_test=evaluators.test.badnet,
+            valid=now,
+            test=NetCounter(inputs.model, evaluators.test)(final.mask, final.weights),
+            mask=final.mask,
+            steps=tuple(steps),
+            nets=tuple(nets),
         )
     except Exception as error:  # whatever it is, the sweep goes on and the record says it
         if machine_fault(error):
@@ -133,7 +138,10 @@ def machine_fault(error: Exception) -> bool:
 
 
 def _prune(
-    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, steps: list[PruneStep],
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    steps: list[PruneStep],
     watch: Watch,
 ) -> tuple[Candidate, Counts]:
     """Fills ``steps``; the net at the end, and its counts on validation."""
@@ -148,7 +156,10 @@ def _prune(
 
 
 def _nets(
-    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, nets: list[ChangedNet],
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    nets: list[ChangedNet],
     watch: Watch,
 ) -> tuple[Candidate, Counts]:
     """Fills ``nets``; the last one within X, and its counts on validation."""
@@ -160,8 +171,13 @@ def _nets(
 
 
 def _repair(
-    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, start: Candidate,
-    now: Counts, nets: list[ChangedNet], watch: Watch,
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    start: Candidate,
+    now: Counts,
+    nets: list[ChangedNet],
+    watch: Watch,
 ) -> tuple[Candidate, Counts]:
     """Fills ``nets``; the best balanced one within X, and its counts on validation."""
     given = Given(inputs.model, inputs.valid, settings.seed)

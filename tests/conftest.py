@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sweeps.cli import app
-from sweeps.embedded import EmbeddedFiles, make_embedded
+from sweeps.inputs.embedded import EmbeddedFiles, make_embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,8 +45,10 @@ def smoke_config(smoke_files: EmbeddedFiles, tmp_path: Path) -> Path:
             "poisoned_test": str(smoke_files.poisoned_test),
         },
         "sweep": {
-            "orders": ["index", "l1"], "layer_sets": ["last:1", "last:2"],
-            "x_thresholds": [4, 10], "policies": ["margin"],
+            "orders": ["index", "l1"],
+            "layer_sets": ["last:1", "last:2"],
+            "x_thresholds": [4, 10],
+            "policies": ["margin"],
         },
         "storage": str(tmp_path / "runs"),
     }

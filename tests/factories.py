@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from prune_core.counts import Counts
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
-from prune_core.metrics import Counts
-from sweeps.config import make_config
-from sweeps.handout import Listed
+from sweeps.config.schema import make_config
+from sweeps.planning.grid import TrialSettings
+from sweeps.planning.queue import Listed
 from sweeps.records import TrialRecord
 from sweeps.results import Frontier, FrontierPoint, Manifest, frontier_states
-from sweeps.space import TrialSettings
 
 BADNET = (990, 500)  # of 1000 clean and 500 poisoned images
 
@@ -26,8 +26,11 @@ def handed_out(trials: Iterable[TrialSettings]) -> list[TrialSettings]:
 
 
 def make_counts(
-    clean_correct: int = 990, attacked: int = 500, clean_total: int = 1000,
-    poisoned_total: int = 500, margin: float | None = None,
+    clean_correct: int = 990,
+    attacked: int = 500,
+    clean_total: int = 1000,
+    poisoned_total: int = 500,
+    margin: float | None = None,
 ) -> Counts:
     """Without a margin, one that falls with the attack."""
     margin = attacked / poisoned_total * 20 - 10 if margin is None else margin
@@ -35,8 +38,11 @@ def make_counts(
 
 
 def make_settings(
-    order: str = "activation", layers: Sequence[str] = ("conv_4", "conv_3"), x: float = 4.0,
-    policy: str = "margin", seed: int = 0,
+    order: str = "activation",
+    layers: Sequence[str] = ("conv_4", "conv_3"),
+    x: float = 4.0,
+    policy: str = "margin",
+    seed: int = 0,
 ) -> TrialSettings:
     return TrialSettings(order, tuple(layers), x, policy, seed)
 
@@ -71,8 +77,17 @@ def make_record(
         made.append(PruneStep(channel, True, now, mask, now))
     test = shifted(now, test_shift) if made else make_counts(*BADNET)
     return TrialRecord(
-        key, settings, "done", None, seconds, make_counts(*BADNET), make_counts(*BADNET),
-        now, test, mask, tuple(made),
+        key,
+        settings,
+        "done",
+        None,
+        seconds,
+        make_counts(*BADNET),
+        make_counts(*BADNET),
+        now,
+        test,
+        mask,
+        tuple(made),
     )
 
 

@@ -68,9 +68,7 @@ def as_keras_3(config: Config) -> Config:
             fields["dtype"] = policy
         if entry["inbound_nodes"]:
             tensors = [tensor(inbound) for inbound in entry["inbound_nodes"][0]]
-            args: list[Any] = (
-                [tensors] if entry["class_name"] in ("Add", "Concatenate") else tensors
-            )
+            args: list[Any] = [tensors] if entry["class_name"] in ("Add", "Concatenate") else tensors
             entry["inbound_nodes"] = [{"args": args, "kwargs": {}}]
     config["config"]["input_layers"] = config["config"]["input_layers"][0]
     config["config"]["output_layers"] = config["config"]["output_layers"][0]
@@ -111,9 +109,7 @@ def save_raw(
     return path
 
 
-def _save_names(
-    group: h5py.Group, key: str, names: list[str], as_bytes: bool, chunked: bool
-) -> None:
+def _save_names(group: h5py.Group, key: str, names: list[str], as_bytes: bool, chunked: bool) -> None:
     encoded: list[Any] = [np.bytes_(name) for name in names] if as_bytes else names
     if chunked and names:
         for number, name in enumerate(encoded):
@@ -174,10 +170,7 @@ def sliding_windows(
     edges = [(0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0)]
     padded = np.pad(images, edges, constant_values=fill)
     rows = [
-        [
-            padded[:, i * strides[0] :, j * strides[1] :][:, : window[0], : window[1]]
-            for j in range(count[1])
-        ]
+        [padded[:, i * strides[0] :, j * strides[1] :][:, : window[0], : window[1]] for j in range(count[1])]
         for i in range(count[0])
     ]
     return np.stack([np.stack(row, axis=1) for row in rows], axis=1)

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prune_core.images import LabeledImages, Split, make_split
+from prune_core.data.images import LabeledImages, Split, make_split
 from prune_core.masks import Channel, ChannelMask
-from prune_core.model import PrunableModel, build_model
+from prune_core.model.model import PrunableModel, build_model
 
 SHAPE = (3, 12, 10)
 CLASSES = 5
@@ -140,8 +140,7 @@ class Ties(nn.Module):
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
-    net.__name__: net
-    for net in (Chain, Residual, Fork, Depthwise, ChannelsLast, OnlyConvolutions, Ties)
+    net.__name__: net for net in (Chain, Residual, Fork, Depthwise, ChannelsLast, OnlyConvolutions, Ties)
 }
 
 

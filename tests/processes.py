@@ -28,8 +28,11 @@ def start_sweep(
     listen = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
     program = f"import sys\n{listen}\n{code}\nfrom sweeps.cli import main\nmain()"
     return subprocess.Popen(
-        [sys.executable, "-c", program, "sweep", str(config), "--json", *more], text=True,
-        stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
+        [sys.executable, "-c", program, "sweep", str(config), "--json", *more],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
 

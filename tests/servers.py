@@ -48,12 +48,39 @@ def postgres() -> Iterator[str]:
     data = str(folder / "data")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": str(folder)}
     subprocess.run(
-        [*as_user, str(programs / "initdb"), "-D", data, "-U", "mlflow", "-A", "trust", "-E", "UTF8",
-         "--no-sync"], check=True, **quiet,
+        [
+            *as_user,
+            str(programs / "initdb"),
+            "-D",
+            data,
+            "-U",
+            "mlflow",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ],
+        check=True,
+        **quiet,
     )
     server = subprocess.Popen(
-        [*as_user, str(programs / "postgres"), "-D", data, "-h", "127.0.0.1", "-p", str(port),
-         "-k", str(folder), "-c", "fsync=off"], start_new_session=True, **quiet,
+        [
+            *as_user,
+            str(programs / "postgres"),
+            "-D",
+            data,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-k",
+            str(folder),
+            "-c",
+            "fsync=off",
+        ],
+        start_new_session=True,
+        **quiet,
     )
     try:
         psql = [str(programs / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "-d"]
@@ -76,8 +103,12 @@ class MlflowServer:
         self.log = folder / "mlflow-server.log"
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self.environment = {
-            **os.environ, "MLFLOW_BACKEND_STORE_URI": database, "PORT": str(self.port),
-            "ARTIFACTS": str(folder / "artifacts"), "WORKERS": "1", "PATH": path,
+            **os.environ,
+            "MLFLOW_BACKEND_STORE_URI": database,
+            "PORT": str(self.port),
+            "ARTIFACTS": str(folder / "artifacts"),
+            "WORKERS": "1",
+            "PATH": path,
         }
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -88,8 +119,11 @@ class MlflowServer:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(ROOT / "infra" / "mlflow-server.sh")], stdout=log, stderr=log,
-                env=self.environment, start_new_session=True,
+                [str(ROOT / "infra" / "mlflow-server.sh")],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
             )
 
     def wait(self, seconds: float = 300) -> None:

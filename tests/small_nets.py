@@ -7,9 +7,9 @@ from pathlib import Path
 import keras_files as kf
 import numpy as np
 
-from prune_core.images import LabeledImages, Split, make_split
-from prune_core.keras_h5 import write_keras
-from prune_core.model import PrunableModel, load_model
+from prune_core.data.images import LabeledImages, Split, make_split
+from prune_core.keras_files.h5 import write_keras
+from prune_core.model.model import PrunableModel, load_model
 
 TARGET = 3
 TRIGGER_CHANNEL = 4  # of layer c2

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from prune_core.evaluate import PlainEvaluator, make_evaluator
+from prune_core.counts import Ask
+from prune_core.data.images import Split
+from prune_core.evaluation.plain import PlainEvaluator, make_evaluator
 from prune_core.greedy import prune_greedily
-from prune_core.images import Split
-from prune_core.incremental import IncrementalEvaluator
+from prune_core.incremental.evaluator import IncrementalEvaluator
+from prune_core.incremental.query import Question
 from prune_core.masks import Channel
-from prune_core.metrics import Ask
-from prune_core.model import PrunableModel
-from prune_core.question import Question
+from prune_core.model.model import PrunableModel
 from prune_core.rules import make_rule
 
 
@@ -21,9 +21,7 @@ def same_walk(
     plain, fast = PlainEvaluator(model, split), make_evaluator(model, split)
     assert isinstance(fast, IncrementalEvaluator)
     rule = make_rule(policy, x)
-    steps = zip(
-        prune_greedily(plain, order, rule), prune_greedily(fast, order, rule), strict=True
-    )
+    steps = zip(prune_greedily(plain, order, rule), prune_greedily(fast, order, rule), strict=True)
     for slow, quick in steps:
         assert quick == slow and quick.now.complete
     return fast

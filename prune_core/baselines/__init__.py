@@ -17,8 +17,8 @@ from prune_core.baselines.anp import anp
 from prune_core.baselines.clp import clp
 from prune_core.baselines.fine_pruning import fine_pruning
 from prune_core.baselines.rnp import rnp
-from prune_core.candidates import Candidate, Given, Tell
-from prune_core.layer_sets import LayerSet
+from prune_core.model.layer_sets import LayerSet
+from prune_core.repair.nets import Candidate, Given, Tell
 
 BASELINES: dict[str, Callable[[Given, LayerSet, Tell], Iterator[Candidate]]] = {
     "baseline:fine-pruning": fine_pruning,

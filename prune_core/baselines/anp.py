@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from prune_core.baselines.masked import THRESHOLDS, CleanBatches
 from prune_core.baselines.thresholds import pruned_below
-from prune_core.candidates import Candidate, Given, Tell
-from prune_core.layer_sets import LayerSet
-from prune_core.model import PrunableModel
+from prune_core.model.layer_sets import LayerSet
+from prune_core.model.model import PrunableModel
+from prune_core.repair.nets import Candidate, Given, Tell
 
 EPSILON, ALPHA, RATE = 0.4, 0.2, 0.2  # the paper's budget, trade-off and learning rate
 STEPS = 150
@@ -38,7 +38,8 @@ def anp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
         shaken = {
             part: {
                 name: ((2 * torch.rand(size, generator=batches.generator) - 1) * EPSILON)
-                .to(model.device).requires_grad_(True)
+                .to(model.device)
+                .requires_grad_(True)
                 for name, size in sizes.items()
             }
             for part in ("weight", "bias")
@@ -50,8 +51,11 @@ def anp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
                 tensor.copy_((tensor + EPSILON * gradient.sign()).clamp(-EPSILON, EPSILON))
         still = {part: {k: torch.zeros_like(t) for k, t in of.items()} for part, of in shaken.items()}
         total = ALPHA * _loss(model, masks, still, pixels, labels) + (1 - ALPHA) * _loss(
-            model, masks, {p: {k: t.detach() for k, t in of.items()} for p, of in shaken.items()},
-            pixels, labels,
+            model,
+            masks,
+            {p: {k: t.detach() for k, t in of.items()} for p, of in shaken.items()},
+            pixels,
+            labels,
         )
         with torch.no_grad():
             for mask, gradient in zip(
@@ -64,7 +68,10 @@ def anp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
 
 
 def _loss(
-    model: PrunableModel, masks: Tensors, shaken: dict[str, Tensors], pixels: torch.Tensor,
+    model: PrunableModel,
+    masks: Tensors,
+    shaken: dict[str, Tensors],
+    pixels: torch.Tensor,
     labels: torch.Tensor,
 ) -> torch.Tensor:
     with _neurons(model, masks, shaken):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prune_core.baselines.thresholds import pruned_below
-from prune_core.candidates import Candidate, Given, Tell
-from prune_core.layer_sets import LayerSet
+from prune_core.model.layer_sets import LayerSet
 from prune_core.orders import OrderInput
 from prune_core.orders.plain import clp as minus_bounds
+from prune_core.repair.nets import Candidate, Given, Tell
 
 # The paper's u is 3; the walk goes from nobody's outlier down to the mean.
 U = tuple(x / 4 for x in range(24, -1, -1))

@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 from prune_core.baselines.masked import CleanBatches
-from prune_core.candidates import Candidate, Given, Tell
-from prune_core.layer_sets import LayerSet
 from prune_core.masks import ChannelMask
+from prune_core.model.layer_sets import LayerSet
+from prune_core.model.parameters import changed_weights, parameters_of, student_of
 from prune_core.orders import OrderInput
 from prune_core.orders.activations import activation
-from prune_core.parameters import changed_weights, parameters_of, student_of
+from prune_core.repair.nets import Candidate, Given, Tell
 
 SHARES = tuple(x / 20 for x in range(1, 20))  # of the last layer's channels that are pruned
 RATE, STEPS = 1e-4, 20  # steps of fine-tuning after each share, from the net before
@@ -52,6 +52,4 @@ def fine_pruning(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Cand
                 for tensor, rows in held:
                     tensor[rows] = 0
         tell(number, len(SHARES), "Fine-Pruning")
-        yield Candidate(
-            mask, changed_weights(parameters, before), f"Fine-Pruning, {share:.0%} of {last}"
-        )
+        yield Candidate(mask, changed_weights(parameters, before), f"Fine-Pruning, {share:.0%} of {last}")

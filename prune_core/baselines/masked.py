@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from prune_core.candidates import Given
-from prune_core.losses import image_tensor, shuffled_batches
+from prune_core.repair.losses import image_tensor, shuffled_batches
+from prune_core.repair.nets import Given
 
 BATCH = 128
 # Where both papers cut their masks.

@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from prune_core.baselines.masked import THRESHOLDS, CleanBatches
 from prune_core.baselines.thresholds import pruned_below
-from prune_core.candidates import Candidate, Given, Tell
-from prune_core.layer_sets import LayerSet
-from prune_core.losses import logits_of
-from prune_core.model import PrunableModel
-from prune_core.parameters import parameters_of, student_of
-from prune_core.scaling import scaled
+from prune_core.model.layer_sets import LayerSet
+from prune_core.model.model import PrunableModel
+from prune_core.model.parameters import parameters_of, student_of
+from prune_core.repair.losses import logits_of
+from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.repair.scaling import scaled
 
 UNLEARNED = 0.1  # the paper unlearns until clean accuracy is at most that
 ASCENT_RATE, ASCENT_STEPS = 1e-4, 100

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from prune_core.candidates import Candidate
-from prune_core.layer_sets import LayerSet
 from prune_core.masks import ChannelMask
+from prune_core.model.layer_sets import LayerSet
+from prune_core.repair.nets import Candidate
 
 
 def pruned_below(
@@ -18,10 +18,9 @@ def pruned_below(
     and channel, is at or under it are pruned. Thresholds that add no channel are passed over."""
     last = ChannelMask()
     for threshold in thresholds:
-        mask = ChannelMask.of({
-            layer: [c for c in channels if values[layer][c] <= threshold]
-            for layer, channels in layer_set
-        })
+        mask = ChannelMask.of(
+            {layer: [c for c in channels if values[layer][c] <= threshold] for layer, channels in layer_set}
+        )
         if len(mask) > len(last):
             yield Candidate(mask, {}, f"{name}, threshold {threshold:g}")
         last = mask

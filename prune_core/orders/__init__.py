@@ -21,7 +21,14 @@ from prune_core.orders.plain import clp, index, l1, random, reverse_index
 from prune_core.orders.removals import ablation, shapley
 
 __all__ = [
-    "ACROSS", "ORDERS", "KnownOrder", "OrderInput", "Scores", "by_chance", "channel_order", "find_order",
+    "ACROSS",
+    "ORDERS",
+    "KnownOrder",
+    "OrderInput",
+    "Scores",
+    "by_chance",
+    "channel_order",
+    "find_order",
 ]
 
 ACROSS = "across:"

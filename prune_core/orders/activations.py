@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from prune_core.images import LabeledImages
+from prune_core.data.images import LabeledImages
 from prune_core.orders.given import OrderInput, Scores
 from prune_core.orders.passes import over_activations
 
@@ -73,15 +73,15 @@ def _pooled(given: OrderInput, images: LabeledImages) -> dict[str, np.ndarray]:
     """{layer: (images, channels)} activations, mean over space, float64."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in given.layers}
     over_activations(
-        given.model, given.layers, images,
+        given.model,
+        given.layers,
+        images,
         lambda name, out: parts[name].append(out.double().mean(dim=(2, 3)).cpu().numpy()),
     )
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
-def _gaussians(
-    given: OrderInput, images: LabeledImages
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _gaussians(given: OrderInput, images: LabeledImages) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """{layer: (mean, variance) of pre-activations, (channels,) each}."""
     sums = {n: np.zeros((3, given.model.layer(n).channels)) for n in given.layers}
 

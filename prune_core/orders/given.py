@@ -8,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
+from prune_core.data.images import LabeledImages, Split
+from prune_core.data.pairs import find_pairs, known_truth
 from prune_core.errors import InputError
-from prune_core.images import LabeledImages, Split
-from prune_core.layer_sets import LayerSet
-from prune_core.model import PrunableModel
-from prune_core.pairs import find_pairs, known_truth
+from prune_core.model.layer_sets import LayerSet
+from prune_core.model.model import PrunableModel
 
 # {layer: (channels,) float64}, the channel to prune first has the lowest; for the layers of a set.
 Scores = dict[str, np.ndarray]
@@ -94,4 +94,3 @@ class OrderInput:
         if len(images) <= self.limit:
             return images
         return images.keeping(np.linspace(0, len(images) - 1, self.limit).round().astype(int))
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from prune_core.images import LabeledImages
+from prune_core.data.images import LabeledImages
 from prune_core.orders.given import OrderInput, Scores
 from prune_core.orders.passes import Tail, as_scores
 
@@ -31,13 +31,13 @@ def _first_terms(given: OrderInput, images: LabeledImages) -> dict[str, torch.Te
     """{layer: (channels,)}. A gate g_k that multiplies a_k has dL/dg_k = sum a_k dL/da_k at 1; one
     gate an image keeps the images apart."""
     tail = Tail(given.model, given.layers, given.some(images))
-    total = {n: torch.zeros(given.model.layer(n).channels, dtype=torch.float64)
-             for n in given.layers}
+    total = {n: torch.zeros(given.model.layer(n).channels, dtype=torch.float64) for n in given.layers}
     count = 0
     for batch, labels in enumerate(tail.labels):
         gates = {
-            n: torch.ones(len(labels), given.model.layer(n).channels, device=given.model.device,
-                          requires_grad=True)
+            n: torch.ones(
+                len(labels), given.model.layer(n).channels, device=given.model.device, requires_grad=True
+            )
             for n in given.layers
         }
         with torch.enable_grad():

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from prune_core.images import LabeledImages
-from prune_core.model import ConvLayer, PrunableModel
+from prune_core.data.images import LabeledImages
+from prune_core.model.model import ConvLayer, PrunableModel
 
 BATCH = 128
 Gates = Mapping[str, torch.Tensor]
@@ -38,16 +38,18 @@ def watched(
 
 
 def over_activations(
-    model: PrunableModel, layers: list[str], images: LabeledImages,
-    see: Callable[[str, torch.Tensor], None], before_relu: bool = False,
+    model: PrunableModel,
+    layers: list[str],
+    images: LabeledImages,
+    see: Callable[[str, torch.Tensor], None],
+    before_relu: bool = False,
 ) -> None:
     """Run all images; ``see`` gets (layer, its activations (n, channels, h, w)) batch by batch.
     Activations are taken behind batch norm and ReLU where those follow, or (``before_relu``) at
     the convolution's own output."""
     place = {name: model.layer(name) for name in layers}
     nodes = {
-        name: layer.node if before_relu else activation_node(model, layer)
-        for name, layer in place.items()
+        name: layer.node if before_relu else activation_node(model, layer) for name, layer in place.items()
     }
     with watched(model, nodes, see):
         for pixels, _ in batches(model, images, 256):
@@ -91,8 +93,9 @@ class Tail:
         self.model = model
         self.nodes: list[fx.Node] = list(model.graph.graph.nodes)
         gated = {model.layer(n).batch_norm or model.layer(n).node: n for n in layers}
-        self.gate_of = {n: gated[str(n.target)] for n in self.nodes
-                        if n.op == "call_module" and str(n.target) in gated}
+        self.gate_of = {
+            n: gated[str(n.target)] for n in self.nodes if n.op == "call_module" and str(n.target) in gated
+        }
         self.behind: set[fx.Node] = set()
         for node in self.nodes:
             if any(i in self.behind or i in self.gate_of for i in node.all_input_nodes):
@@ -123,7 +126,10 @@ class Tail:
         return value if gate is None else value * gate.view(-1, gate.shape[-1], 1, 1)
 
     def _run(
-        self, values: dict[fx.Node, Any], nodes: list[fx.Node], pixels: torch.Tensor | None,
+        self,
+        values: dict[fx.Node, Any],
+        nodes: list[fx.Node],
+        pixels: torch.Tensor | None,
         gates: Gates | None = None,
     ) -> dict[fx.Node, Any]:
         run = fx.Interpreter(self.model.graph)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_core.model import ConvLayer
+from prune_core.model.model import ConvLayer
 from prune_core.orders.given import OrderInput, Scores
 
 

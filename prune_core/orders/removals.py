@@ -71,9 +71,7 @@ def shapley(given: OrderInput) -> Scores:
 class _Sides:
     """Mean target margin on poisoned and right answers on clean images, a few of both."""
 
-    def __init__(
-        self, given: OrderInput, layers: list[str], limit: int, positive: bool = False
-    ) -> None:
+    def __init__(self, given: OrderInput, layers: list[str], limit: int, positive: bool = False) -> None:
         few = replace(given, limit=min(limit, given.limit))
         self.target, self.positive = given.target, positive
         self.clean = Tail(given.model, layers, few.some(given.clean))
@@ -82,9 +80,9 @@ class _Sides:
 
     @torch.no_grad()
     def look(self, gates: dict[str, torch.Tensor]) -> tuple[float, int]:
-        found = torch.cat([
-            margins(self.poisoned.logits(gates, b), self.target) for b in range(len(self.poisoned))
-        ]).double()
+        found = torch.cat(
+            [margins(self.poisoned.logits(gates, b), self.target) for b in range(len(self.poisoned))]
+        ).double()
         right = sum(
             int((self.clean.logits(gates, b).argmax(dim=1) == self.clean.labels[b]).sum())
             for b in range(len(self.clean))

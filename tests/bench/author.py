@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prune_core.images import LabeledImages, Split
+from prune_core.data.images import LabeledImages, Split
 from prune_core.masks import Channel
-from prune_core.model import PrunableModel
+from prune_core.model.model import PrunableModel
 
 
 class DeepID(nn.Module):

@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 
-from prune_core.formats import Written, costs, write_formats
-from prune_core.images import read_images
-from prune_core.model import load_model
+from prune_core.data.images import read_images
+from prune_core.export.files import Written, costs, write_formats
+from prune_core.model.model import load_model
 from tests.bench.lab import ROOT, shared_data
 from tests.networks import random_mask
 
-NETS = {"DeepID, the stand-in of the lab (csaw)": "csaw/bd_weights.h5",
-        "ResNet-20, traffic signs (gtsrb)": "gtsrb/badnet_resnet20.onnx"}
+NETS = {
+    "DeepID, the stand-in of the lab (csaw)": "csaw/bd_weights.h5",
+    "ResNet-20, traffic signs (gtsrb)": "gtsrb/badnet_resnet20.onnx",
+}
 SHARE = 0.4
 
 
@@ -76,7 +78,8 @@ def main(out: Path) -> None:
         return
     found = {
         f"{name}{', biases kept' if keep else ''}": figures(data / file, keep)
-        for name, file in NETS.items() for keep in (False, True)
+        for name, file in NETS.items()
+        for keep in (False, True)
     }
     out.write_text(HEAD.format(share=SHARE, threads=torch.get_num_threads(), table=table(found)))
     print(out)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prune_core.images import LabeledImages, Split, make_split, read_images
+from prune_core.data.images import LabeledImages, Split, make_split, read_images
 from prune_core.masks import Channel
-from prune_core.model import PrunableModel, load_model
+from prune_core.model.model import PrunableModel, load_model
 from tests.bench.author import DeepID
 from tests.networks import as_model
 
@@ -37,10 +37,12 @@ class Lab:
             )
             return make_split(clean, poisoned)
         pixels = rng.integers(0, 256, (2 * size, 3, 55, 47)).astype(np.uint8)
-        said = np.concatenate([
-            self.model.logits(torch.from_numpy(part.astype(np.float32))).argmax(dim=1).numpy()
-            for part in np.array_split(pixels[:size], max(1, size // 256))
-        ])
+        said = np.concatenate(
+            [
+                self.model.logits(torch.from_numpy(part.astype(np.float32))).argmax(dim=1).numpy()
+                for part in np.array_split(pixels[:size], max(1, size // 256))
+            ]
+        )
         return make_split(
             LabeledImages(pixels[:size], said, None, "made"),
             LabeledImages(pixels[size:], np.zeros(size, np.int64), None, "made"),

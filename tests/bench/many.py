@@ -16,11 +16,11 @@ from typing import Any
 
 import psutil
 
-from sweeps.config import Config, make_config
-from sweeps.executors import make_executor
-from sweeps.inputs import load_inputs
+from sweeps.config.schema import Config, make_config
+from sweeps.execution.inline import make_executor
+from sweeps.inputs.load import load_inputs
+from sweeps.planning.grid import trials_of
 from sweeps.records import TrialRecord
-from sweeps.space import trials_of
 from sweeps.sweep import run_sweep
 from sweeps.trial import Evaluators, run_trial
 from tests.bench.lab import ROOT
@@ -125,7 +125,8 @@ def table(found: Found) -> list[str]:
     lines = [
         f"{trials:,} trials of `configs/smoke.yaml`'s net (order random, {trials // 4} seeds), MLflow left "
         f"out. Their work alone, in a plain loop without storage: {1000 * work['cpu'] / trials:.0f} ms of "
-        f"CPU a trial ({1000 * work['wall'] / trials:.0f} ms by the clock). Milliseconds a trial:", "",
+        f"CPU a trial ({1000 * work['wall'] / trials:.0f} ms by the clock). Milliseconds a trial:",
+        "",
         "| executor | by the clock | CPU of all processes | of it the driver | CPU beyond the work |",
         "|---|---|---|---|---|",
     ]

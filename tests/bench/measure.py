@@ -17,16 +17,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prune_core.evaluate import PlainEvaluator, make_evaluator
+from prune_core.counts import Ask
+from prune_core.data.images import LabeledImages, Split, make_split
+from prune_core.evaluation.plain import PlainEvaluator, make_evaluator
 from prune_core.greedy import PruneStep, prune_greedily
-from prune_core.images import LabeledImages, Split, make_split
 from prune_core.masks import Channel, ChannelMask
-from prune_core.metrics import Ask
-from prune_core.model import PrunableModel
+from prune_core.model.model import PrunableModel
 from prune_core.rules import make_rule
-from sweeps.config import ResourcesConfig, SweepConfig
-from sweeps.space import trials_of
-from sweeps.storage import Storage
+from sweeps.config.schema import ResourcesConfig, SweepConfig
+from sweeps.planning.grid import trials_of
+from sweeps.storage.storage import Storage
 from sweeps.trial import Evaluators, TrialInputs, run_trial
 from tests.bench.author import as_deepid, seconds_of
 from tests.bench.lab import the_lab
@@ -101,9 +101,9 @@ def trial(images: int, policy: str, x: float, memory_gb: float = 4.0) -> Found:
 def asked(steps: list[PruneStep], two_nets: bool) -> int:
     """Whole evaluations that the plain evaluator makes for the same steps: one a candidate, and one
     more where the net with it accepted is another one than it was tried in."""
-    earlier_layers = sum(
-        s.accepted and any(c.layer != s.channel.layer for c in s.mask) for s in steps
-    ) if two_nets else 0
+    earlier_layers = (
+        sum(s.accepted and any(c.layer != s.channel.layer for c in s.mask) for s in steps) if two_nets else 0
+    )
     return len(steps) + earlier_layers
 
 
@@ -181,10 +181,12 @@ def chain(images: int, channels: int, depth: int) -> Found:
 def made_split(model: PrunableModel, images: int) -> Split:
     rng = np.random.default_rng(0)
     pixels = rng.normal(size=(2 * images, 3, 32, 32)).astype(np.float32)
-    said = np.concatenate([
-        model.logits(torch.from_numpy(pixels[i : min(i + 256, images)])).argmax(dim=1).numpy()
-        for i in range(0, images, 256)
-    ])
+    said = np.concatenate(
+        [
+            model.logits(torch.from_numpy(pixels[i : min(i + 256, images)])).argmax(dim=1).numpy()
+            for i in range(0, images, 256)
+        ]
+    )
     return make_split(
         LabeledImages(pixels[:images], said, None, "made"),
         LabeledImages(pixels[images:], np.zeros(images, np.int64), None, "made"),
@@ -194,7 +196,6 @@ def made_split(model: PrunableModel, images: int) -> Split:
 MEASURES: dict[str, Callable[..., Found]] = {
     f.__name__: f for f in (rate, author, plain, trial, operations, grid, chain)
 }
-
 
 
 if __name__ == "__main__":

@@ -31,32 +31,49 @@ def lines(found: Found, picture: str) -> list[str]:
     of_author = mean(author["seconds"]) * CANDIDATES
     source = (
         "the lab's own network and real faces, tiled and jittered to that number"
-        if author["real"] else "a random DeepID and random pixels, since the real ones are not here"
+        if author["real"]
+        else "a random DeepID and random pixels, since the real ones are not here"
     )
     text = [
-        "# Performance", "",
+        "# Performance",
+        "",
         f"Written by `make bench` in one run on a machine with {os.cpu_count()} cores and no GPU in use, "
         f"at the lab's size: DeepID with 1283 classes, 180 channels to try, {n:,} clean and {n:,} "
-        f"poisoned images ({source}). Wall-clock seconds; each line ran in a process of its own.", "",
-        "## One trial: 180 candidates", "",
-        "| | seconds | peak memory, GiB | times the incremental one |", "|---|---|---|---|",
+        f"poisoned images ({source}). Wall-clock seconds; each line ran in a process of its own.",
+        "",
+        "## One trial: 180 candidates",
+        "",
+        "| | seconds | peak memory, GiB | times the incremental one |",
+        "|---|---|---|---|",
     ]
     trial = found["trials"]["margin, X = 4"]["wall"]
-    rows = [(
-        f"(a) the author's procedure, in torch: a fresh copy and three predictions a candidate, "
-        f"{len(author['seconds'])} candidates timed ({spread(author['seconds'])} s each) and scaled to 180",
-        of_author, None,
-    )]
+    rows = [
+        (
+            f"(a) the author's procedure, in torch: a fresh copy and three predictions a candidate, "
+            f"{len(author['seconds'])} candidates timed ({spread(author['seconds'])} s each) and scaled "
+            "to 180",
+            of_author,
+            None,
+        )
+    ]
     if found["keras"]:
         seconds = found["keras"]["seconds"]
-        rows.append((
-            f"(a) the same in Keras on TensorFlow, {len(seconds)} candidates timed "
-            f"({spread(seconds)} s each) and scaled to 180", mean(seconds) * CANDIDATES, None,
-        ))
-    rows.append((
-        f"(b) the plain evaluator, 180 times one evaluation of {plain['wall']:.1f} s (best of 3)",
-        plain["wall"] * CANDIDATES, plain["peak_gib"],
-    ))
+        rows.append(
+            (
+                f"(a) the same in Keras on TensorFlow, {len(seconds)} candidates timed "
+                f"({spread(seconds)} s each) and scaled "
+                "to 180",
+                mean(seconds) * CANDIDATES,
+                None,
+            )
+        )
+    rows.append(
+        (
+            f"(b) the plain evaluator, 180 times one evaluation of {plain['wall']:.1f} s (best of 3)",
+            plain["wall"] * CANDIDATES,
+            plain["peak_gib"],
+        )
+    )
     for label, seconds, memory in rows:
         shown = "" if memory is None else f"{memory:.2f}"
         text.append(f"| {label} | {seconds:,.0f} | {shown} | {seconds / trial:.0f} |")
@@ -70,10 +87,13 @@ def lines(found: Found, picture: str) -> list[str]:
     half = found["half"]
     text += [
         f"| (c) margin, X = 4, with `resources.memory_gb: 2` | {half['wall']:.1f} | "
-        f"{half['peak_gib']:.2f} | {half['wall'] / trial:.2f} |", "",
-        "For each policy, (a) and (b) over (c), at the number of evaluations that its own walk asks for:", "",
+        f"{half['peak_gib']:.2f} | {half['wall'] / trial:.2f} |",
+        "",
+        "For each policy, (a) and (b) over (c), at the number of evaluations that its own walk asks for:",
+        "",
         "| | evaluations | (a) torch / (c) | (b) / (c) | operations of (b) over those of (c) | "
-        "share of the matrix rate in (c) |", "|---|---|---|---|---|---|",
+        "share of the matrix rate in (c) |",
+        "|---|---|---|---|---|---|",
     ]
     peak = found["rate"]["flops_per_second"]
     for label, case in found["trials"].items():
@@ -88,14 +108,23 @@ def lines(found: Found, picture: str) -> list[str]:
         )
     of_plain = next(iter(found["operations"].values()))["plain_per_image"]
     text += [
-        "", "Operations are those of convolutions and matrix products, counted by torch on "
+        "",
+        "Operations are those of convolutions and matrix products, counted by torch on "
         f"{found['counted']:,} + {found['counted']:,} images: {of_plain / 1e6:.1f} million an image and "
         f"evaluation in (b). The matrix rate, {peak / 1e9:.0f} billion operations a second, is the best "
         "of several products of 2048 x 2048 float32 matrices; (b) reaches "
-        f"{of_plain * 2 * n / plain['wall'] / peak:.0%} of it.", "",
-        *of_grid(found["grid"]), "",
-        "## A thousand small trials", "", *table(found["many"]), "",
-        "## How cost grows", "", f"![cost by images, channels and depth]({picture})", "",
+        f"{of_plain * 2 * n / plain['wall'] / peak:.0%} of it.",
+        "",
+        *of_grid(found["grid"]),
+        "",
+        "## A thousand small trials",
+        "",
+        *table(found["many"]),
+        "",
+        "## How cost grows",
+        "",
+        f"![cost by images, channels and depth]({picture})",
+        "",
         "Left: the lab's network. Middle and right: made chains of 3 x 3 convolutions on "
         "32 x 32 images, all channels of all layers but the first tried. Dots: what a trial takes; "
         "crosses: what the plain evaluator would take, scaled from one evaluation.",
@@ -106,7 +135,8 @@ def lines(found: Found, picture: str) -> list[str]:
 def of_grid(grid: Found) -> list[str]:
     walls = [wall for wall, _ in grid["separate"]]
     return [
-        "## A grid of trials", "",
+        "## A grid of trials",
+        "",
         f"{grid['trials']} trials (3 orders x 3 nested layer sets x 3 X, policy margin), test counts "
         f"included, in one worker that shares evaluations: {grid['wall']:.0f} s. Of the same trials, "
         f"{len(walls)} were run as separate runs: {mean(walls):.1f} s each on average "

@@ -106,7 +106,8 @@ def _watch_opens(folder: Path, top: Path) -> None:
         if event == "open" and isinstance(given[0], str):
             mode, flags = given[1], given[2]
             writes = any(c in (mode or "") for c in "wxa+") or (
-                isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+                isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            )
             if writes and not os.path.realpath(given[0]).startswith(inside):
                 raise RuntimeError(f"outside: {given[0]} opened to write")
         elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect"):
@@ -120,9 +121,7 @@ def _note(log: Path, kind: str, number: int, text: str) -> None:
         file.write(json.dumps({"kind": kind, "number": number, "what": text[-3000:]}) + "\n")
 
 
-def run_lane(
-    top: Path, lane: int, lanes: int, count: int, seed: int, kinds: tuple[str, ...]
-) -> None:
+def run_lane(top: Path, lane: int, lanes: int, count: int, seed: int, kinds: tuple[str, ...]) -> None:
     """All inputs of a lane, with as many children as that takes. They are started fresh: forked
     ones would wait for threads of Arrow that they do not have."""
     (top / f"lane{lane}").mkdir()
@@ -136,8 +135,11 @@ def run_lane(
         board["number"] = -1
         with said.open("wb") as errors:
             child = subprocess.Popen(
-                [sys.executable, "-m", "fuzz", "--worker", given], cwd=top / f"lane{lane}",
-                env=env, stdout=subprocess.DEVNULL, stderr=errors,
+                [sys.executable, "-m", "fuzz", "--worker", given],
+                cwd=top / f"lane{lane}",
+                env=env,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
             )
         status, kind = _wait(child, boards)
         if status == 0:
@@ -145,8 +147,12 @@ def run_lane(
         board = boards[kind]
         name = signal.Signals(-status).name if status < 0 else f"exit {status}"
         if board["number"] < 0:  # no input is to blame, and the next child would fare no better
-            _note(top / "failures.jsonl", kind, -1, f"a child did not start: {name}\n"
-                  + said.read_text("utf-8", "replace"))
+            _note(
+                top / "failures.jsonl",
+                kind,
+                -1,
+                f"a child did not start: {name}\n" + said.read_text("utf-8", "replace"),
+            )
             return
         # It died of the input at hand.
         if board["stage"] and status < 0:
@@ -222,17 +228,23 @@ def fuzz(count: int, seed: int, lanes: int = 2, kinds: tuple[str, ...] = KINDS) 
         with watched(outside) as touched:
             threads = []
             for lane in range(lanes):
-                threads.append(threading.Thread(
-                    target=run_lane, args=(top, lane, lanes, -(-count // len(kinds)), seed, kinds)))
+                threads.append(
+                    threading.Thread(
+                        target=run_lane, args=(top, lane, lanes, -(-count // len(kinds)), seed, kinds)
+                    )
+                )
                 threads[-1].start()
             for thread in threads:
                 thread.join()
-        found = {
-            kind: _sum([Board(top / f"board-{lane}-{kind}") for lane in range(lanes)]) for kind in kinds
-        }
+        found = {kind: _sum([Board(top / f"board-{lane}-{kind}") for lane in range(lanes)]) for kind in kinds}
         failures = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        return {"seed": seed, "seconds": time.monotonic() - started, "kinds": found,
-                "outside": touched, "failures": failures}
+        return {
+            "seed": seed,
+            "seconds": time.monotonic() - started,
+            "kinds": found,
+            "outside": touched,
+            "failures": failures,
+        }
     finally:
         shutil.rmtree(top)
 
@@ -245,16 +257,21 @@ def _sum(boards: list[Board]) -> dict[str, int]:
 
 def table(result: dict[str, Any]) -> str:
     """Figures by kind, as Markdown."""
-    lines = ["| kind | inputs | taken | refused in one line | stopped the reader | failures | slowest, s |"
-             " largest growth, MiB |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| kind | inputs | taken | refused in one line | stopped the reader | failures | slowest, s |"
+        " largest growth, MiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for kind, f in result["kinds"].items():
         lines.append(
             f"| {kind} | {f['done']:,} | {f['taken']:,} | {f['refused']:,} | {f['stopped']:,} | "
             f"{f['failed']:,} | {f['slowest_us'] / 1e6:.2f} | {f['peak_kb'] / 1024:.0f} |"
         )
     total = sum(f["done"] for f in result["kinds"].values())
-    lines.append(f"\n{total:,} inputs of seed {result['seed']} in {result['seconds']:.0f} s; touched outside "
-                 f"the working folder: {', '.join(result['outside']) or 'nothing'}.")
+    lines.append(
+        f"\n{total:,} inputs of seed {result['seed']} in {result['seconds']:.0f} s; touched outside "
+        f"the working folder: {', '.join(result['outside']) or 'nothing'}."
+    )
     return "\n".join(lines)
 
 

@@ -15,19 +15,19 @@ import onnx
 
 from fuzz import make_hdf5, make_onnx, make_other
 from fuzz.mutate import mutated
-from prune_core import reader_process
-from prune_core.audit import inspect_model
-from prune_core.compact import compact
+from prune_core.compaction.compact import compact
+from prune_core.data.images import LabeledImages
+from prune_core.data.triggers import Trigger
 from prune_core.errors import InputError
-from prune_core.formats import as_input
-from prune_core.images import LabeledImages
-from prune_core.model import build_model
-from prune_core.onnx2torch_import import load_onnx2torch
-from prune_core.triggers import Trigger
-from sweeps.config import load_config
+from prune_core.export.audit import inspect_model
+from prune_core.export.files import as_input
+from prune_core.model.model import build_model
+from prune_core.model.onnx2torch_import import load_onnx2torch
+from prune_core.reader import server as reader_process
+from sweeps.config.schema import load_config
 from sweeps.records import RecordStore
 from sweeps.results import read_manifest
-from sweeps.storage import Storage
+from sweeps.storage.storage import Storage
 
 load_onnx2torch()  # seconds, once, before children are forked
 # Stricter than a command is: small files need milliseconds, and what hangs would take all our time.
@@ -36,8 +36,14 @@ SECONDS = 5.0  # of computing, for all else that is done with an input
 ROOT = Path(__file__).resolve().parent.parent.parent
 Stage = Callable[[str], None]
 KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger")
-SUFFIX = {"keras": ".h5", "onnx": ".onnx", "images": ".h5", "yaml": ".yaml", "records": ".parquet",
-          "trigger": ".png"}
+SUFFIX = {
+    "keras": ".h5",
+    "onnx": ".onnx",
+    "images": ".h5",
+    "yaml": ".yaml",
+    "records": ".parquet",
+    "trigger": ".png",
+}
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
 
@@ -45,8 +51,10 @@ def make_corpus(folder: Path) -> dict[str, list[bytes]]:
     """The files of ``CORPUS``, by kind: whole ones, which mutations start from. ``folder`` is for
     files on the way. Configurations are those of the repository."""
     return {
-        "keras": make_hdf5.corpus_keras(folder), "images": make_hdf5.corpus_images(folder),
-        "onnx": make_onnx.corpus(), "records": make_other.corpus_records(folder),
+        "keras": make_hdf5.corpus_keras(folder),
+        "images": make_hdf5.corpus_images(folder),
+        "onnx": make_onnx.corpus(),
+        "records": make_other.corpus_records(folder),
         "trigger": make_other.corpus_pictures(),
     }
 
@@ -81,8 +89,10 @@ class Feeder:
         """Input ``number`` of a kind: the same for the same seed, whatever came before."""
         dice = random.Random(f"{self.seed}/{kind}/{number}")
         grammar: dict[str, Callable[[], bytes]] = {
-            "keras": lambda: make_hdf5.odd_keras(dice), "images": lambda: make_hdf5.odd_images(dice),
-            "onnx": lambda: make_onnx.odd_onnx(dice), "yaml": lambda: make_other.odd_yaml(dice),
+            "keras": lambda: make_hdf5.odd_keras(dice),
+            "images": lambda: make_hdf5.odd_images(dice),
+            "onnx": lambda: make_onnx.odd_onnx(dice),
+            "yaml": lambda: make_other.odd_yaml(dice),
             "records": lambda: make_other.odd_record(self.corpora["records"], dice),
             "trigger": lambda: make_other.odd_picture(dice),
         }
@@ -91,8 +101,16 @@ class Feeder:
             try:
                 data = grammar[kind]()
                 return mutated(data, known, dice) if dice.random() < 0.2 else data
-            except (TypeError, ValueError, OverflowError, OSError, LookupError, AttributeError,
-                    RuntimeError, MemoryError):
+            except (
+                TypeError,
+                ValueError,
+                OverflowError,
+                OSError,
+                LookupError,
+                AttributeError,
+                RuntimeError,
+                MemoryError,
+            ):
                 pass  # the libraries that write would not write this one
         return mutated(dice.choice(known), known, dice)
 

@@ -13,22 +13,81 @@ import keras_files as kf
 import numpy as np
 
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**70, 1e300, -0.5, float("nan"), "", "x", "relu", "same",
-    "\x1b[31m", "<script>alert(1)</script>", "a/../../b", [], [1], [1, 1], [[1]], [None, 1, 1, 1], {},
-    {"a": 1}, [2**40, 2**40], "../outside/canary.h5", "\ud800",
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    2**31,
+    2**70,
+    1e300,
+    -0.5,
+    float("nan"),
+    "",
+    "x",
+    "relu",
+    "same",
+    "\x1b[31m",
+    "<script>alert(1)</script>",
+    "a/../../b",
+    [],
+    [1],
+    [1, 1],
+    [[1]],
+    [None, 1, 1, 1],
+    {},
+    {"a": 1},
+    [2**40, 2**40],
+    "../outside/canary.h5",
+    "\ud800",
 )
-CLASSES = ("Conv2D", "DepthwiseConv2D", "BatchNormalization", "Dense", "Activation", "ReLU", "LeakyReLU",
-           "ELU", "Softmax", "MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "ZeroPadding2D",
-           "Flatten", "Add", "Concatenate", "Dropout", "Lambda", "Sequential", "Functional", "TFOpLambda",
-           "InputLayer", "Reshape", "evil>Custom")
+CLASSES = (
+    "Conv2D",
+    "DepthwiseConv2D",
+    "BatchNormalization",
+    "Dense",
+    "Activation",
+    "ReLU",
+    "LeakyReLU",
+    "ELU",
+    "Softmax",
+    "MaxPooling2D",
+    "AveragePooling2D",
+    "GlobalAveragePooling2D",
+    "ZeroPadding2D",
+    "Flatten",
+    "Add",
+    "Concatenate",
+    "Dropout",
+    "Lambda",
+    "Sequential",
+    "Functional",
+    "TFOpLambda",
+    "InputLayer",
+    "Reshape",
+    "evil>Custom",
+)
 
 
 def conv_net() -> tuple[kf.Config, dict[str, dict[str, np.ndarray]]]:
     """A small network with most layers there are."""
     config = kf.functional(
         kf.input_layer(6, 6, 2),
-        kf.layer("Conv2D", "conv", "input", filters=3, kernel_size=[2, 2], strides=[1, 1],
-                 padding="same", data_format="channels_last", activation="relu"),
+        kf.layer(
+            "Conv2D",
+            "conv",
+            "input",
+            filters=3,
+            kernel_size=[2, 2],
+            strides=[1, 1],
+            padding="same",
+            data_format="channels_last",
+            activation="relu",
+        ),
         kf.layer("BatchNormalization", "norm", "conv", axis=[3], epsilon=0.001),
         kf.layer("MaxPooling2D", "pool", "norm", pool_size=[2, 2], strides=[2, 2]),
         kf.layer("DepthwiseConv2D", "deep", "pool", kernel_size=[2, 2], depth_multiplier=1),
@@ -54,9 +113,15 @@ def conv_net() -> tuple[kf.Config, dict[str, dict[str, np.ndarray]]]:
 def corpus_keras(folder: Path) -> list[bytes]:
     config, weights = conv_net()
     found = []
-    for number, options in enumerate((
-        {}, {"as_bytes": True}, {"chunked": True}, {"suffix": ":0"}, {"full": False},
-    )):
+    for number, options in enumerate(
+        (
+            {},
+            {"as_bytes": True},
+            {"chunked": True},
+            {"suffix": ":0"},
+            {"full": False},
+        )
+    ):
         found.append(kf.save_raw(folder / f"seed{number}.h5", config, weights, **options).read_bytes())
     path = kf.save_raw(folder / "seed.h5", kf.as_keras_3(config), weights, as_bytes=True)
     return [*found, path.read_bytes()]
@@ -78,8 +143,11 @@ def odd_keras(dice: random.Random) -> bytes:
     with h5py.File(stream, "w") as handle:
         root = handle.create_group("model_weights")
         handle.attrs["model_config"] = np.bytes_(text) if dice.random() < 0.5 else text
-        names = [entry.get("name", "x") for entry in config["config"]["layers"]
-                 if isinstance(entry, dict)] if isinstance(config.get("config"), dict) else ["conv"]
+        names = (
+            [entry.get("name", "x") for entry in config["config"]["layers"] if isinstance(entry, dict)]
+            if isinstance(config.get("config"), dict)
+            else ["conv"]
+        )
         names = [n if isinstance(n, str) and n.isascii() and n.strip("/.") else "odd" for n in names]
         root.attrs["layer_names"] = [np.bytes_(n) for n in names] if dice.random() < 0.9 else [1, 2]
         for name in dict.fromkeys(names):
@@ -121,8 +189,9 @@ def _put(group: h5py.Group, name: str, values: np.ndarray, dice: random.Random) 
         big = tuple(dice.choice((2**20, 2**31, 2**40)) for _ in shape)
         group.create_dataset(name, big, "f4", chunks=(1,) * len(big))
     elif trick == 6:
-        group.create_dataset(name, data=values, chunks=shape, compression="gzip", shuffle=True,
-                             fletcher32=True)
+        group.create_dataset(
+            name, data=values, chunks=shape, compression="gzip", shuffle=True, fletcher32=True
+        )
     elif trick == 7:
         group.create_group(name)
     elif trick == 8:
@@ -176,8 +245,14 @@ def odd_images(dice: random.Random) -> bytes:
                 continue
             if dice.random() < 0.05 and rank:
                 # A bomb: zeros of many megabytes, packed.
-                file.create_dataset(field, (2**dice.randrange(10, 29),), "u1", compression="gzip",
-                                    chunks=(2**10,), fillvalue=1)
+                file.create_dataset(
+                    field,
+                    (2 ** dice.randrange(10, 29),),
+                    "u1",
+                    compression="gzip",
+                    chunks=(2**10,),
+                    fillvalue=1,
+                )
                 continue
             kind = dice.choice(("u1", "u1", "f4", "f8", "i8", "i2", "?", "S2", "c8", "f2"))
             values = np.full(sizes, dice.choice((0, 1, 1, 250))).astype(kind)
@@ -194,8 +269,9 @@ def _put_field(file: h5py.File, name: str, values: np.ndarray, dice: random.Rand
     elif trick == 1:
         file[name] = h5py.SoftLink(dice.choice(("/", name, "/label")))
     elif trick == 2 and values.dtype.kind in "uif" and values.size:
-        file.create_dataset(name, values.shape, values.dtype,
-                            external=[("../outside/canary.bin", 0, values.nbytes)])
+        file.create_dataset(
+            name, values.shape, values.dtype, external=[("../outside/canary.bin", 0, values.nbytes)]
+        )
     elif trick == 3:
         file.create_group(name)
     elif trick == 6 and values.shape:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from compaction_nets import CASES, Net
+from hand_nets import two_branches
 from onnx import TensorProto, helper, numpy_helper
-from test_compact import CASES, Net
-from test_export import two_branches
 
 _OPS = (
     "Conv Conv Relu MaxPool AveragePool GlobalAveragePool Flatten Gemm MatMul Add Mul Sub Div Concat "
@@ -63,8 +63,14 @@ def attribute(dice: random.Random) -> onnx.AttributeProto:
         return dice.choice(NUMBERS)
 
     values: list[Any] = [
-        number(), [number() for _ in range(dice.randrange(1, 9))], float(number()), "SAME_UPPER", "reflect",
-        "\x1b[2J", [0.5, 2.0], "ij,jk->ik",
+        number(),
+        [number() for _ in range(dice.randrange(1, 9))],
+        float(number()),
+        "SAME_UPPER",
+        "reflect",
+        "\x1b[2J",
+        [0.5, 2.0],
+        "ij,jk->ik",
     ]
     value = dice.choice(values)
     if dice.random() < 0.05:
@@ -119,12 +125,16 @@ def random_graph(dice: random.Random) -> onnx.ModelProto:
         values.append(f"v{number}")
     size = dice.choice((8, 8, 8, 32, 2**16, 2**40))
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, size, size])],
-        [helper.make_tensor_value_info(values[-1], TensorProto.FLOAT, ["n", 4])], tensors,
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, size, size])],
+        [helper.make_tensor_value_info(values[-1], TensorProto.FLOAT, ["n", 4])],
+        tensors,
     )
     opset = dice.choice((17, 17, 17, 13, 11, 9, 6, 1, 21, 23, 99))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)],
-                             ir_version=dice.choice((3, 8, 8, 8, 10, 99)))
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=dice.choice((3, 8, 8, 8, 10, 99))
+    )
 
 
 def _spoil(model: onnx.ModelProto, dice: random.Random) -> None:

@@ -18,28 +18,96 @@ import yaml
 from PIL import Image, PngImagePlugin
 
 from sweeps.records import RecordStore
-from sweeps.storage import Storage
+from sweeps.storage.storage import Storage
 
-KEYS = ("name", "badnet", "architecture", "data", "sweep", "resources", "tracking", "storage", "evaluator",
-        "orders", "layer_sets", "x_thresholds", "policies", "seeds", "search", "samples", "clean_valid",
-        "poisoned_valid", "trigger", "picture", "row", "column", "target", "scale", "cpu", "uri", "nam",
-        "\x1b[31m", "<b>", "__class__", "")
+KEYS = (
+    "name",
+    "badnet",
+    "architecture",
+    "data",
+    "sweep",
+    "resources",
+    "tracking",
+    "storage",
+    "evaluator",
+    "orders",
+    "layer_sets",
+    "x_thresholds",
+    "policies",
+    "seeds",
+    "search",
+    "samples",
+    "clean_valid",
+    "poisoned_valid",
+    "trigger",
+    "picture",
+    "row",
+    "column",
+    "target",
+    "scale",
+    "cpu",
+    "uri",
+    "nam",
+    "\x1b[31m",
+    "<b>",
+    "__class__",
+    "",
+)
 VALUES: tuple[Any, ...] = (
-    "embedded", "index", "margin", "last:3", "conv_4[0-9]", "conv_4[0-999999999999]", "grid", "random", "a/b",
-    "../../etc/passwd", 0, 1, -1, 2.5, float("nan"), float("inf"), 10**400, True, None, [], {}, "", "\x1b[2J",
-    "${oc.env:HOME}", "${name}", "${oc.env:${name}}", "[" * 50, "file:///etc/passwd", "x" * 5000, [1, 2, 4],
+    "embedded",
+    "index",
+    "margin",
+    "last:3",
+    "conv_4[0-9]",
+    "conv_4[0-999999999999]",
+    "grid",
+    "random",
+    "a/b",
+    "../../etc/passwd",
+    0,
+    1,
+    -1,
+    2.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    True,
+    None,
+    [],
+    {},
+    "",
+    "\x1b[2J",
+    "${oc.env:HOME}",
+    "${name}",
+    "${oc.env:${name}}",
+    "[" * 50,
+    "file:///etc/passwd",
+    "x" * 5000,
+    [1, 2, 4],
 )
 HOSTILE = (
     "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\n"
     "d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\n"
     "f: &f [*e, *e, *e, *e, *e, *e, *e, *e, *e]\nname: [*f, *f, *f, *f, *f, *f, *f, *f, *f]\n",
-    "a: &a\n  b: *a\n", "x: !!python/object/apply:os.system ['touch ../outside/made']\n",
-    "x: !!python/name:os.system\n", "name: " + "[" * 3000 + "]" * 3000, "x: !!binary aGVsbG8=\n",
+    "a: &a\n  b: *a\n",
+    "x: !!python/object/apply:os.system ['touch ../outside/made']\n",
+    "x: !!python/name:os.system\n",
+    "name: " + "[" * 3000 + "]" * 3000,
+    "x: !!binary aGVsbG8=\n",
     "a0: xxxxxxxxxx\n" + "".join(f"a{i + 1}: ${{a{i}}}${{a{i}}}${{a{i}}}\n" for i in range(40)),
-    "? [a, b]\n: c\n", "- 1\n- 2\n", "a: 1\na: 2\n", "\x00", "\ufeffname: x", "name: 2020-01-01\n",
+    "? [a, b]\n: c\n",
+    "- 1\n- 2\n",
+    "a: 1\na: 2\n",
+    "\x00",
+    "\ufeffname: x",
+    "name: 2020-01-01\n",
     "%YAML 9.9\n---\na",
-    "a: 1e999999999\n", "a: 0x" + "f" * 9000 + "\n", "<<: *nothing\n", "a: &x\n  <<: *x\n",
-    "a: 1:2:3:4:5\n", "~: ~\n",
+    "a: 1e999999999\n",
+    "a: 0x" + "f" * 9000 + "\n",
+    "<<: *nothing\n",
+    "a: &x\n  <<: *x\n",
+    "a: 1:2:3:4:5\n",
+    "~: ~\n",
 )
 
 
@@ -63,8 +131,11 @@ def odd_yaml(dice: random.Random) -> bytes:
 
 
 def corpus_records(folder: Path) -> list[bytes]:
-    records = [factories.make_record("input"), factories.make_record("input", reason="it failed"),
-               factories.make_record("input", steps=[(900, 10)] * 40)]
+    records = [
+        factories.make_record("input"),
+        factories.make_record("input", reason="it failed"),
+        factories.make_record("input", steps=[(900, 10)] * 40),
+    ]
     found = []
     for number, record in enumerate(records):
         storage = Storage(str(folder / f"records{number}"))
@@ -112,8 +183,18 @@ def odd_record(seeds: list[bytes], dice: random.Random) -> bytes:
 def corpus_pictures() -> list[bytes]:
     found = []
     picture = Image.fromarray(np.arange(16 * 12 * 4, dtype=np.uint8).reshape(12, 16, 4), "RGBA")
-    for kind, mode in (("PNG", "RGBA"), ("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("PNG", "1"),
-                       ("PNG", "I;16"), ("JPEG", "RGB"), ("BMP", "RGB"), ("GIF", "P"), ("TIFF", "RGB")):
+    for kind, mode in (
+        ("PNG", "RGBA"),
+        ("PNG", "RGB"),
+        ("PNG", "P"),
+        ("PNG", "LA"),
+        ("PNG", "1"),
+        ("PNG", "I;16"),
+        ("JPEG", "RGB"),
+        ("BMP", "RGB"),
+        ("GIF", "P"),
+        ("TIFF", "RGB"),
+    ):
         stream = io.BytesIO()
         made = picture.convert("L").convert("I").convert(mode) if mode == "I;16" else picture.convert(mode)
         made.save(stream, kind)
@@ -127,6 +208,7 @@ def corpus_pictures() -> list[bytes]:
 
 def odd_picture(dice: random.Random) -> bytes:
     """A PNG by hand: any header, any chunks, right checksums."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -136,8 +218,23 @@ def odd_picture(dice: random.Random) -> bytes:
     flags = bytes([depth, colour, dice.choice((0, 0, 1)), dice.choice((0, 0, 1)), dice.choice((0, 0, 1, 2))])
     parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">II", width, height) + flags)]
     for _ in range(dice.randrange(4)):
-        kind = dice.choice((b"tEXt", b"zTXt", b"iTXt", b"PLTE", b"tRNS", b"gAMA", b"acTL", b"fcTL", b"iCCP",
-                            b"eXIf", b"pHYs", b"cHRM", b"fdAT"))
+        kind = dice.choice(
+            (
+                b"tEXt",
+                b"zTXt",
+                b"iTXt",
+                b"PLTE",
+                b"tRNS",
+                b"gAMA",
+                b"acTL",
+                b"fcTL",
+                b"iCCP",
+                b"eXIf",
+                b"pHYs",
+                b"cHRM",
+                b"fdAT",
+            )
+        )
         data = dice.randbytes(dice.choice((0, 1, 3, 9, 26, 300)))
         if kind in (b"zTXt", b"iCCP") and dice.random() < 0.5:
             data = b"k\0\0" + zlib.compress(b"\0" * dice.choice((10, 10**6, 3 * 10**7)))

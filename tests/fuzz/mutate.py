@@ -6,8 +6,33 @@ import random
 import struct
 from collections.abc import Sequence
 
-INTERESTING = (0, 1, 2, 7, 8, 15, 16, 63, 64, 127, 128, 255, 256, 1024, 4096, 65535, 65536, 2**24,
-               2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
+INTERESTING = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    15,
+    16,
+    63,
+    64,
+    127,
+    128,
+    255,
+    256,
+    1024,
+    4096,
+    65535,
+    65536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+)
 
 
 def mutated(data: bytes, others: Sequence[bytes], dice: random.Random) -> bytes:

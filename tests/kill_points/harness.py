@@ -23,15 +23,15 @@ from mlflow import MlflowClient
 from processes import end, family, start_sweep, workers
 from servers import MlflowServer, mlflow_on_postgres
 
-from sweeps.config import Config, load_config
-from sweeps.embedded import EmbeddedFiles, make_embedded
-from sweeps.executors import InlineExecutor
-from sweeps.handout import Listed
-from sweeps.inputs import load_inputs
+from sweeps.config.schema import Config, load_config
+from sweeps.execution.inline import InlineExecutor
+from sweeps.inputs.embedded import EmbeddedFiles, make_embedded
+from sweeps.inputs.load import load_inputs
+from sweeps.planning.grid import trials_of
+from sweeps.planning.queue import Listed
 from sweeps.records import TrialRecord
 from sweeps.results import read_records
-from sweeps.space import trials_of
-from sweeps.storage import Storage
+from sweeps.storage.storage import Storage
 
 VICTIMS = ("worker", "driver", "server")
 # A kill comes when so many more trials are done than at the last one, one is running, and some seconds
@@ -62,7 +62,8 @@ class Outcome:
         lines = [
             f"seed {self.seed}: {self.kills.total()} kills ({kinds}) in {self.sweeps} sweeps of "
             f"{self.trials} trials in all, {self.driver_starts} driver starts",
-            f"wrong: {len(self.wrong)}", *self.wrong,
+            f"wrong: {len(self.wrong)}",
+            *self.wrong,
         ]
         return "\n".join(lines)
 
@@ -89,11 +90,14 @@ def run_kill_points(folder: Path, count: int, seed: int, say: Say) -> Outcome:
 def a_config(folder: Path, files: EmbeddedFiles, name: str, uri: str | None) -> Path:
     tree = {
         "badnet": str(files.badnet),
-        "data": {key: str(getattr(files, key)) for key in (
-            "clean_valid", "poisoned_valid", "clean_test", "poisoned_test")},
+        "data": {
+            key: str(getattr(files, key))
+            for key in ("clean_valid", "poisoned_valid", "clean_test", "poisoned_test")
+        },
         "sweep": {
             "orders": ["l1", "activation"],
-            "layer_sets": ["last:2", "last:3"], "x_thresholds": [4, 10],
+            "layer_sets": ["last:2", "last:3"],
+            "x_thresholds": [4, 10],
             "policies": ["margin", "best-first"],
         },
         "evaluator": "plain",
@@ -107,6 +111,7 @@ def a_config(folder: Path, files: EmbeddedFiles, name: str, uri: str | None) -> 
 
 def undisturbed_records(path: Path) -> dict[str, TrialRecord]:
     """Records of the sweep in this process, with nobody killed and no MLflow."""
+
     class Nobody:
         def candidates(self, *args: object) -> None: ...
         def ended(self, record: TrialRecord) -> None: ...
@@ -129,8 +134,13 @@ class _Round:
     """One sweep, to its end."""
 
     def __init__(
-        self, path: Path, server: MlflowServer, chance: random.Random, plan: list[str],
-        outcome: Outcome, say: Say,
+        self,
+        path: Path,
+        server: MlflowServer,
+        chance: random.Random,
+        plan: list[str],
+        outcome: Outcome,
+        say: Say,
     ) -> None:
         self.path, self.server, self.chance = path, server, chance
         self.plan, self.outcome, self.say = plan, outcome, say
@@ -154,9 +164,7 @@ class _Round:
         self.outcome.driver_starts += 1
         errors = self.path.with_suffix(".err")
         with errors.open("a+") as err:
-            process = start_sweep(
-                self.path, stderr=err, RAY_worker_niceness="0", OMP_NUM_THREADS="1"
-            )
+            process = start_sweep(self.path, stderr=err, RAY_worker_niceness="0", OMP_NUM_THREADS="1")
             try:
                 alive = self._disturb(process)
                 out = process.communicate()[0] if alive else ""
@@ -174,8 +182,9 @@ class _Round:
             return False
         self._server_back(now=True)
         done = json.loads(out)
-        return done["failed"] == 0 and "MLflow has not taken" not in errors.read_text().rpartition(
-            "trials, ")[2]
+        return (
+            done["failed"] == 0 and "MLflow has not taken" not in errors.read_text().rpartition("trials, ")[2]
+        )
 
     def _disturb(self, process: subprocess.Popen[str]) -> bool:
         """Kills until the driver ends by itself (True) or is the one that is killed (False)."""
@@ -240,9 +249,7 @@ class _Round:
         self.kept = there
 
 
-def compare(
-    config: Config, undisturbed: dict[str, TrialRecord], uri: str, outcome: Outcome
-) -> None:
+def compare(config: Config, undisturbed: dict[str, TrialRecord], uri: str, outcome: Outcome) -> None:
     """Every trial once, in records and in MLflow, the same as undisturbed."""
     name = config.tracking.experiment
     outcome.trials += len(undisturbed)

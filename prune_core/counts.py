@@ -1,0 +1,200 @@
+"""Count first, divide last: integer counts of a net on a split, and the rates made from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What somebody wants to know of a net; the default is everything.
+
+    The limits say what an acceptable net would have. Of a net that misses one, all that is told is
+    that it does (``told``), so an evaluator may stop as soon as that is certain. What is told
+    depends on net and Ask alone, never on where an evaluator stopped.
+
+    Attributes:
+        margin: whether the mean target margin is wanted; without it ``Counts.margin`` is None.
+        clean_correct: at least so many clean images right.
+        attacked: fewer than so many poisoned images that get the target.
+        attacked_agreeing: the same of those that the BadNet calls target too; instead of
+            ``attacked``, not beside it (ValueError).
+    """
+
+    margin: bool = True
+    clean_correct: int | None = None
+    attacked: int | None = None
+    attacked_agreeing: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.attacked is not None and self.attacked_agreeing is not None:
+            raise ValueError("one limit on the attack at a time, so that a refusal tells which")
+
+    @property
+    def complete(self) -> Ask:
+        """The same without limits: whole counts."""
+        return Ask(margin=self.margin)
+
+    @property
+    def limits_attack(self) -> bool:
+        return self.attacked is not None or self.attacked_agreeing is not None
+
+    def told(self, counts: Counts) -> Counts:
+        """What is said of a net with these whole counts: the counts, or where a limit is missed
+        that it is (``Counts.complete`` False). The limit on the attack comes first."""
+        if self.attack_missed(counts.attacked, counts.attacked_agreeing):
+            return self.missed(counts.clean_total, counts.poisoned_total, attack=True)
+        if self.clean_correct is not None and counts.clean_correct < self.clean_correct:
+            return self.missed(counts.clean_total, counts.poisoned_total, attack=False)
+        return counts if self.margin else replace(counts, margin=None)
+
+    def attack_missed(self, attacked: int, agreeing: int) -> bool:
+        """Whether so many successful attacks miss a limit."""
+        return (self.attacked is not None and attacked >= self.attacked) or (
+            self.attacked_agreeing is not None and agreeing >= self.attacked_agreeing
+        )
+
+    def missed(self, clean_total: int, poisoned_total: int, attack: bool) -> Counts:
+        """What is said of a net that misses the limit on the attack, or else the one on clean
+        accuracy: the limit itself, as a bound."""
+        clean = clean_total if attack or self.clean_correct is None else self.clean_correct - 1
+        agreeing = self.attacked_agreeing if attack else None
+        attacked = (self.attacked if self.attacked is not None else agreeing) if attack else None
+        return Counts(
+            clean_correct=clean,
+            clean_total=clean_total,
+            attacked=attacked or 0,
+            attacked_agreeing=agreeing or 0,
+            poisoned_total=poisoned_total,
+            margin=None,
+            recovered=None,
+            complete=False,
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a net does on one split (clean images and poisoned images).
+
+    Attributes:
+        clean_correct: clean images that get their label.
+        clean_total: clean images.
+        attacked: poisoned images that get the target label.
+        attacked_agreeing: of those, the ones that the BadNet also calls target: the successes
+            against the N+1-class net, and what the seed author's script counts.
+        poisoned_total: poisoned images whose true class is not the target.
+        margin: mean over poisoned images of (target logit minus best other logit); falls as the
+            attack weakens. In logits, rounded to ``margin_unit`` of the evaluator. None when
+            nobody asked for it.
+        recovered: poisoned images that get their true label; None when true labels are not known.
+        complete: False where a limit of the ``Ask`` is missed and nothing else was to be known:
+            then ``clean_correct`` is an upper bound, ``attacked`` and ``attacked_agreeing`` are
+            lower bounds, ``margin`` and ``recovered`` are None.
+    """
+
+    clean_correct: int
+    clean_total: int
+    attacked: int
+    attacked_agreeing: int
+    poisoned_total: int
+    margin: float | None
+    recovered: int | None = None
+    complete: bool = True
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Fraction of clean images that get their label; higher is better."""
+        return self.clean_correct / self.clean_total
+
+    @property
+    def attack_success(self) -> float:
+        """Fraction of poisoned images that get the target label; lower is better."""
+        return self.attacked / self.poisoned_total
+
+    @property
+    def recovered_accuracy(self) -> float | None:
+        """Fraction of poisoned images that get their true label; None when that is not known."""
+        return None if self.recovered is None else self.recovered / self.poisoned_total
+
+    def clean_accuracy_fell(self, since: Counts) -> Fraction:
+        """Points of clean accuracy lost since ``since``, exactly (negative when it rose)."""
+        now = Fraction(self.clean_correct, self.clean_total)
+        return 100 * (Fraction(since.clean_correct, since.clean_total) - now)
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, the rates as fractions, and their 95 % Wilson intervals."""
+        out: dict[str, Any] = {
+            "clean_accuracy": self.clean_accuracy,
+            "attack_success": self.attack_success,
+            "clean_correct": self.clean_correct,
+            "clean_total": self.clean_total,
+            "attacked": self.attacked,
+            "attacked_agreeing": self.attacked_agreeing,
+            "poisoned_total": self.poisoned_total,
+            "margin": self.margin,
+            "complete": self.complete,
+            "clean_accuracy_interval": wilson_interval(self.clean_correct, self.clean_total),
+            "attack_success_interval": wilson_interval(self.attacked, self.poisoned_total),
+        }
+        if self.recovered is not None:
+            out["recovered"] = self.recovered
+            out["recovered_accuracy"] = self.recovered_accuracy
+        return out
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Counts:
+        """Inverse of ``to_json``. Raises ValueError or KeyError when ``value`` has not that form."""
+        return cls(
+            clean_correct=value["clean_correct"],
+            clean_total=value["clean_total"],
+            attacked=value["attacked"],
+            attacked_agreeing=value["attacked_agreeing"],
+            poisoned_total=value["poisoned_total"],
+            margin=value["margin"],
+            recovered=value.get("recovered"),
+            complete=value.get("complete", True),
+        ).checked()
+
+    def checked(self) -> Counts:
+        """Itself. Raises ValueError when these are no counts: of other types, or larger than totals."""
+        clean, poisoned = self.clean_total, self.poisoned_total
+        counts = [
+            (self.clean_correct, clean),
+            (self.attacked, poisoned),
+            (self.attacked_agreeing, poisoned),
+            (self.recovered or 0, poisoned),
+        ]
+        if not (
+            all(type(n) is int and type(total) is int and 0 <= n <= total for n, total in counts)
+            and clean > 0
+            and poisoned > 0
+            and (self.margin is None or type(self.margin) in (int, float))
+            and type(self.complete) is bool
+            and type(self.recovered) in (int, type(None))
+        ):
+            raise ValueError("not counts of a split")
+        return self
+
+
+def exact_points(points: float) -> Fraction:
+    """Percentage points as the decimal that was written: 0.14 is 14/100, not its binary neighbour."""
+    return Fraction(str(points))
+
+
+def wilson_interval(successes: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions (95 % by default).
+
+    Source: E. B. Wilson, JASA 22 (1927). Unlike the normal interval it is right at 0 and at 1.
+    """
+    if total == 0:
+        return (0.0, 1.0)
+    rate = successes / total
+    centre = rate + z * z / (2 * total)
+    spread = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    low = 0.0 if successes == 0 else (centre - spread) / scale
+    high = 1.0 if successes == total else (centre + spread) / scale
+    return (low, high)

@@ -1,0 +1,207 @@
+"""Labelled images and the lab's HDF5 files that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from prune_core.errors import InputError
+from prune_core.files.hdf5 import link_kind, link_out, unfit
+from prune_core.reader import client as contained
+
+MAX_BYTES = 16 * 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledImages:
+    """Images with the label that counts as right (clean) or as attacked (poisoned: the target).
+
+    Attributes:
+        pixels: (N, C, H, W), any real dtype, as the file has them; read-only is fine.
+        labels: (N,) int64.
+        true_labels: (N,) int64, what a poisoned image really shows; None when not known.
+        name: where they came from, for messages.
+        scale: pixels are multiplied by it on the way into the net (1.0: raw).
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    true_labels: np.ndarray | None = None
+    name: str = "images"
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over pixels, labels, true labels and scale: what a result depends on."""
+        state = hashlib.sha256(repr((self.pixels.shape, str(self.pixels.dtype), self.scale)).encode())
+        for array in (self.pixels, self.labels, self.true_labels):
+            state.update(b"none" if array is None else np.ascontiguousarray(array).data)
+        return state.hexdigest()
+
+    def floats(self, start: int, stop: int) -> np.ndarray:
+        """float32 (stop - start, C, H, W), scaled: what goes into the net."""
+        batch = self.pixels[start:stop].astype(np.float32)
+        return batch if self.scale == 1.0 else batch * np.float32(self.scale)
+
+    def keeping(self, rows: np.ndarray) -> LabeledImages:
+        """The images of a boolean or integer row selection."""
+        truth = None if self.true_labels is None else self.true_labels[rows]
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows], true_labels=truth)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The clean and the poisoned images of one split (validation or test); all poisoned ones carry
+    the same target label. Make it with ``make_split``."""
+
+    clean: LabeledImages
+    poisoned: LabeledImages
+
+    @property
+    def target(self) -> int:
+        return int(self.poisoned.labels[0])
+
+    @property
+    def target_share(self) -> float:
+        """Fraction of the clean images that are of the target class."""
+        return float((self.clean.labels == self.target).mean())
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256((self.clean.digest + self.poisoned.digest).encode()).hexdigest()
+
+
+def make_split(clean: LabeledImages, poisoned: LabeledImages) -> Split:
+    """A split whose poisoned images all aim at one target.
+
+    Images whose true class is the target are left out of the poisoned side when true labels are
+    known: to call them target is right, not a success of the attack.
+    Raises InputError when the poisoned labels name several targets or nothing is left.
+    """
+    targets = np.unique(poisoned.labels)
+    if len(targets) != 1:
+        raise InputError(
+            f"{poisoned.name}: field 'label' of poisoned images must hold one target label, "
+            f"found {len(targets)} ({', '.join(map(str, targets[:5]))}, ...); "
+            "was the clean file given as the poisoned one?"
+        )
+    if clean.shape != poisoned.shape:
+        raise InputError(
+            f"{poisoned.name}: images are {poisoned.shape}, those of {clean.name} are {clean.shape};"
+            " both must have the same (C, H, W)"
+        )
+    if poisoned.true_labels is not None:
+        rows = poisoned.true_labels != targets[0]
+        if not rows.any():
+            raise InputError(f"{poisoned.name}: every image is truly of the target class {targets[0]}")
+        if not rows.all():
+            poisoned = poisoned.keeping(rows)
+    return Split(clean, poisoned)
+
+
+def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
+    """Read one of the lab's HDF5 files: ``data`` (N, C, H, W), ``label`` (N,), maybe ``true_label``.
+
+    Any real numeric dtype; labels must be whole numbers. Raises InputError that names file, field
+    and what would be right. Nothing outside the file is followed (external links, external data);
+    the reader process opens it (``contained``).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected an HDF5 file with 'data' and 'label'")
+    names, arrays = contained.read("images", path)
+    fields = dict(zip(names, arrays, strict=True))
+    return LabeledImages(fields["data"], fields["label"], fields.get("true_label"), path.name, scale)
+
+
+def read_fields(path: Path) -> dict[str, np.ndarray]:
+    """``read_images`` in this process: ``data``, ``label`` and ``true_label`` if there is one."""
+    try:
+        file = h5py.File(path, "r")
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{path}: not a readable HDF5 file (wrong format or cut short); "
+            "expected 'data' (N, C, H, W) and 'label' (N,)"
+        ) from None
+    with file:
+        try:
+            data = _dataset(file, path, "data")
+            if data.ndim != 4:
+                raise InputError(
+                    f"{path}: field 'data' has shape {data.shape}; expected rank 4: (N, C, H, W)"
+                )
+            if data.size == 0:
+                raise InputError(f"{path}: field 'data' is empty; at least one image is needed")
+            if data.size * data.dtype.itemsize > MAX_BYTES:
+                raise InputError(f"{path}: field 'data' claims {data.size} values; the limit is 16 GiB")
+            fields = {"label": _labels(file, path, "label", data.shape[0])}
+            if link_kind(file, "true_label") is not None:
+                fields["true_label"] = _labels(file, path, "true_label", data.shape[0])
+            if (wrong := link_out(file)) is not None:
+                raise InputError(f"{path}: {wrong}")
+            pixels = data[()]
+        except InputError:
+            raise
+        except (
+            OSError,
+            RuntimeError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            NotImplementedError,
+        ):
+            raise InputError(f"{path}: damaged HDF5 file, a field cannot be read") from None
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{path}: field 'data' holds NaN or infinite pixels; expected finite numbers")
+    return {"data": pixels, **fields}
+
+
+def _dataset(file: h5py.File, path: Path, field: str) -> h5py.Dataset:
+    kind = link_kind(file, field)
+    if kind is None:
+        found = ", ".join(repr(k) for k in list(file)[:8]) or "nothing"
+        raise InputError(f"{path}: no field '{field}' (found {found}); expected 'data' and 'label'")
+    if kind != "hard":
+        raise InputError(f"{path}: field '{field}' is a link ({kind}); links are not followed")
+    dataset = file[field]
+    if not isinstance(dataset, h5py.Dataset):
+        raise InputError(f"{path}: field '{field}' is a group; expected a data set")
+    # First of all: the shape of virtual data may be asked of another file.
+    if (wrong := unfit(dataset, path.stat().st_size)) is not None:
+        raise InputError(f"{path}: field '{field}' {wrong}")
+    if dataset.shape is None:
+        raise InputError(f"{path}: field '{field}' holds nothing")
+    if dataset.dtype.kind not in "uifb":
+        raise InputError(f"{path}: field '{field}' has dtype {dataset.dtype}; expected real numbers")
+    return dataset
+
+
+def _labels(file: h5py.File, path: Path, field: str, rows: int) -> np.ndarray:
+    dataset = _dataset(file, path, field)
+    if dataset.shape != (rows,):
+        raise InputError(
+            f"{path}: field '{field}' has shape {dataset.shape}; expected ({rows},), one an image"
+        )
+    values = dataset[()]
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values % 1 == 0).all()):
+        raise InputError(f"{path}: field '{field}' must hold whole numbers (class indices)")
+    labels = values.astype(np.int64)
+    if (labels < 0).any():
+        raise InputError(f"{path}: field '{field}' holds negative labels; classes count from 0")
+    return labels

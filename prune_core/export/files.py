@@ -1,0 +1,203 @@
+"""A GoodNet in every format, each file read back and measured again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from prune_core.compaction.compact import Compacted, compact
+from prune_core.counts import Counts, wilson_interval
+from prune_core.data.images import LabeledImages
+from prune_core.evaluation.plain import ExactNet, PlainEvaluator
+from prune_core.export.cost import latencies, multiply_adds, parameters
+from prune_core.export.n_plus_one import goodnet_classes
+from prune_core.export.n_plus_one_onnx import pair_onnx
+from prune_core.export.safetensors import safetensors_bytes, with_safetensors
+from prune_core.export.zeroed import ExportMismatch, verified, write_goodnet, write_whole
+from prune_core.files.onnx_read import read_onnx
+from prune_core.masks import ChannelMask
+from prune_core.model.model import PrunableModel, build_model, load_model, read_proto
+
+# What the kinds of files are, for people; in the order in which they are listed.
+KINDS = {
+    "onnx": "the pruned net, channels zeroed",
+    "small-onnx": "the same function, pruned channels taken out",
+    "goodnet-onnx": "BadNet and pruned net side by side: N + 1 classes, the last is 'backdoored'",
+    "keras": "the pruned net, as the BadNet came",
+    "safetensors": "its constants, under the names they have in the .onnx file",
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of one GoodNet.
+
+    Attributes:
+        models: kind (of ``KINDS``) -> file.
+        mask: JSON: pruned channels, what became of biases, digest of the BadNet.
+        pruned: what the mask has to say.
+        mask_alone: the GoodNet is the BadNet with the mask; no weights were changed beside.
+        small: what compaction did.
+        image: (C, H, W) for which the small net was made.
+    """
+
+    models: dict[str, Path]
+    mask: Path
+    pruned: ChannelMask
+    mask_alone: bool
+    small: Compacted
+    image: tuple[int, int, int]
+
+    def remove(self) -> None:
+        """Take the models away: they are not what they should be."""
+        for path in self.models.values():
+            path.unlink(missing_ok=True)
+
+
+def write_formats(
+    model: PrunableModel,
+    mask: ChannelMask,
+    badnet_path: Path,
+    destination: Path,
+    image: tuple[int, int, int],
+    architecture: str | None = None,
+) -> Written:
+    """``export.write_goodnet``, and beside it ``<destination>-small.onnx``,
+    ``<destination>-goodnet.onnx`` and ``<destination>.safetensors``, each whole or not at all.
+
+    ``image`` is (C, H, W) of the images. Raises InputError as ``write_goodnet`` does.
+    """
+    first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
+    pruned = read_onnx(first)
+    badnet = read_proto(badnet_path, architecture) if model.weights else model.proto
+    small = compact(pruned, as_input(model, image))
+    models = {"onnx": first}
+    if others:
+        (models["keras"],) = others
+    for kind, name, data in (
+        ("small-onnx", f"{destination.name}-small.onnx", small.proto.SerializeToString()),
+        ("goodnet-onnx", f"{destination.name}-goodnet.onnx", pair_onnx(badnet, pruned).SerializeToString()),
+        ("safetensors", f"{destination.name}.safetensors", safetensors_bytes(pruned)),
+    ):
+        models[kind] = destination.with_name(name)
+        write_whole(models[kind], data)
+    in_order = {k: models[k] for k in KINDS if k in models}
+    return Written(in_order, mask_path, mask, not model.weights, small, image)
+
+
+def as_input(model: PrunableModel, image: tuple[int, int, int]) -> tuple[int, int, int]:
+    """(C, H, W) in the order of axes that the network's input has."""
+    channels, height, width = image
+    return (height, width, channels) if model.channels_last else image
+
+
+def measured_again(
+    written: Written, badnet: PlainEvaluator, expected: Counts, architecture: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """What each file does on ``badnet.split``, read from disk: kind -> counts and rates as JSON. The
+    mask is read too, and where it alone makes the GoodNet, the BadNet is counted under it.
+
+    Raises ExportMismatch when a file does not do what it should: ``expected``, or for the N+1-class
+    net the class where the nets of the other files agree and N where they do not.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    pruned = load_model(written.models["onnx"])
+    for kind, path in written.models.items():
+        if kind == "goodnet-onnx":
+            found[kind] = _verified_pair(path, badnet, PlainEvaluator(pruned, badnet.split))
+            continue
+        read = None
+        if kind == "safetensors":
+            proto = with_safetensors(pruned.proto, path)
+            read = build_model(proto, pruned.digest, path.name)
+        found[kind] = verified(path, architecture, badnet, expected, read).to_json()
+    _verify_mask(written, badnet, expected)
+    return found
+
+
+def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> None:
+    try:
+        found = ChannelMask.from_json(json.loads(written.mask.read_bytes()))
+    except ValueError as error:  # of JSON, or an InputError
+        raise ExportMismatch(f"{written.mask}: read back, it is no mask: {error}") from None
+    if found != written.pruned:
+        raise ExportMismatch(f"{written.mask}: read back, it names other channels than were pruned")
+    if written.mask_alone and replace(badnet.counts(found), margin=expected.margin) != expected:
+        raise ExportMismatch(f"{written.mask}: the BadNet under it does not do what the pruned net did")
+
+
+def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -> dict[str, Any]:
+    net, split = load_model(path), badnet.split
+    backdoored = net.check_images(split.clean.shape, split.clean.name) - 1
+    said = {}
+    for images in (split.clean, split.poisoned):
+        one, other = (e.reply(images, ChannelMask()).classes for e in (badnet, pruned))
+        wanted = goodnet_classes(one, other, backdoored)
+        classes = _classes(net, images, badnet.batch)
+        differ = classes != wanted
+        if differ.any():  # a near tie between two logits within may be all: float64 decides those
+            exact = ExactNet(net).reply(images.keeping(differ), ChannelMask(), split.target)
+            classes[differ] = exact.classes
+        if wrong := int((classes != wanted).sum()):
+            raise ExportMismatch(
+                f"{path}: {wrong} of {len(images)} images of {images.name} get another class than "
+                "BadNet and pruned net give them together"
+            )
+        said[images is split.clean] = classes
+    clean, poisoned = said[True], said[False]
+    right = int((clean == split.clean.labels).sum())
+    attacked, caught = int((poisoned == split.target).sum()), int((poisoned == backdoored).sum())
+    return {
+        "clean_correct": right,
+        "clean_total": len(clean),
+        "clean_accuracy": right / len(clean),
+        "clean_accuracy_interval": wilson_interval(right, len(clean)),
+        "attacked": attacked,
+        "poisoned_total": len(poisoned),
+        "attack_success": attacked / len(poisoned),
+        "attack_success_interval": wilson_interval(attacked, len(poisoned)),
+        "detected": caught,
+        "detected_poisoned": caught / len(poisoned),
+        "detected_interval": wilson_interval(caught, len(poisoned)),
+    }
+
+
+def _classes(net: PrunableModel, images: LabeledImages, batch: int) -> np.ndarray:
+    """(N,) int64, in float32."""
+    found = []
+    for start in range(0, len(images), batch):
+        pixels = torch.from_numpy(images.floats(start, min(start + batch, len(images))))
+        found.append(net.logits(pixels.to(net.device)).argmax(dim=1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def costs(written: Written, seconds: float = 0.3) -> dict[str, Any]:
+    """Before (channels zeroed, which costs what the BadNet costs) and after compaction: parameters,
+    multiply-adds for one image, bytes of the file, milliseconds for 1 and for 64 images in torch on
+    this machine; and which convolutions kept constants, and why."""
+    kinds = {"pruned": "onnx", "small": "small-onnx"}
+    nets = {name: load_model(written.models[kind]) for name, kind in kinds.items()}
+    times = {n: latencies(list(nets.values()), written.image, n, seconds) for n in (1, 64)}
+    found: dict[str, Any] = {"threads": torch.get_num_threads(), "device": "cpu"}
+    for place, (name, net) in enumerate(nets.items()):
+        proto: onnx.ModelProto = net.proto
+        found[name] = {
+            "parameters": parameters(proto),
+            "multiply_adds": multiply_adds(proto, as_input(net, written.image)),
+            "bytes": written.models[kinds[name]].stat().st_size,
+            "latency_ms": times[1][place],
+            "latency_ms_64": times[64][place],
+        }
+    small = written.small
+    found["channels_removed"] = small.removed
+    found["held_back"] = {
+        layer: {reason: sorted(c for c, r in why.items() if r == reason) for reason in why.values()}
+        for layer, why in small.held_back.items()
+    }
+    return found

@@ -1,0 +1,51 @@
+"""A network's constants as a safetensors file: numbers under names, nothing that could be run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from prune_core.errors import InputError
+
+
+def safetensors_bytes(proto: onnx.ModelProto) -> bytes:
+    """All initializers of an ONNX model under their names, and its ``metadata_props``.
+
+    Constant nodes are part of the graph and are left to it.
+    """
+    arrays = {t.name: np.ascontiguousarray(numpy_helper.to_array(t)) for t in proto.graph.initializer}
+    return save(arrays, metadata={entry.key: entry.value for entry in proto.metadata_props})
+
+
+def with_safetensors(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """A copy of an ONNX model with its initializers as a safetensors file has them.
+
+    Raises InputError when the file is none, or has not just these names, shapes and types.
+    """
+    try:
+        arrays = load(path.read_bytes())
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read as safetensors: {text}") from None
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    names = {t.name for t in model.graph.initializer}
+    if names != arrays.keys():
+        odd = sorted(names ^ arrays.keys())[:3]
+        raise InputError(f"{path}: not the tensors of this network; see {json.dumps(odd)}")
+    for tensor in model.graph.initializer:
+        array = arrays[tensor.name]
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        if array.shape != tuple(tensor.dims) or array.dtype != kind:
+            raise InputError(
+                f"{path}: {json.dumps(tensor.name)} is {array.dtype} {array.shape}, the network has "
+                f"{kind} {tuple(tensor.dims)}"
+            )
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model

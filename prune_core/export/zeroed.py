@@ -1,0 +1,222 @@
+"""A GoodNet as a file: the BadNet's own ONNX or Keras form, with the pruned channels' weights zero.
+
+Nothing else changes, so what could load the BadNet can load the GoodNet, and ``audit`` finds the
+pruned channels and no others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from prune_core.counts import Counts
+from prune_core.errors import InputError
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.files.constants import Weights, constants, to_safetensors
+from prune_core.keras_files.h5 import KERAS_SUFFIXES
+from prune_core.masks import ChannelMask
+from prune_core.model.model import PrunableModel, load_model
+from prune_core.reader import client as contained
+
+MASK_KEY = "goodnet.mask"
+BADNET_KEY = "goodnet.badnet_sha256"
+
+
+class ExportMismatch(RuntimeError):
+    """A written file does not do what the pruned network did: a fault of ours, not the caller's."""
+
+
+def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
+    """The BadNet's ONNX form with ``mask`` pruned, a softmax at its end included.
+
+    What is set to zero is what ``PrunableModel.pruned`` sets to zero. A constant that other nodes
+    use too is copied first, so that they keep theirs. ``metadata_props`` hold the mask (JSON) and
+    the BadNet's digest. Raises InputError for a layer or channel that is not there.
+    """
+    with model.pruned(mask):  # for its checks of the mask: one place says which channels there are
+        pass
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    graph = proto.graph
+    convs = [node for node in graph.node if node.op_type == "Conv"]
+    for name, rows in mask.by_layer().items():
+        layer = model.layer(name)
+        conv = convs[layer.onnx_index]
+        _zero_rows(graph, conv, 1, rows)
+        if mask.keep_bias:
+            continue
+        if len(conv.input) > 2:
+            _zero_rows(graph, conv, 2, rows)
+        if layer.batch_norm is not None:
+            norm = next(
+                node
+                for node in graph.node
+                if node.op_type == "BatchNormalization" and node.input[0] == conv.output[0]
+            )
+            _zero_rows(graph, norm, 1, rows)
+            _zero_rows(graph, norm, 2, rows)
+    _set_metadata(proto, {MASK_KEY: json.dumps(mask.to_json()), BADNET_KEY: model.badnet_digest})
+    return proto
+
+
+def write_goodnet(
+    model: PrunableModel,
+    mask: ChannelMask,
+    badnet_path: Path,
+    destination: Path,
+    architecture: str | None = None,
+) -> list[Path]:
+    """Write ``<destination>.onnx``; the same as ``.h5`` when the BadNet's file is one of Keras (for
+    the lab's own evaluation); and ``<destination>.mask.json``. Each appears whole or not at all.
+
+    ``model`` must have been read from ``badnet_path``. Returns the paths, models first.
+    Raises InputError when the file has changed since, or the folder cannot be written.
+    """
+    if not badnet_path.is_file():
+        raise InputError(f"{badnet_path}: no such file; expected the BadNet that was pruned")
+    if hashlib.sha256(badnet_path.read_bytes()).hexdigest() != model.badnet_digest:
+        raise InputError(
+            f"{badnet_path}: not the BadNet that was pruned (its digest differs); "
+            "give the file that the sweep used"
+        )
+    onnx_path, h5_path, mask_path = (
+        destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "h5", "mask.json")
+    )
+    proto = pruned_onnx(model, mask)
+    write_whole(onnx_path, proto.SerializeToString())
+    paths = [onnx_path]
+    if badnet_path.suffix.lower() in KERAS_SUFFIXES:
+        convs = [node.name for node in proto.graph.node if node.op_type == "Conv"]
+        in_file = {convs[model.layer(la).onnx_index]: ids for la, ids in mask.by_layer().items()}
+        _write_keras(badnet_path, h5_path, in_file, mask.keep_bias, architecture, model.weights)
+        paths.append(h5_path)
+    provenance = {"badnet": badnet_path.name, "badnet_sha256": model.badnet_digest}
+    write_whole(mask_path, json.dumps({**mask.to_json(), **provenance}, indent=1).encode() + b"\n")
+    return [*paths, mask_path]
+
+
+def remeasured(
+    path: Path, architecture: str | None, badnet: PlainEvaluator, read: PrunableModel | None = None
+) -> Counts:
+    """What the network in a file does on ``badnet.split``, run from scratch, and read from scratch
+    unless it is given (``read``).
+
+    ``attacked_agreeing`` refers to the BadNet; ``margin`` is rounded in the file's own unit.
+    """
+    net = PlainEvaluator(read or load_model(path, architecture), badnet.split, badnet.batch)
+    agreeing = (net.badnet_classes == badnet.split.target) & (net.badnet_classes == badnet.badnet_classes)
+    return replace(net.badnet, attacked_agreeing=int(agreeing.sum()))
+
+
+def verified(
+    path: Path,
+    architecture: str | None,
+    badnet: PlainEvaluator,
+    expected: Counts,
+    read: PrunableModel | None = None,
+) -> Counts:
+    """``remeasured``, after making sure that every whole number is as ``expected``.
+
+    Raises ExportMismatch that names both.
+    """
+    found = remeasured(path, architecture, badnet, read)
+    if replace(found, margin=expected.margin) != expected:
+        raise ExportMismatch(
+            f"{path}: the file read back gives {_shown(found)} on {badnet.split.clean.name}; "
+            f"the pruned network gave {_shown(expected)}"
+        )
+    return found
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, then rename it. Raises InputError when that fails."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(data)
+        aside.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            aside.unlink()
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise
+
+
+def _write_keras(
+    badnet: Path,
+    path: Path,
+    pruned: dict[str, list[int]],
+    keep_bias: bool,
+    architecture: str | None,
+    weights: Weights,
+) -> None:
+    """``keras_h5.write_pruned_keras``, by the reader process: the BadNet's file is a stranger's."""
+    try:
+        # A folder of its own: a reader that dies may leave half a file.
+        with tempfile.TemporaryDirectory(prefix=".goodnet-", dir=path.parent) as folder:
+            aside, changed = Path(folder).resolve() / path.name, Path(folder).resolve() / "weights"
+            if weights:
+                changed.write_bytes(to_safetensors(weights))
+            contained.read(
+                "pruned_keras",
+                badnet,
+                destination=str(aside),
+                pruned=pruned,
+                keep_bias=keep_bias,
+                architecture=architecture,
+                weights=str(changed) if weights else None,
+            )
+            aside.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _zero_rows(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, rows: list[int]) -> None:
+    """Set rows of the constant at input ``position`` to zero, for this node only."""
+    name = node.input[position]
+    tensor = constants(graph)[name]
+    array = np.array(numpy_helper.to_array(tensor))
+    array[rows] = 0
+    uses = sum(list(other.input).count(name) for other in graph.node)
+    if uses + sum(output.name == name for output in graph.output) == 1:
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        return
+    copy = _new_name(graph, name)
+    graph.initializer.append(numpy_helper.from_array(array, copy))
+    node.input[position] = copy
+    for given in [value for value in graph.input if value.name == name]:
+        # Before IR version 4 every initializer has to stand among the inputs as well.
+        graph.input.add().CopyFrom(given)
+        graph.input[-1].name = copy
+
+
+def _new_name(graph: onnx.GraphProto, name: str) -> str:
+    taken = {value for node in graph.node for value in (*node.input, *node.output)}
+    taken |= {tensor.name for tensor in graph.initializer}
+    number = 1
+    while f"{name}_pruned_{number}" in taken:
+        number += 1
+    return f"{name}_pruned_{number}"
+
+
+def _set_metadata(proto: onnx.ModelProto, values: dict[str, str]) -> None:
+    kept = {entry.key: entry.value for entry in proto.metadata_props}
+    onnx.helper.set_model_props(proto, kept | values)
+
+
+def _shown(counts: Counts) -> str:
+    return (
+        f"{counts.clean_correct} of {counts.clean_total} clean right, {counts.attacked} "
+        f"({counts.attacked_agreeing} with the BadNet) of {counts.poisoned_total} attacked"
+        + (f", {counts.recovered} recovered" if counts.recovered is not None else "")
+    )

@@ -1,0 +1,346 @@
+"""A network whose convolution channels can be pruned: ONNX, made a torch graph by onnx2torch."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import fx, nn
+
+from prune_core.errors import InputError
+from prune_core.files.constants import Weights, constants, replaced, weights_digest
+from prune_core.files.onnx_read import first_line, normalized
+from prune_core.files.onnx_sizes import check_sizes
+from prune_core.masks import ChannelMask
+from prune_core.model.onnx2torch_import import load_onnx2torch
+from prune_core.reader import client as contained
+
+_log = logging.getLogger(__name__)
+
+SOFTMAXES = ("Softmax", "LogSoftmax", "OnnxSoftmaxV1V11")  # classes, as onnx2torch names them
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """One convolution. ``name`` is the model's own (Keras layer, ONNX node); ``node`` names the fx
+    node and its module; ``batch_norm`` the module of a batch norm that alone follows it."""
+
+    name: str
+    channels: int
+    node: str
+    onnx_index: int
+    batch_norm: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PrunableModel:
+    """A network in evaluation mode, with its convolutions in dataflow order.
+
+    Attributes:
+        proto: the ONNX form as it was read; what an exported GoodNet is made from.
+        graph: the torch form, (n, C, H, W) float32 -> (n, classes) logits. A softmax at the very
+            end is left off: it changes no decision, and margins need logits.
+        layers: 2-d convolutions, first to last in the graph's order of computation.
+        image_shape: (C, H, W) of an input image; an entry is None where the file leaves it open.
+        channels_last: the graph wants (n, H, W, C); ``logits`` takes care of it.
+        digest: what the network is: SHA-256 of its file, and of ``weights`` where there are any.
+        weights: what has been changed since, by name of the ONNX constant; see ``with_weights``.
+        file_digest: SHA-256 of the file that it was made from; None where that is ``digest``.
+    """
+
+    proto: onnx.ModelProto
+    graph: fx.GraphModule
+    layers: tuple[ConvLayer, ...]
+    image_shape: tuple[int | None, int | None, int | None]
+    channels_last: bool
+    digest: str
+    name: str
+    weights: Weights = field(default_factory=dict)
+    file_digest: str | None = None
+
+    @property
+    def badnet_digest(self) -> str:
+        """SHA-256 of the file, whatever has been changed since."""
+        return self.file_digest or self.digest
+
+    def with_weights(self, weights: Weights) -> PrunableModel:
+        """This network with some constants changed (by ONNX name), in ``proto`` and ``graph`` alike,
+        so that all that works on a BadNet works on it. Changes add up: of a network that has some
+        already, the rest stay. Raises InputError for a constant that is not there or does not fit.
+        """
+        if not weights:
+            return self
+        proto = replaced(self.proto, weights, self.name)
+        there = constants(proto.graph)
+        changed = {key: np.array(numpy_helper.to_array(there[key])) for key in {**self.weights, **weights}}
+        digest = hashlib.sha256(f"{self.badnet_digest} {weights_digest(changed)}".encode()).hexdigest()
+        made = build_model(proto, digest, self.name)
+        made.graph.to(self.device)
+        return replace(made, weights=changed, file_digest=self.badnet_digest)
+
+    @cached_property
+    def by_name(self) -> dict[str, ConvLayer]:
+        return {layer.name: layer for layer in self.layers}
+
+    def layer(self, name: str) -> ConvLayer:
+        """The layer of that name. Raises InputError that lists the names there are."""
+        if name not in self.by_name:
+            raise InputError(f"{self.name}: no convolution named {name!r}; it has {', '.join(self.by_name)}")
+        return self.by_name[name]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.graph.parameters()).device
+
+    def conv(self, layer: ConvLayer) -> nn.Conv2d:
+        module = self.graph.get_submodule(layer.node)
+        if isinstance(module, nn.Sequential):  # onnx2torch puts one-sided padding before the conv
+            module = module[-1]
+        assert isinstance(module, nn.Conv2d)
+        return module
+
+    def arranged(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, C, H, W) images in the order of axes that the graph wants.
+
+        In memory each pixel's channels lie side by side, whatever the order of axes: convolutions
+        and pools over few channels then take about half as long on a CPU.
+        """
+        if self.channels_last:
+            return images.permute(0, 2, 3, 1).contiguous()
+        return images.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, C, H, W) float -> (n, classes) logits, under the masks now applied."""
+        with self.taking(images.shape[1:]):
+            return self.graph(self.arranged(images))
+
+    @contextmanager
+    def taking(self, shape: Sequence[int]) -> Iterator[None]:
+        """Where the graph runs on images of (C, H, W): a file can hold one that fails on some of them,
+        in any way, which becomes an InputError. Memory that is not there is the machine's."""
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "allocate memory" in str(error):
+                raise
+            raise InputError(
+                f"{self.name} does not take images of {tuple(shape)}: {first_line(error)}"
+            ) from None
+
+    def check_images(self, shape: tuple[int, int, int], name: str) -> int:
+        """Run one black image of that shape; the number of classes.
+
+        Raises InputError when the network does not take such images, with what it wants.
+        """
+        wanted = self.image_shape
+        fits = all(w is None or w == s for w, s in zip(wanted, shape, strict=True))
+        says = "(" + ", ".join("any" if w is None else str(w) for w in wanted) + ")"
+        if not fits:
+            hint = ""
+            if tuple(wanted) == (shape[2], shape[0], shape[1]):
+                hint = "; the images seem to be channels last, store them channels first"
+            raise InputError(
+                f"{name}: images are {shape}, but {self.name} takes (channels, height, width) = {says}{hint}"
+            )
+        if None in wanted:  # how large values become was not known when the file was read
+            image = (*shape[1:], shape[0]) if self.channels_last else shape
+            check_sizes(normalized(self.proto, self.name), self.name, image)
+        try:
+            output = self.logits(torch.zeros((2, *shape), device=self.device))
+        except (RuntimeError, InputError) as error:
+            raise InputError(f"{name}: {first_line(error)}") from None
+        if not isinstance(output, torch.Tensor):
+            raise InputError(f"{name}: {self.name} does not put out logits but a {type(output).__name__}")
+        if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] < 2:
+            raise InputError(
+                f"{self.name}: its output has shape {tuple(output.shape)} for 2 images; "
+                "expected (2, classes): a classifier"
+            )
+        return int(output.shape[1])
+
+    @contextmanager
+    def pruned(self, mask: ChannelMask) -> Iterator[PrunableModel]:
+        """The network with a mask's channels pruned; as it was again on leaving, errors included.
+
+        Raises InputError for a layer or channel that is not there.
+        """
+        undo: list[tuple[torch.Tensor, torch.Tensor]] = []
+        try:
+            with torch.inference_mode():
+                for tensor, rows in self.tensors_of(mask):
+                    undo.append((tensor, tensor.clone()))
+                    tensor[rows] = 0
+            yield self
+        finally:
+            with torch.inference_mode():
+                for tensor, before in reversed(undo):
+                    tensor.copy_(before)
+
+    def tensors_of(self, mask: ChannelMask) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        """The parameter tensors that a mask sets to zero, and the rows of each."""
+        for name, rows in mask.by_layer().items():
+            layer = self.layer(name)
+            if rows[-1] >= layer.channels or rows[0] < 0:
+                raise InputError(
+                    f"{self.name}: {name} has channels 0 to {layer.channels - 1}, not "
+                    f"{rows[0] if rows[0] < 0 else rows[-1]}"
+                )
+            conv = self.conv(layer)
+            yield conv.weight.data, rows
+            if mask.keep_bias:
+                continue
+            if conv.bias is not None:
+                yield conv.bias.data, rows
+            if layer.batch_norm is not None:
+                norm = self.graph.get_submodule(layer.batch_norm)
+                yield norm.weight.data, rows  # type: ignore[misc]
+                yield norm.bias.data, rows  # type: ignore[misc]
+
+    def kernels(self) -> dict[str, np.ndarray]:
+        """``{layer: (channels, in, kh, kw)}`` copies of all kernels."""
+        return {la.name: self.conv(la).weight.detach().cpu().numpy().copy() for la in self.layers}
+
+
+def load_model(path: str | Path, architecture: str | None = None) -> PrunableModel:
+    """Read a BadNet or GoodNet: Keras ``.h5`` or ONNX.
+
+    A weights-only ``.h5`` needs ``architecture``, unless its layers are those of a known one: that
+    is then assumed, and logged. Nothing in the file is executed. Raises InputError that names the
+    file, the layer or operator at fault and what would be right.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a model (.h5 of Keras, or .onnx)")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return build_model(read_proto(path, architecture), digest, path.name)
+
+
+def read_proto(path: Path, architecture: str | None = None) -> onnx.ModelProto:
+    """The ONNX form of a model file, as the reader process finds it (``model_files.proto_of``)."""
+    said, (data,) = contained.read("model", path, architecture=architecture)
+    if said["assumed"] is not None:
+        _say_assumed(path.name, said["assumed"])
+    return onnx.ModelProto.FromString(data.tobytes())
+
+
+@functools.cache  # once for each file, however often it is read
+def _say_assumed(name: str, architecture: str) -> None:
+    _log.warning("%s: weights only, with the layers of %s; that is assumed", name, architecture)
+
+
+def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel:
+    """From an ONNX model to a PrunableModel. Raises InputError as ``load_model`` does."""
+    model = normalized(proto, name)
+    try:
+        graph = load_onnx2torch().convert(model)
+    except NotImplementedError as error:
+        raise InputError(f"{name}: an operator is not supported: {first_line(error)}") from None
+    except Exception as error:  # a hostile or odd graph can make the converter fail in any way
+        raise InputError(
+            f"{name}: the network cannot be read: {type(error).__name__}: {first_line(error)}"
+        ) from None
+    graph = graph.float().eval().requires_grad_(False)
+    _drop_final_softmax(graph)
+    layers = _conv_layers(graph, [n.name for n in proto.graph.node if n.op_type == "Conv"])
+    for layer in layers:
+        _check_channels(graph, layer, name)
+    if not layers:
+        raise InputError(f"{name}: no convolution layers, so there are no channels to prune")
+    shape, channels_last = _image_shape(model, name)
+    return PrunableModel(proto, graph, layers, shape, channels_last, digest, name)
+
+
+def _drop_final_softmax(graph: fx.GraphModule) -> None:
+    output = next(n for n in graph.graph.nodes if n.op == "output")
+    last = output.args[0]
+    if not isinstance(last, fx.Node) or last.op != "call_module":
+        return
+    if type(graph.get_submodule(str(last.target))).__name__ in SOFTMAXES:
+        output.args = (last.args[0],)
+        graph.graph.erase_node(last)
+        graph.recompile()
+
+
+def _conv_layers(graph: fx.GraphModule, onnx_names: list[str]) -> tuple[ConvLayer, ...]:
+    layers: list[ConvLayer] = []
+    used: set[str] = set()
+    convs = [n for n in graph.graph.nodes if n.op == "call_module" and _is_conv(graph, str(n.target))]
+    for index, node in enumerate(convs):
+        module = graph.get_submodule(str(node.target))
+        conv = module[-1] if isinstance(module, nn.Sequential) else module
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        name = onnx_names[index] if index < len(onnx_names) else ""
+        if not name or name in used or not name.isprintable() or ".." in name.split("/"):
+            name = f"conv_{index + 1}"
+        used.add(name)
+        norm = None
+        if len(node.users) == 1:
+            (user,) = node.users
+            if user.op == "call_module" and isinstance(graph.get_submodule(str(user.target)), nn.BatchNorm2d):
+                norm = str(user.target)
+        layers.append(ConvLayer(name, conv.out_channels, str(node.target), index, norm))
+    return tuple(layers)
+
+
+def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
+    """Raises InputError where a bias or a batch normalization has not one value for each channel."""
+    conv = graph.get_submodule(layer.node)
+    parts = {"bias": getattr(conv[-1] if isinstance(conv, nn.Sequential) else conv, "bias", None)}
+    if layer.batch_norm is not None:
+        norm = graph.get_submodule(layer.batch_norm)
+        assert isinstance(norm, nn.BatchNorm2d)
+        if not norm.eps >= 0:  # NaN too
+            raise InputError(
+                f"{name}: {layer.name}: its batch normalization has an epsilon of {norm.eps:g}; expected 0 "
+                "or more"
+            )
+        parts |= {
+            f"batch normalization's {key}": value
+            for key, value in norm.state_dict().items()
+            if key != "num_batches_tracked"
+        }
+    for part, values in parts.items():
+        if values is not None and tuple(values.shape) != (layer.channels,):
+            raise InputError(
+                f"{name}: {layer.name}: its {part} has shape {tuple(values.shape)}; expected "
+                f"({layer.channels},)"
+            )
+        if values is not None and not values.is_floating_point():
+            raise InputError(f"{name}: {layer.name}: its {part} holds {values.dtype}; expected floats")
+
+
+def _is_conv(graph: fx.GraphModule, target: str) -> bool:
+    module = graph.get_submodule(target)
+    if isinstance(module, nn.Sequential):
+        module = module[-1]
+    return isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+
+
+def _image_shape(model: onnx.ModelProto, name: str) -> tuple[tuple[int | None, int | None, int | None], bool]:
+    initializers = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in initializers]
+    if len(inputs) != 1:
+        raise InputError(f"{name}: it has {len(inputs)} inputs; expected one, the images")
+    dims = inputs[0].type.tensor_type.shape.dim
+    if len(dims) != 4:
+        raise InputError(f"{name}: its input has rank {len(dims)}; expected 4, (n, C, H, W)")
+    shape = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in dims[1:]]
+    # An input of few channels at the end and many rows in front is channels last (tf2onnx).
+    last = shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)
+    if last:
+        shape = [shape[2], shape[0], shape[1]]
+    return (shape[0], shape[1], shape[2]), last

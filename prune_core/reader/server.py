@@ -1,0 +1,158 @@
+"""The process that opens files of strangers, to read them or to make a pruned copy of a Keras file; see
+``contained``. Started as
+``python -m prune_core.reader.server FD``, FD being a socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prune_core.data.images import read_fields
+from prune_core.data.triggers import read_rgba
+from prune_core.errors import InputError
+from prune_core.files.constants import from_safetensors
+from prune_core.keras_files.h5 import weights_only, write_pruned_keras
+from prune_core.reader.model_files import proto_of
+
+GROWTH = 2**30  # bytes of memory beyond what a file of no size may take
+PER_BYTE = 64  # more for each byte of the file: compressed images become larger
+LARGEST = 40 * 2**30
+CPU_SECONDS = 5.0
+BYTES_PER_SECOND = 20e6
+_LENGTH = 8
+
+Found = tuple[Any, Sequence[np.ndarray]]
+
+
+def _model(path: Path, architecture: str | None = None) -> Found:
+    proto, assumed = proto_of(path, architecture)
+    return {"assumed": assumed}, [np.frombuffer(proto.SerializeToString(), np.uint8)]
+
+
+def _images(path: Path) -> Found:
+    fields = read_fields(path)
+    return list(fields), list(fields.values())
+
+
+def _picture(path: Path) -> Found:
+    return None, [read_rgba(path)]
+
+
+def _weights_only(path: Path, architecture: str | None = None) -> Found:
+    return weights_only(path, architecture), []
+
+
+def _pruned_keras(
+    path: Path,
+    destination: str,
+    pruned: dict[str, list[int]],
+    keep_bias: bool,
+    architecture: str | None,
+    weights: str | None,
+) -> Found:
+    """``weights``: a safetensors file of ours."""
+    changed = from_safetensors(Path(weights).read_bytes(), weights) if weights else None
+    try:
+        write_pruned_keras(
+            path, Path(destination), pruned, keep_bias=keep_bias, architecture=architecture, weights=changed
+        )
+    except OSError as error:  # of reading, these are InputErrors
+        raise InputError(f"a copy of {path} cannot be written: {error.strerror or error}") from None
+    return None, []
+
+
+FUNCTIONS: dict[str, Callable[..., Found]] = {
+    "model": _model,
+    "images": _images,
+    "picture": _picture,
+    "weights_only": _weights_only,
+    "pruned_keras": _pruned_keras,
+}
+
+
+def limits(path: Path) -> None:
+    """Bounds for the next file: memory, and computing time after which the kernel ends us."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
+    room = pages * resource.getpagesize() + GROWTH + min(size * PER_BYTE, LARGEST)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if sys.platform == "linux":
+        allowed = room if hard == resource.RLIM_INFINITY else min(room, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + size / BYTES_PER_SECOND)
+
+
+def answer(request: dict[str, Any]) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
+    """Do what is asked: a result, an error of the file (one line), or a fault of ours."""
+    path = Path(request.pop("path"))
+    act = FUNCTIONS[request.pop("what")]
+    try:
+        result, arrays = act(path, **request)
+        return {"result": result}, arrays
+    except InputError as error:
+        return {"error": " ".join(str(error).split())}, []
+    except MemoryError:
+        return {"error": f"{path}: it needs more memory than a file of its size should; refused"}, []
+    except Exception:
+        return {"fault": traceback.format_exc()}, []
+
+
+def send(channel: socket.socket, said: dict[str, Any], arrays: Sequence[np.ndarray]) -> None:
+    """An answer; its arrays lie in a nameless file that goes along."""
+    forms, offsets, offset = [], [], 0
+    for array in arrays:
+        offset += -offset % 64
+        forms.append({"dtype": array.dtype.str, "shape": array.shape, "offset": offset})
+        offsets.append(offset)
+        offset += array.nbytes
+    data = json.dumps({**said, "arrays": forms}).encode()
+    head = len(data).to_bytes(_LENGTH, "big")
+    if not arrays:
+        channel.sendall(head + data)
+        return
+    fd = os.memfd_create("goodnet")
+    try:
+        os.ftruncate(fd, offset)
+        for start, array in zip(offsets, arrays, strict=True):
+            _put(fd, np.ascontiguousarray(array), start)
+        socket.send_fds(channel, [head], [fd])
+    finally:
+        os.close(fd)
+    channel.sendall(data)
+
+
+def _put(fd: int, array: np.ndarray, offset: int) -> None:
+    view = memoryview(array.reshape(-1).view(np.uint8).data)
+    while view:
+        written = os.pwrite(fd, view[: 2**30], offset)
+        view, offset = view[written:], offset + written
+
+
+def main(fd: int) -> None:
+    """Answer requests until the other side is gone."""
+    channel = socket.socket(fileno=fd)
+    send(channel, {"result": "ready"}, [])
+    with channel.makefile("rb") as stream:
+        while head := stream.read(_LENGTH):
+            request = json.loads(stream.read(int.from_bytes(head, "big")))
+            limits(Path(request["path"]))
+            said, arrays = answer(request)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            send(channel, said, arrays)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

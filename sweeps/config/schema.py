@@ -1,0 +1,248 @@
+"""The configuration: frozen, checked at the edge, explained where it is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from prune_core.errors import InputError
+from prune_core.methods import ALL_POLICIES, REPAIRS
+from prune_core.orders import ACROSS, ORDERS, find_order
+from sweeps.config.search import BudgetConfig, Section, XRange, checked_x
+from sweeps.limits import DAMAGE, check_yaml
+
+EMBEDDED = ("embedded", "embedded-smoke")
+
+
+class TriggerConfig(Section):
+    """A trigger picture, when there are no poisoned files: it is stamped on the clean images."""
+
+    picture: str
+    row: int = Field(ge=0, description="pixels from the top")
+    column: int = Field(ge=0, description="pixels from the left")
+    target: int = Field(ge=0, description="the class that the attacker wants")
+
+
+class DataConfig(Section):
+    clean_valid: str | None = None
+    poisoned_valid: str | None = None
+    clean_test: str | None = None
+    poisoned_test: str | None = None
+    trigger: TriggerConfig | None = None
+    scale: float = Field(default=1.0, gt=0, description="pixels are multiplied by it; 1 is raw")
+
+
+class SweepConfig(Section):
+    orders: tuple[str, ...] = ("index",)
+    layer_sets: tuple[str | tuple[str, ...], ...] = ("last:3",)
+    x_thresholds: tuple[float, ...] | XRange = (2.0, 4.0, 10.0)
+    policies: tuple[str, ...] = ("margin",)
+    repair: tuple[str, ...] = ("none",)
+    seeds: tuple[int, ...] = (0,)
+    search: Literal["grid", "random", "optuna"] = "grid"
+    samples: int | None = Field(default=None, ge=1, description="trials that a search draws")
+    budget: BudgetConfig = BudgetConfig()
+    warm_start: str | None = Field(default=None, description="a sweep that Optuna learns from")
+
+    @field_validator("orders", "layer_sets", "policies", "repair", "seeds", mode="before")
+    @classmethod
+    def _one_is_a_list_too(cls, value: Any) -> Any:
+        return value if isinstance(value, (list, tuple)) else [value]
+
+    @field_validator("orders", "layer_sets", "policies", "repair", "seeds")
+    @classmethod
+    def _not_empty(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("an empty list; expected at least one entry")
+        return value
+
+    @field_validator("orders")
+    @classmethod
+    def _known_orders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_known_order(v) for v in value)
+
+    @field_validator("policies")
+    @classmethod
+    def _known_policies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_known(v, ALL_POLICIES, "policy") for v in value)
+
+    @field_validator("repair")
+    @classmethod
+    def _known_repairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_known(v, REPAIRS, "repair") for v in value)
+
+    @field_validator("x_thresholds", mode="before")
+    @classmethod
+    def _points(cls, value: Any) -> Any:
+        return checked_x(value)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(seed < 0 for seed in value):
+            raise ValueError("seeds must be 0 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _search_has_what_it_needs(self) -> SweepConfig:
+        if (self.search == "grid") != (self.samples is None):
+            raise ValueError(
+                "sweep.samples (how many trials to draw) goes with search: random or optuna, and they need it"
+            )
+        if self.search == "grid" and isinstance(self.x_thresholds, XRange):
+            raise ValueError(
+                "sweep.x_thresholds is a range, which search: grid cannot walk; expected a list such "
+                "as [2, 4, 10], or search: random or optuna"
+            )
+        if self.search != "optuna" and self.warm_start is not None:
+            raise ValueError("sweep.warm_start (a sweep to learn from) goes with search: optuna")
+        return self
+
+
+class ResourcesConfig(Section):
+    cpu: float = Field(default=1, gt=0, description="CPUs a trial")
+    gpu: float = Field(default=0, ge=0, description="GPUs a trial; fractions share one")
+    memory_gb: float = Field(default=4.0, gt=0, description="GiB that a trial may take, images included")
+
+    @field_validator("gpu")
+    @classmethod
+    def _part_or_whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"{value:g} GPUs; expected a part of one, as 0.5, or whole ones")
+        return value
+
+
+class TrackingConfig(Section):
+    uri: str | None = Field(default=None, description="MLflow; unset: SQLite inside the storage")
+    experiment: str = "goodnet"
+
+
+class Config(Section):
+    name: str
+    badnet: str
+    architecture: str | None = None
+    data: DataConfig = DataConfig()
+    sweep: SweepConfig = SweepConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: str = "runs"
+    evaluator: Literal["incremental", "plain"] = "incremental"
+    data_hint: str | None = Field(default=None, description="where to get the files, if missing")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+            raise ValueError("expected letters, digits, '.', '_' and '-', at most 64")
+        return value
+
+    @model_validator(mode="after")
+    def _data_is_named(self) -> Config:
+        if self.badnet in EMBEDDED:
+            return self
+        poisoned = () if self.data.trigger else ("poisoned_valid", "poisoned_test")
+        for field in ("clean_valid", "clean_test", *poisoned):
+            if getattr(self.data, field) is None:
+                raise ValueError(f"data.{field} is missing; expected the path of an HDF5 file")
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``key=value`` overrides (dotted keys, YAML values), check all of it.
+
+    ``${oc.env:NAME,default}`` stands for an environment variable. Raises InputError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a sweep's configuration (YAML)")
+    try:
+        for override in overrides:
+            if "=" not in override:
+                raise InputError(f"--set {override}: expected key=value, as in sweep.seeds=[0,1]")
+        check_yaml(path.read_text("utf-8"))
+        loaded = OmegaConf.load(path)
+        for key in (override.partition("=")[0] for override in overrides):
+            # A range may take a list's place; omegaconf would not merge the two.
+            if isinstance(OmegaConf.select(loaded, key, throw_on_resolution_failure=False), ListConfig):
+                OmegaConf.update(loaded, key, None)
+        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides)))
+        tree = OmegaConf.to_container(merged, resolve=True)
+    except InputError:
+        raise
+    except (OmegaConfBaseException, yaml.YAMLError, *DAMAGE) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected a mapping of keys such as badnet and sweep")
+    return make_config({"name": path.stem, **{str(k): v for k, v in tree.items()}}, str(path))
+
+
+def head_of(path: str | Path) -> str:
+    """The comment that a configuration file begins with, as one paragraph; "" without."""
+    lines = Path(path).read_text("utf-8").splitlines()
+    return " ".join(
+        line.lstrip("# ").rstrip() for line in itertools.takewhile(lambda li: li.startswith("#"), lines)
+    )
+
+
+def make_config(tree: dict[str, Any], source: str) -> Config:
+    """Check a plain tree of values. Raises InputError that names ``source`` and the key."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explained(error)}") from None
+
+
+def _explained(error: ValidationError) -> str:
+    """The first complaint, in one line; for an unknown key, with the nearest one there is."""
+    first = error.errors()[0]
+    place = [str(p) for p in first["loc"]]
+    key = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in place[:-1]:
+            section = _section_of(section, part)
+        near = difflib.get_close_matches(place[-1], section.model_fields, n=1, cutoff=0.4)
+        hint = ".".join([*place[:-1], near[0]]) if near else None
+        known = ", ".join(section.model_fields)
+        return f"unknown key '{key}'; " + (f"did you mean '{hint}'?" if hint else f"known: {known}")
+    if first["type"] == "missing":
+        return f"'{key}' is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"'{key}': {message}" if key else message
+
+
+def _section_of(section: Any, field: str) -> Any:
+    annotation = section.model_fields[field].annotation
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+
+
+def _known_order(value: str) -> str:
+    plain = value.removeprefix(ACROSS)
+    _known(plain, ORDERS, "order")
+    try:
+        find_order(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _known(value: str, known: Iterable[str], what: str) -> str:
+    if value not in known:
+        near = difflib.get_close_matches(value, list(known), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"{what} {value!r} is unknown; {hint}there are {', '.join(known)}")
+    return value
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,62 @@
+"""Parts of the configuration that say how far a search goes: X as a range, budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
+
+class XRange(Section):
+    """Any X between two, in hundredths of a percentage point, for searches that draw."""
+
+    low: float = Field(alias="from", ge=0, le=100)
+    high: float = Field(alias="to", ge=0, le=100)
+
+    def __contains__(self, x: object) -> bool:
+        return isinstance(x, (int, float)) and self.low <= x <= self.high
+
+
+class BudgetConfig(Section):
+    """What one call of a sweep may spend; the next call goes on. Unset: no limit."""
+
+    trials: int | None = Field(default=None, ge=1, description="new trials")
+    minutes: float | None = Field(default=None, gt=0, description="then no new trial is begun")
+
+
+def checked_x(value: Any) -> tuple[float, ...] | XRange:
+    """``sweep.x_thresholds``: one X, a list, or ``{from: LOW, to: HIGH}``. Raises ValueError."""
+    if isinstance(value, XRange):
+        return value
+    if isinstance(value, dict):
+        if set(value) != {"from", "to"}:
+            raise ValueError(
+                f"a range has the keys {', '.join(map(str, value)) or 'none'}; expected from and to, "
+                "as in {from: 1, to: 12}"
+            )
+        low, high = (round(_point(value[side]), 2) for side in ("from", "to"))
+        if low >= high:
+            raise ValueError(
+                f"the range goes from {low:g} to {high:g}; expected from below to, by at least 0.01"
+            )
+        return XRange(**{"from": low, "to": high})
+    listed = value if isinstance(value, (list, tuple)) else [value]
+    if not listed:
+        raise ValueError("an empty list; expected at least one entry")
+    return tuple(_point(x) for x in listed)
+
+
+def _point(x: Any) -> float:
+    if isinstance(x, bool) or not isinstance(x, (int, float, str)):
+        raise ValueError(f"X is {x!r}; expected percentage points of accuracy, 0 to 100")
+    try:
+        points = float(x)
+    except ValueError:
+        raise ValueError(f"X is {x!r}; expected percentage points of accuracy, 0 to 100") from None
+    if not 0 <= points <= 100:  # also for NaN
+        raise ValueError(f"X is {points:g}; expected percentage points of accuracy, 0 to 100")
+    return points

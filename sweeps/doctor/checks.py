@@ -1,0 +1,194 @@
+"""Checks before a long run: versions, machine, storage, data, BadNet, tracking; in workers too."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.requirements import Requirement
+
+from prune_core.data.images import read_images
+from prune_core.errors import InputError
+from prune_core.evaluation.plain import PlainEvaluator
+from sweeps.config.schema import Config
+from sweeps.inputs.load import input_files, load_inputs
+from sweeps.storage.storage import Storage
+from sweeps.trial import TrialInputs
+
+Check = dict[str, Any]
+FREE_BYTES = 2**30  # what a sweep may need for records, MLflow's files and GoodNets
+
+
+def diagnose(
+    config: Config | None,
+    *,
+    tracking: Callable[[], str] | None = None,
+    worker: Callable[[], list[Check]] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> list[Check]:
+    """Every check as ``{"name", "ok", "detail"}``, in the order in which to mend them. A check that
+    breaks is one that failed; nothing is raised. Without ``config``: versions and machine only.
+
+    Args:
+        tracking: asks MLflow; returns what to say when it answers, raises when it does not.
+        worker: what ``nodes.diagnose_nodes`` finds where trials will run.
+        progress: told when the embedded BadNet has to be made first.
+    """
+    checks = diagnose_worker(config)
+    if config is not None:
+        checks += _diagnose_inputs(config, progress)
+    if tracking is not None:
+        checks.append(check("tracking", tracking))
+    if worker is not None:
+        try:
+            checks += worker()
+        except Exception as error:  # a cluster can fail in any way; that is what is asked
+            checks.append(failed("worker", error))
+    return checks
+
+
+def diagnose_worker(config: Config | None) -> list[Check]:
+    """What must be right on every machine that runs trials."""
+    checks = [check("python", _python), check("packages", _packages)]
+    checks.append(check("machine", _machine))
+    checks.append(check("gpu", lambda: _gpu(0 if config is None else config.resources.gpu)))
+    if config is not None:
+        checks.append(check("storage", lambda: _storage(config.storage)))
+    return checks
+
+
+def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | None) -> list[Check]:
+    """Each image file by itself, then all of it together, then whether it is a BadNet."""
+    try:
+        files = input_files(config, progress)
+    except Exception as error:  # making the embedded data can fail like any program
+        return [failed("data", error)]
+    named = {
+        "data.clean_valid": files.clean_valid,
+        "data.poisoned_valid": files.poisoned_valid,
+        "data.clean_test": files.clean_test,
+        "data.poisoned_test": files.poisoned_test,
+    }
+    checks = [
+        check(name, lambda path=path: _images(path, config.data_hint))  # type: ignore[misc]
+        for name, path in named.items()
+        if path is not None
+    ]
+    opened: list[TrialInputs] = []
+
+    def fits() -> str:
+        opened.append(load_inputs(config, progress))
+        layers = ", ".join(f"{la.name} ({la.channels})" for la in opened[0].model.layers)
+        return f"{files.badnet} reads, and fits the images; convolutions: {layers}"
+
+    checks.append(check("badnet", fits))
+    if opened:
+        checks.append(check("attack", lambda: _attack(opened[0])))
+    return checks
+
+
+def check(name: str, ask: Callable[[], str]) -> Check:
+    try:
+        return {"name": name, "ok": True, "detail": ask()}
+    except Exception as error:  # whatever breaks is a finding
+        return failed(name, error)
+
+
+def failed(name: str, error: Exception) -> Check:
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    detail = kind + (" ".join(str(error).split())[:500] or "no message")
+    return {"name": name, "ok": False, "detail": detail}
+
+
+def _python() -> str:
+    wanted = metadata.metadata("goodnet")["Requires-Python"] or ""
+    version = platform.python_version()
+    if not Requirement(f"python{wanted}").specifier.contains(version):
+        raise InputError(f"Python {version}; expected {wanted}")
+    return f"Python {version}"
+
+
+def _packages() -> str:
+    """Against the pins that the installed goodnet declares; those of extras do not count."""
+    wanted = [Requirement(line) for line in metadata.requires("goodnet") or ()]
+    wanted = [need for need in wanted if need.marker is None or need.marker.evaluate({"extra": ""})]
+    wrong = []
+    for need in wanted:
+        try:
+            found = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{need.name} is missing (expected {need.specifier})")
+            continue
+        if not need.specifier.contains(found, prereleases=True):
+            wrong.append(f"{need.name} is {found} (expected {need.specifier})")
+    if wrong:
+        raise InputError("; ".join(wrong))
+    return f"{len(wanted)} packages as pinned, torch {torch.__version__}"
+
+
+def _machine() -> str:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    page = os.sysconf("SC_PAGE_SIZE")
+    memory = " of ".join(
+        f"{os.sysconf(name) * page / 2**30:.1f}"
+        for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
+        if name in os.sysconf_names
+    )
+    return f"{cpus} CPUs, {memory} GiB of memory free, {platform.node()}"
+
+
+def _gpu(wanted: float) -> str:
+    if not torch.cuda.is_available():
+        if wanted:
+            raise InputError(
+                f"resources.gpu is {wanted:g}, but torch {torch.__version__} sees no GPU here; "
+                "set it to 0, or install a CUDA build of torch"
+            )
+        return "none; trials run on the CPU"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    use = f"{wanted:g} a trial" if wanted else "not used (resources.gpu is 0)"
+    return f"{', '.join(names)}; {use}"
+
+
+def _storage(place: str) -> str:
+    storage = Storage(place)
+    storage.check_writable()
+    if storage.local is None:
+        return f"{place} can be written"
+    free = shutil.disk_usage(storage.local).free
+    if free < FREE_BYTES:
+        raise InputError(f"{place}: {free / 2**30:.2f} GiB free; expected at least 1 GiB")
+    return f"{place} can be written, {free / 2**30:.1f} GiB free"
+
+
+def _images(path: Path, hint: str | None) -> str:
+    if not path.is_file() and hint:
+        raise InputError(f"{path}: no such file. {hint}")
+    images = read_images(path)
+    return f"{path}: {len(images)} images of {images.shape}, {images.pixels.dtype}"
+
+
+def _attack(inputs: TrialInputs) -> str:
+    """Is there something to repair, and is the network fed as it was trained?"""
+    counts = PlainEvaluator(inputs.model, inputs.valid).badnet
+    said = (
+        f"clean accuracy {counts.clean_accuracy:.2%}, attack success {counts.attack_success:.2%} "
+        f"on validation, target {inputs.valid.target}"
+    )
+    if counts.clean_accuracy < 0.5:
+        raise InputError(
+            f"{said}: a BadNet should be right on most clean images; are data.scale and the labels "
+            "those that it was trained with?"
+        )
+    if counts.attack_success < 0.5:
+        raise InputError(
+            f"{said}: the attack hardly works on the unpruned network; are these the poisoned "
+            "images of this BadNet, with the trigger at its place?"
+        )
+    return said

@@ -1,0 +1,162 @@
+"""Checks on every node of a cluster: the driver's versions, and a storage that all of them share."""
+
+from __future__ import annotations
+
+import platform
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Protocol
+
+import pyarrow as pa
+
+from prune_core import ALGORITHM_VERSION
+from prune_core.errors import InputError
+from sweeps.config.schema import Config
+from sweeps.doctor.checks import Check, check, diagnose_worker, failed
+from sweeps.storage.storage import Storage
+
+
+class OnEveryNode(Protocol):
+    """Calls a function on each node: what it returns or raises there, by the node's address."""
+
+    def __call__(self, function: Callable[[], Visited], /) -> Mapping[str, Visited | Exception]: ...
+
+
+@dataclass(frozen=True)
+class Visited:
+    """What was found on a node, and the name of the file that it left in the storage."""
+
+    checks: list[Check]
+    left: str | None = None
+
+
+def versions() -> dict[str, str]:
+    """What must be the same wherever a part of a sweep runs: else its trials do not compare."""
+    packages = {name: metadata.version(name) for name in ("goodnet", "torch", "ray")}
+    return {**packages, "algorithm": str(ALGORITHM_VERSION), "Python": platform.python_version()}
+
+
+def diagnose_nodes(config: Config | None, on_every_node: OnEveryNode, whole: bool = True) -> list[Check]:
+    """The checks of each node: what is well everywhere is one entry, what is not has one a node.
+
+    ``whole``: all of the doctor's; otherwise only what a sweep cannot do without, versions and storage.
+    """
+    if config is not None:  # as a process with another working folder must name it
+        config = config.model_copy(update={"storage": Storage(config.storage).address})
+    place = None if config is None else _MeetingPlace(config.storage, f".nodes-{uuid.uuid4().hex}")
+    visit = _Visit(config, versions(), place, whole)
+    if place is None:
+        return _gathered({node: _checks(answer) for node, answer in on_every_node(visit).items()})
+    try:
+        place.open()
+        answers = on_every_node(visit)
+        return _gathered({node: _checks(answer, place) for node, answer in answers.items()})
+    finally:
+        place.close()
+
+
+@dataclass(frozen=True)
+class _MeetingPlace:
+    """A folder of the storage where the driver leaves a file for all nodes, and each node one for it.
+    Names are new each time: a file system may remember for seconds that a name was not there."""
+
+    storage: str
+    folder: str
+
+    def open(self) -> None:
+        Storage(self.storage).write_bytes(f"{self.folder}/driver", b"goodnet")
+
+    def close(self) -> None:
+        storage = Storage(self.storage)
+        with suppress(OSError, pa.ArrowException):  # then a small folder stays behind
+            storage.fs.delete_dir(storage.full(self.folder))
+
+    def visit(self) -> str:
+        """On a node: find the driver's file, leave one. Returns its name."""
+        storage = Storage(self.storage)
+        if storage.read_bytes(f"{self.folder}/driver") is None:
+            raise InputError(
+                f"{self.storage} on {platform.node()} is not the driver's: a file that the driver wrote "
+                "is not there; storage must be a folder that all nodes mount, or a URI such as s3://"
+            )
+        name = f"{self.folder}/{uuid.uuid4().hex}"
+        storage.write_bytes(name, b"goodnet")
+        return name
+
+    def seen(self, name: str) -> str:
+        """On the driver: is a node's file there?"""
+        if Storage(self.storage).read_bytes(name) is None:
+            raise InputError(f"{self.storage}: the driver does not see a file that was written there")
+        return "files of the driver and of every node are seen by the other"
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """What is done on a node."""
+
+    config: Config | None
+    wanted: Mapping[str, str]
+    place: _MeetingPlace | None
+    whole: bool
+
+    def __call__(self) -> Visited:
+        checks = [check("versions", self._versions)]
+        if self.whole:
+            checks += diagnose_worker(self.config)
+        if self.place is None:
+            return Visited(checks)
+        try:
+            return Visited(checks, self.place.visit())
+        except Exception as error:  # whatever breaks is a finding
+            return Visited([*checks, failed("shared storage", error)])
+
+    def _versions(self) -> str:
+        here = versions()
+        wrong = [
+            f"{what} {here[what]} (driver: {self.wanted[what]})"
+            for what in self.wanted
+            if here[what] != self.wanted[what]
+        ]
+        if wrong:
+            raise InputError(f"{platform.node()} has {', '.join(wrong)}; install the same on all nodes")
+        return ", ".join(f"{what} {version}" for what, version in here.items())
+
+
+def _checks(answer: Visited | Exception, place: _MeetingPlace | None = None) -> list[Check]:
+    if isinstance(answer, Exception):
+        if "No module named" in str(answer):
+            answer = InputError(
+                f"goodnet, or this version of it, is not installed there: {_last_line(answer)}"
+            )
+        return [failed("node", answer)]
+    if place is None or answer.left is None:
+        return answer.checks
+    left = answer.left
+    return [*answer.checks, check("shared storage", lambda: place.seen(left))]
+
+
+def _gathered(found: Mapping[str, list[Check]]) -> list[Check]:
+    """One entry for what is well on all nodes, with each answer said once."""
+    gathered: list[Check] = []
+    for name in dict.fromkeys(c["name"] for checks in found.values() for c in checks):
+        answers = {n: c for n, checks in found.items() for c in checks if c["name"] == name}
+        well: dict[str, list[str]] = {}
+        for node, answer in answers.items():
+            if answer["ok"]:
+                well.setdefault(answer["detail"], []).append(node)
+            else:
+                gathered.append({**answer, "name": f"worker {node}: {name}"})
+        if len(found) == 1:
+            said = "; ".join(well)
+        else:
+            said = "; ".join(f"{', '.join(nodes)}: {detail}" for detail, nodes in well.items())
+        if well:
+            gathered.append({"name": f"worker: {name}", "ok": True, "detail": said})
+    return gathered
+
+
+def _last_line(error: Exception) -> str:
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1][:200]

@@ -1,0 +1,85 @@
+"""One trial done once: not again when its record is there, again when the machine failed it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from sweeps.planning.grid import TrialSettings
+from sweeps.records import RecordStore, TrialRecord
+from sweeps.storage.retry import PATIENCE, patiently
+from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.trial_nets import Watch
+
+ATTEMPTS = 3  # of a trial that the machine fails; a trial that fails by its settings has one
+ATTEMPTS_BY_RAY = 10  # on a cluster, where a trial may be lost with its worker or its node
+LONGEST_PAUSE = 60.0  # seconds before a lost trial is run again
+
+Tell = Callable[[str], None]
+
+
+def recorded_trial(
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    store: RecordStore,
+    watch: Watch,
+    tell: Tell,
+) -> TrialRecord:
+    """The trial's record, stored: the one there is (another sweep may have made it since this one was
+    planned, or a worker that died before it could say so), or a new one. ``tell`` gets a line when the
+    storage is away. Raises what ``trial.machine_fault`` accepts, and StorageAway."""
+    there = finished(inputs.key(settings), store, tell)
+    return there or keep(run_trial(settings, inputs, evaluators, watch), store, tell)
+
+
+def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
+    """The record of a trial that is done."""
+    record = patiently(lambda: store.read(key), store.storage.place, tell)
+    return record if record is not None and record.status == "done" else None
+
+
+def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
+    """Store the record, unless the trial is done already; the record that counts."""
+    there = finished(record.key, store, tell)
+    if there is None:
+        patiently(lambda: store.write(record), store.storage.place, tell)
+    return there or record
+
+
+def given_up(
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    store: RecordStore,
+    reason: str,
+    tell: Tell,
+    attempts: int = ATTEMPTS,
+) -> TrialRecord:
+    """The failed record, stored, of a trial that the machine has failed ``attempts`` times."""
+    reason = f"failed {attempts} times, the last time: {' '.join(reason.split())[:300] or 'no message'}"
+    record = TrialRecord(inputs.key(settings), settings, "failed", reason)
+    return keep(record, store, tell)
+
+
+class Lost:
+    """When trials that were lost with their worker are run again.
+
+    After growing pauses: it takes Ray up to a minute to know that a node is dead, and until then it sends
+    trials there. What never began on a worker, or was told to leave, is not held against a trial, unless it
+    has not got anywhere for as long as anyone waits for a storage.
+    """
+
+    def __init__(self) -> None:
+        self.losses: Counter[TrialSettings] = Counter()
+        self.attempts: Counter[TrialSettings] = Counter()
+        self.since: dict[TrialSettings, float] = {}
+
+    def pause(self, trial: TrialSettings, counts: bool) -> float | None:
+        """Seconds until it is to run again; None: it is given up."""
+        self.losses[trial] += 1
+        waited = time.monotonic() - self.since.setdefault(trial, time.monotonic())
+        self.attempts[trial] += counts or waited > PATIENCE
+        if self.attempts[trial] >= ATTEMPTS_BY_RAY:
+            return None
+        return min(LONGEST_PAUSE, 2.0 ** (self.losses[trial] - 1))

@@ -1,0 +1,226 @@
+"""Trials over the workers of a Ray cluster, by Ray Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # we say it in a line
+
+import ray
+import torch
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+
+from prune_core.errors import InputError
+from sweeps.config.schema import Config, ResourcesConfig
+from sweeps.execution.attempts import ATTEMPTS_BY_RAY, Tell, given_up, keep, recorded_trial
+from sweeps.execution.gpu import take_gpu
+from sweeps.execution.inline import Listener, Throttle
+from sweeps.execution.ray_cluster import connected, get, nodes_agree, put
+from sweeps.execution.ray_searcher import (
+    Forgetting,
+    Handed,
+    by_optuna_search,
+    every_loss_is_one_trial,
+    needs,
+)
+from sweeps.execution.stopping import stoppable
+from sweeps.inputs.load import Parcel
+from sweeps.planning.grid import TrialSettings
+from sweeps.planning.objectives import objectives
+from sweeps.planning.queue import HandOut
+from sweeps.records import RecordStore, TrialRecord
+from sweeps.storage.retry import patiently
+from sweeps.storage.storage import Storage
+from sweeps.trial import Evaluators, TrialInputs
+from sweeps.trial_nets import Progress
+
+# A worker process serves many trials of one sweep: network and caches are built once.
+_opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
+
+
+class RayExecutor:
+    """Ray Tune over the cluster at RAY_ADDRESS or one on this machine; or a local one, started
+    here and ended with the sweep. Data and network lie in the object store once a node."""
+
+    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
+        store = RecordStore(Storage(config.storage).begin())
+        # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
+        aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
+        with stoppable(), connected(), stoppable(), aside as scratch:
+            nodes_agree(config)
+            need = needs(config.resources)
+            by_optuna_search(trials)
+            handed = Handed(trials, need)
+            relay = _Relay(listener, inputs, store, handed)
+            parcel = Parcel.of(inputs)
+            tuner = tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(
+                        _trial,
+                        work=_Work(
+                            parcel.id,
+                            put(parcel, listener.trouble),
+                            store.storage.address,
+                            config.evaluator,
+                            config.resources,
+                        ),
+                    ),
+                    {kind.lower(): amount for kind, amount in need.items()},
+                ),
+                tune_config=tune.TuneConfig(
+                    search_alg=handed, scheduler=Forgetting(), num_samples=-1, reuse_actors=True
+                ),
+                run_config=tune.RunConfig(
+                    name="goodnet",
+                    # Records are the results and go to the storage; Tune's own state is scratch.
+                    storage_path=scratch,
+                    verbose=0,
+                    callbacks=[relay],
+                ),
+            )
+            try:
+                with every_loss_is_one_trial():
+                    tuner.fit()  # returns early, and says nothing, on Ctrl-C
+            except Exception as failure:
+                if (error := relay.error or handed.error) is not None:
+                    raise error from None
+                if isinstance(failure, OSError) and failure.errno == errno.ENOSPC:
+                    raise InputError(  # of Tune's state, which lies where Ray's own files do
+                        f"no space is left for Ray's files on {platform.node()}; free some on the disk of "
+                        "/tmp/ray, and the same command goes on"
+                    ) from None
+                raise
+            if handed.unfinished:
+                raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a worker is told of a sweep; the data themselves it fetches once."""
+
+    parcel_id: str
+    parcel: ray.ObjectRef[Parcel]
+    place: str
+    evaluator: str
+    resources: ResourcesConfig
+
+
+def _trial(config: dict[str, Any], work: _Work) -> None:
+    """What a worker does: the plain trial, its record to the storage, progress to the driver."""
+    torch.set_num_threads(max(1, math.floor(work.resources.cpu)))
+
+    def tell(line: str) -> None:
+        tune.report({"trouble": f"a worker on {platform.node()}: {line}"})
+
+    settings = TrialSettings.from_json(config["settings"])
+    due = Throttle(1.0)
+    tried = 0
+
+    def watch(progress: Progress) -> None:
+        nonlocal tried
+        tried = progress.done
+        if due():
+            tune.report({"tried": tried, "total": progress.total, "pruned": progress.pruned})
+
+    try:
+        storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
+        inputs, evaluators = _open(work, storage, tell)
+        record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
+    except InputError as error:  # of the network or the storage: no other worker would fare better
+        tune.report({"refused": f"on {platform.node()}: {error}"})
+        return
+    found = objectives(record) or {}
+    tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask), **found})
+
+
+def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evaluators]:
+    if work.parcel_id not in _opened:
+        _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
+        inputs = get(work.parcel, tell).opened()
+        take_gpu(inputs.model.graph, work.resources.gpu)
+        _opened[work.parcel_id] = (inputs, Evaluators.of(inputs, work.evaluator, work.resources, storage))
+    return _opened[work.parcel_id]
+
+
+class _Relay(TrialProgressCallback):
+    """From Tune's events to the listener; a trial that is lost too often gets its failed record here.
+
+    It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever.
+    """
+
+    def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore, handed: Handed) -> None:
+        self.listener, self.inputs, self.store, self.handed = listener, inputs, store, handed
+        self.begun: set[str] = set()  # trials that a worker is up for
+        self.error: Exception | None = None  # what ended the sweep
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks to restore itself; we restore from records instead
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "trouble" in result:
+            self.listener.trouble(result["trouble"])
+        if "tried" in result:
+            self.listener.candidates(self._key(trial), result["tried"], result["total"], result["pruned"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.begun.discard(trial.trial_id)
+        with self._watched():
+            key, tell = self._key(trial), self.listener.trouble
+            record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
+            if record is None:
+                reason = (trial.last_result or {}).get("refused") or (
+                    "its record is not in the storage; is that shared by all nodes?"
+                )
+                settings = TrialSettings.from_json(trial.config["settings"])
+                record = keep(TrialRecord(key, settings, "failed", reason), self.store, tell)
+            self.listener.ended(record)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.begun.add(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """What ``run_trial`` makes no failed record of: lost workers and the like."""
+        if self.error is not None:  # ours; to Tune it is the trial's
+            raise self.error
+        error = trial.get_pickled_error()
+        lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+        reason = lines[-1] if lines else "no message"
+        counts = trial.trial_id in self.begun and not getattr(error, "preempted", False)
+        self.begun.discard(trial.trial_id)
+        settings = TrialSettings.from_json(trial.config["settings"])
+        pause = self.handed.failed(trial.trial_id, counts)
+        if pause is not None:
+            self.listener.trouble(
+                f"{settings}: lost with its worker ({reason[:200]}); run again in {pause:g} s"
+            )
+            return
+        with self._watched():
+            self.listener.ended(
+                given_up(settings, self.inputs, self.store, reason, self.listener.trouble, ATTEMPTS_BY_RAY)
+            )
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Tune wraps what a callback raises in errors of its own; ours is kept as it is."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _key(self, trial: Trial) -> str:
+        return self.inputs.key(TrialSettings.from_json(trial.config["settings"]))

@@ -1,0 +1,132 @@
+"""Files of a configuration -> what trials work on. The only place that opens them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from prune_core.data.images import LabeledImages, Split, make_split, read_images
+from prune_core.data.triggers import read_trigger
+from prune_core.errors import InputError
+from prune_core.evaluation.plain import check_labels
+from prune_core.model.model import build_model, load_model
+from prune_core.repair.finetune import check_repair
+from sweeps.config.schema import EMBEDDED, Config
+from sweeps.inputs.embedded import make_embedded
+from sweeps.inputs.fetch import local_file
+from sweeps.storage.storage import Storage
+from sweeps.trial import TrialInputs
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """Paths after the embedded default has been made; poisoned files are None with a trigger."""
+
+    badnet: Path
+    clean_valid: Path
+    poisoned_valid: Path | None
+    clean_test: Path
+    poisoned_test: Path | None
+
+
+def input_files(config: Config, progress: Callable[[str, float], None] | None = None) -> InputFiles:
+    """Where the files of a configuration are; makes the embedded ones, once. Raises InputError."""
+    if config.badnet in EMBEDDED:
+        made = make_embedded(
+            _embedded_folder(config), smoke=config.badnet == "embedded-smoke", progress=progress
+        )
+        return InputFiles(
+            made.badnet, made.clean_valid, made.poisoned_valid, made.clean_test, made.poisoned_test
+        )
+    data = config.data
+    assert data.clean_valid and data.clean_test  # checked by Config
+    return InputFiles(
+        local_file(config.badnet),
+        local_file(data.clean_valid),
+        _maybe(data.poisoned_valid),
+        local_file(data.clean_test),
+        _maybe(data.poisoned_test),
+    )
+
+
+def load_inputs(config: Config, progress: Callable[[str, float], None] | None = None) -> TrialInputs:
+    """BadNet and both splits, read, checked and found to fit each other and the repairs that are
+    asked for. Raises InputError."""
+    files = input_files(config, progress)
+    try:
+        model = load_model(files.badnet, config.architecture)
+        valid = _split(config, files.clean_valid, files.poisoned_valid)
+        test = _split(config, files.clean_test, files.poisoned_test)
+    except InputError as error:
+        missing = "no such file" in str(error) and config.data_hint
+        raise InputError(f"{error}. {config.data_hint}") if missing else error from None
+    if valid.target != test.target:
+        raise InputError(
+            f"validation aims at target label {valid.target}, test at {test.target}; "
+            "both poisoned sets must show the same attack"
+        )
+    classes = model.check_images(valid.clean.shape, valid.clean.name)
+    model.check_images(test.clean.shape, test.clean.name)
+    for split in (valid, test):
+        for images in (split.clean, split.poisoned):
+            check_labels(images, classes, model.name)
+    for repair in config.sweep.repair:
+        if repair != "none":
+            check_repair(repair, valid)
+    return TrialInputs(model, valid, test)
+
+
+@dataclass(frozen=True, eq=False)
+class Parcel:
+    """TrialInputs in a form that travels: arrays and bytes; the network is built where it lands."""
+
+    onnx: bytes
+    digest: str
+    name: str
+    valid: Split
+    test: Split
+
+    @classmethod
+    def of(cls, inputs: TrialInputs) -> Parcel:
+        model = inputs.model
+        return cls(model.proto.SerializeToString(), model.digest, model.name, inputs.valid, inputs.test)
+
+    @property
+    def id(self) -> str:
+        text = self.digest + self.valid.digest + self.test.digest
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def opened(self) -> TrialInputs:
+        proto = onnx.ModelProto.FromString(self.onnx)
+        return TrialInputs(build_model(proto, self.digest, self.name), self.valid, self.test)
+
+
+def _split(config: Config, clean_path: Path, poisoned_path: Path | None) -> Split:
+    clean = read_images(clean_path, scale=config.data.scale)
+    if poisoned_path is not None:
+        return make_split(clean, read_images(poisoned_path, scale=config.data.scale))
+    return make_split(clean, _stamped(config, clean))
+
+
+def _stamped(config: Config, clean: LabeledImages) -> LabeledImages:
+    given = config.data.trigger
+    assert given is not None  # checked by Config
+    return read_trigger(local_file(given.picture), given.row, given.column).stamp(clean, given.target)
+
+
+def _embedded_folder(config: Config) -> Path:
+    """In the storage when that is a folder, else in the user's cache: it is made, not precious."""
+    local = Storage(config.storage).local
+    if local is not None:
+        return local / config.badnet
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "goodnet" / config.badnet
+
+
+def _maybe(path: str | None) -> Path | None:
+    return None if path is None else local_file(path)

@@ -1,0 +1,160 @@
+"""From a configuration to the trials of a sweep: all of them at once, or as Optuna suggests them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from prune_core import ALGORITHM_VERSION
+from prune_core.errors import InputError
+from prune_core.model.model import PrunableModel
+from sweeps.config.schema import Config, SweepConfig
+from sweeps.config.search import XRange
+from sweeps.execution.attempts import finished
+from sweeps.planning.grid import TrialSettings, trials_of
+from sweeps.planning.objectives import objectives
+from sweeps.planning.queue import Found, HandOut, Listed
+from sweeps.planning.search_space import Outside, SearchSpace
+from sweeps.records import RecordStore, TrialRecord
+from sweeps.results import Manifest, read_manifest, read_records, write_manifest
+from sweeps.storage.journal import Asked
+from sweeps.storage.retry import patiently
+from sweeps.storage.storage import Storage
+from sweeps.trial import TrialInputs
+
+Trials = dict[str, TrialSettings]  # by trial key
+
+
+def plan(config: Config, inputs: TrialInputs, storage: Storage) -> Manifest:
+    """A sweep with the trials that are known by now. Its name tells its content, so the same sweep is
+    found again and another one gets another name. Raises InputError."""
+    digests = {"badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest}
+    trials: Trials = {}
+    if config.sweep.search == "optuna":
+        asked = {
+            f: v for f, v in config.sweep.model_dump(mode="json").items() if f not in ("samples", "budget")
+        }  # with more of either the same search goes on
+        identity = json.dumps([asked, digests, ALGORITHM_VERSION], sort_keys=True)
+    else:
+        trials = {inputs.key(s): s for s in listed(config.sweep, inputs.model)}
+        identity = json.dumps(list(trials))
+    name = f"{config.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    if config.sweep.search == "optuna":
+        trials = {**warm_trials(config, inputs, storage), **_members(storage, name)}
+    return Manifest(name, config, trials, digests, target_share=inputs.valid.target_share)
+
+
+def listed(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
+    """The trials of searches that do not learn. Raises InputError."""
+    if not isinstance(sweep.x_thresholds, XRange):
+        return trials_of(sweep, model)
+    assert sweep.samples is not None  # checked by SweepConfig
+    space, rng = SearchSpace.of(sweep, model), np.random.default_rng(sweep.seeds[0])
+    drawn: dict[TrialSettings, None] = {}
+    while len(drawn) < sweep.samples:
+        settings = space.draw_other(drawn.__contains__, rng)
+        if settings is None:
+            break
+        drawn[settings] = None
+    return list(drawn)
+
+
+def hand_out_of(
+    manifest: Manifest,
+    inputs: TrialInputs,
+    storage: Storage,
+    there: Mapping[str, TrialRecord],
+    found: Callable[[TrialRecord], None],
+    tell: Callable[[str], None],
+) -> HandOut:
+    """What hands out the trials that are missing.
+
+    Args:
+        there: done records of ``manifest.trials``.
+        found: told of records that other sweeps have made, of trials that a search asks for; those
+            trials, and all others that it asks for, are put into ``manifest.trials``.
+        tell: told when the storage is away.
+    """
+    sweep = manifest.config.sweep
+    missing = [s for key, s in manifest.trials.items() if key not in there]
+    if sweep.search != "optuna":
+        return Listed(missing, sweep.budget)
+    from sweeps.planning.optuna_queue import Study, Suggested  # a second to import
+
+    assert sweep.samples is not None  # checked by SweepConfig
+    warm = warm_trials(manifest.config, inputs, storage)
+    journal, store = Asked(storage, manifest.name), RecordStore(storage)
+
+    def asked(settings: TrialSettings) -> Found | None:
+        key = inputs.key(settings)
+        patiently(lambda: journal.add(key, settings), storage.place, tell)
+        manifest.trials[key] = settings
+        record = finished(key, store, tell)
+        if record is None:
+            return None
+        found(record)
+        return objectives(record)
+
+    known = [(r.settings, f) for r in there.values() if (f := objectives(r)) is not None]
+    startup = min(10, max(4, sweep.samples // 4))
+    study = Study(SearchSpace.of(sweep, inputs.model), sweep.seeds[0], startup, known)
+    begun = sum(key not in warm for key in manifest.trials)
+    return Suggested(
+        study, sweep.samples - begun, list(manifest.trials.values()), missing, sweep.budget, asked
+    )
+
+
+def close(manifest: Manifest, storage: Storage) -> Manifest:
+    """Put what a search has asked for into its manifest."""
+    if manifest.config.sweep.search != "optuna":
+        return manifest
+    trials = {**_members(storage, manifest.name), **manifest.trials}
+    whole = replace(manifest, trials=trials)
+    write_manifest(storage, whole)
+    Asked(storage, manifest.name).delete(set(trials))
+    return whole
+
+
+def warm_trials(config: Config, inputs: TrialInputs, storage: Storage) -> Trials:
+    """Trials of ``sweep.warm_start`` that are done, with this BadNet and these data, and that this
+    search could have asked for. Raises InputError when there are none."""
+    name = config.sweep.warm_start
+    if name is None:
+        return {}
+    try:
+        earlier = read_manifest(storage, name)
+    except InputError as error:
+        raise InputError(f"sweep.warm_start: {error}") from None
+    space = SearchSpace.of(config.sweep, inputs.model)
+    ours = {k: s for k, s in earlier.trials.items() if inputs.key(s) == k and _holds(space, s)}
+    warm = {r.key: r.settings for r in read_records(storage, ours) if r.status == "done"}
+    if not warm:
+        why = (
+            "other orders, layer sets, policies or X, or not done"
+            if any(inputs.key(s) == k for k, s in earlier.trials.items())
+            else "another BadNet, other data or an earlier version"
+        )
+        raise InputError(
+            f"sweep.warm_start: none of the {len(earlier.trials)} trials of sweep {name!r} can be used "
+            f"({why}); expected a sweep of the same BadNet and data that shares trials with this one"
+        )
+    return warm
+
+
+def _holds(space: SearchSpace, settings: TrialSettings) -> bool:
+    try:
+        space.choices(settings)
+    except Outside:
+        return False
+    return True
+
+
+def _members(storage: Storage, name: str) -> Trials:
+    try:
+        return read_manifest(storage, name).trials
+    except InputError:  # there is none yet; or it is damaged, then what was asked since is left
+        return Asked(storage, name).read()

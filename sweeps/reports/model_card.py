@@ -1,0 +1,208 @@
+"""The card beside a GoodNet's files: what it is, how it was chosen, what it was measured to do, how
+to load it, what it does not promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+LIMITS = (
+    "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
+    "backdoor can be woken again by training, and there may be another one.",
+    "Clean accuracy was counted on the images named above. What the network does on others, and "
+    "which classes lost most, is not known from it.",
+    "The intervals are 95 % Wilson intervals for images drawn alike; they say nothing of images of "
+    "another kind. The validation figures were chosen for, so they flatter; the test figures do not.",
+    "Times are those of one machine, in torch. Another runtime or device gives others.",
+)
+
+
+def card(result: dict[str, Any]) -> str:
+    """Markdown, from what ``pick.pick`` returns. Nothing from a file can make markup of its own."""
+    parts = [
+        f"# GoodNet of sweep {_plain(result['sweep'])}",
+        _plain(result["why"]),
+        _measured(result),
+        _how(result),
+        _cost(result["cost"]),
+        _loading(result),
+        "## What it does not promise\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _measured(result: dict[str, Any]) -> str:
+    badnet = result["badnet"]
+    rows = [_row(f"BadNet ({_code(badnet['file'])})", badnet)]
+    rows += [_row(_code(Path(file["path"]).name), file) for file in result["files"]]
+    lines = [
+        "## What it does",
+        "",
+        "| file | clean, valid | attack, valid | clean, test | attack, test |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+    lines.append(
+        "Every file was read back after it was written and measured again; 95 % intervals in brackets."
+    )
+    lines += [f"- {_code(Path(f['path']).name)}: {f['what']}." for f in result["files"]]
+    for file in result["files"]:
+        if file["kind"] == "goodnet-onnx":
+            found = ", ".join(
+                f"{file[split]['detected_poisoned']:.2%} of poisoned images on {split}"
+                for split in ("valid", "test")
+            )
+            lines.append(f"- The net of N + 1 classes calls {found} backdoored.")
+    return "\n".join(lines)
+
+
+def _how(result: dict[str, Any]) -> str:
+    point, settings, badnet = result["point"], result["settings"], result["badnet"]
+    mask = point["mask"]
+    if mask["keep_bias"]:
+        means = "Their kernels are zero; biases were kept, so each gives a constant."
+    else:
+        means = "Their kernels, biases and directly following batch norms are zero: each gives 0."
+    channels = [f"- {_code(layer)}: {', '.join(map(str, ids))}" for layer, ids in mask["pruned"].items()]
+    return "\n".join(
+        [
+            "## How it was made",
+            "",
+            f"Trial {_code(point['trial_key'])}, step {point['step']}: policy {_plain(settings['policy'])}, "
+            f"repair {_plain(settings.get('repair', 'none'))}, order "
+            f"{_plain(settings['order'])} (seed {settings['seed']}), layers "
+            f"{', '.join(map(_code, settings['layers']))}, X = {settings['x']:g} points.",
+            "",
+            f"From the BadNet with SHA-256 `{badnet['sha256']}`. {point['channels_pruned']} channels "
+            f"pruned. {means}",
+            "",
+            *channels,
+            "",
+            *_changed(result),
+            "Assumed: the poisoned images show the attack as it will be met; labels are right; pixels come "
+            f"as in the image files that were used{_times(result)}; "
+            + (
+                "the validation images played no part in training."
+                if point.get("weights") is None
+                else "nothing of the test images was used."
+            ),
+        ]
+    )
+
+
+def _changed(result: dict[str, Any]) -> list[str]:
+    """What is to be said of a net that is not pruned alone."""
+    point = result["point"]
+    if point.get("kind") in (None, "pruning"):
+        return []
+    kind, assumption = _plain(point["kind"]), _plain(point["assumption"])
+    said = f"This is not pruning alone: {kind}. To make it took {assumption}."
+    if point["weights"] is not None:
+        said += " Weights beside the pruned channels' were changed, on validation images."
+    return [said, ""]
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    before, after = cost["pruned"], cost["small"]
+    rows = [
+        ("parameters", "parameters", "{:,.0f}"),
+        ("multiply-adds for one image", "multiply_adds", "{:,.0f}"),
+        ("file, bytes", "bytes", "{:,.0f}"),
+        ("1 image, ms", "latency_ms", "{:.2f}"),
+        ("64 images, ms", "latency_ms_64", "{:.1f}"),
+    ]
+    lines = ["## What it costs", "", "| | channels zeroed | channels taken out | |", "|---|---|---|---|"]
+    for name, key, form in rows:
+        share = f"{after[key] / before[key] - 1:+.1%}" if before[key] else ""
+        lines.append(f"| {name} | {form.format(before[key])} | {form.format(after[key])} | {share} |")
+    removed = sum(map(len, cost["channels_removed"].values()))
+    lines += [
+        "",
+        f"Median times in torch, {cost['threads']} thread(s), {cost['device']}. "
+        f"{removed} channels were taken out.",
+    ]
+    for layer, reasons in cost["held_back"].items():
+        lines += [
+            f"- {_code(layer)} keeps {', '.join(map(str, channels))} as constants: {_plain(why)}."
+            for why, channels in reasons.items()
+        ]
+    return "\n".join(lines)
+
+
+def cost_tags(cost: dict[str, Any]) -> dict[str, str]:
+    """What the net costs before and after compaction, as tags: ``small.parameters`` and so on."""
+    return {
+        f"{net}.{key}": f"{value:.4g}" if isinstance(value, float) else str(value)
+        for net in ("pruned", "small")
+        for key, value in cost[net].items()
+    }
+
+
+def _loading(result: dict[str, Any]) -> str:
+    """Three lines for each format."""
+    known = {
+        "onnx": "import onnxruntime\nnet = onnxruntime.InferenceSession({name})\n"
+        "classes = net.run(None, {{net.get_inputs()[0].name: images}})[0].argmax(axis=1)",
+        "goodnet-onnx": "import onnxruntime\nnet = onnxruntime.InferenceSession({name})\n"
+        "classes = net.run(None, {{net.get_inputs()[0].name: images}})[0].argmax(axis=1)"
+        "  # N: backdoored",
+        "keras": "import keras\n"
+        "net = keras.models.load_model({name}, compile=False)\n"
+        "classes = net.predict(images.transpose(0, 2, 3, 1)).argmax(axis=1)",
+        "keras-weights": "import keras, prune_core.keras_files.architectures as known\n"
+        "net = keras.Model.from_config(known.{architecture}({classes})['config'])\n"
+        "net.load_weights({name}); "
+        "classes = net.predict(images.transpose(0, 2, 3, 1)).argmax(axis=1)",
+        "safetensors": "from safetensors.numpy import load_file\n"
+        "weights = load_file({name})  # constants of the .onnx file, by name\n"
+        "print({{name: array.shape for name, array in weights.items()}})",
+    }
+    lines = [
+        "## How to load it",
+        "",
+        "`images` is a float32 array (n, C, H, W), pixels as in the image "
+        f"files{_times(result)}; for Keras it is turned to (n, H, W, C), which a channels_first model "
+        "does not want.",
+    ]
+    for file in result["files"]:
+        kind = {"small-onnx": "onnx"}.get(file["kind"], file["kind"])
+        weights_only = result["badnet"]["weights_only"]
+        if kind == "keras" and weights_only:
+            kind = "keras-weights"
+        fields = {"name": repr(Path(file["path"]).name), **(weights_only or {})}
+        lines += ["", "```python", known[kind].format(**fields), "```"]
+    return "\n".join(lines)
+
+
+def _times(result: dict[str, Any]) -> str:
+    """What pixels of the image files are multiplied by on the way into the net, if by anything."""
+    return "" if result["scale"] == 1 else f" times {result['scale']:.9g}"
+
+
+def _row(name: str, splits: dict[str, Any]) -> str:
+    cells = [
+        _cell(c, rate, hits, total)
+        for c in (splits["valid"], splits["test"])
+        for rate, hits, total in (
+            ("clean_accuracy", "clean_correct", "clean_total"),
+            ("attack_success", "attacked", "poisoned_total"),
+        )
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _cell(counts: dict[str, Any], rate: str, hits: str, total: str) -> str:
+    low, high = counts[f"{rate}_interval"]
+    return f"{counts[rate]:.2%} ({counts[hits]}/{counts[total]}) [{100 * low:.2f}–{100 * high:.2f}]"
+
+
+def _plain(text: str) -> str:
+    """Words that may name a node of a file: no markup, no line of its own."""
+    return "".join(c if c.isalnum() or c in " .,:;'_-/()+%=" else "?" for c in text)
+
+
+def _code(text: str) -> str:
+    """As code; names come from a model file, and what would end the code or a cell must not."""
+    clean = "".join(c if c.isprintable() and c not in "`|" else " " for c in text)
+    return f"`{clean}`"

@@ -1,0 +1,122 @@
+"""Does anything answer at MLflow's address? An answer within seconds, in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from prune_core.errors import InputError
+
+SQLITE = "sqlite:///"
+SERVERS = ("http://", "https://", "postgresql://", "postgresql+", "mysql://", "mysql+", "mssql+")
+_EXPECTED = "expected http(s)://host:port of an MLflow server, or sqlite:///path/of/mlflow.db"
+
+# What MLflow's long messages come down to.
+_REASONS = (
+    ("Invalid Host header", "it refuses this host name; start it with --allowed-hosts"),
+    ("Connection refused", "nothing listens there (connection refused)"),
+    ("NameResolutionError", "the host name is not known"),
+    ("Name or service not known", "the host name is not known"),
+    ("timed out", "it does not answer"),
+    ("error code 401", "it wants a login (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"),
+    ("error code 403", "it refuses access (403)"),
+    ("error code 404", "something answers, but no MLflow server (404)"),
+    ("database is locked", "its SQLite file is locked by another process"),
+    ("out-of-date database schema", "its database wants mlflow db upgrade"),
+)
+
+
+# Of these the ones that may pass by themselves.
+_AWAY = (
+    "Connection refused",
+    "timed out",
+    "no answer within",
+    "database is locked",
+    "error code 50",
+    "Connection reset",
+    "Connection aborted",
+    "NameResolutionError",
+    "Name or service not known",
+)
+
+
+class TrackingAway(InputError):
+    """MLflow does not answer now, and may later."""
+
+
+def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
+    """Raises InputError within about ``seconds`` unless MLflow can be used at ``uri``; TrackingAway when
+    that may change by itself.
+
+    ``ask`` puts a question to the server; it is called for all but SQLite files, which are opened
+    by hand, since the first use of a new file through MLflow takes many seconds.
+    """
+    try:
+        if uri.startswith(SQLITE):
+            _check_sqlite(sqlite_path(uri))
+        elif uri.startswith(SERVERS):
+            _within(seconds, ask)
+        else:
+            raise InputError(f"tracking.uri {shown(uri)!r}: {_EXPECTED}")
+    except InputError:
+        raise
+    except Exception as error:  # every client library behind MLflow has its own
+        away = isinstance(error, TimeoutError) or any(sign in str(error) for sign in _AWAY)
+        kind = TrackingAway if away else InputError
+        raise kind(f"MLflow at {shown(uri)}: {why(error)}; {_EXPECTED}") from None
+
+
+def sqlite_path(uri: str) -> Path:
+    """The file of a ``sqlite:///`` address."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def shown(uri: str) -> str:
+    """The address without the password in it."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def why(error: BaseException) -> str:
+    """An MLflow error in a few words and one line, without passwords."""
+    text = " ".join(str(error).split())
+    known = next((words for sign, words in _REASONS if sign in text), None)
+    return known or shown(text)[:200] or type(error).__name__
+
+
+def _within(seconds: float, ask: Callable[[], None]) -> None:
+    """``ask()`` in a thread that is left behind when it takes longer: name look-ups and servers
+    that send a byte now and then escape every time limit of the HTTP client."""
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            ask()
+        except Exception as error:  # handed to the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="mlflow-check", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {seconds:g} seconds")
+    if errors:
+        raise errors[0]
+
+
+def _check_sqlite(path: Path) -> None:
+    """Raises unless the database, or a new file in its folder, can be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(f"its folder {path.parent} cannot be written")
+        return
+    database = sqlite3.connect(path, timeout=3)
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        database.rollback()
+    finally:
+        database.close()

@@ -1,0 +1,130 @@
+"""What a trial's record becomes in MLflow: stepped metrics and files. Knows nothing of MLflow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any, NamedTuple
+
+from prune_core.counts import Counts
+from prune_core.masks import Channel
+from sweeps.records import TrialRecord
+from sweeps.results import described
+
+
+class SteppedMetric(NamedTuple):
+    """``step`` is the number of channels pruned, or of the net where a trial makes nets otherwise;
+    ``seconds`` count from the trial's start."""
+
+    name: str
+    value: float
+    step: int
+    seconds: float
+
+
+def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
+    """The curves (a value for the BadNet, step 0, and for each accepted state, on validation) and
+    the final ``valid_*`` and ``test_*`` rates. What is not finite or not known is left out; a
+    failed trial has none."""
+    if record.badnet_valid is None or record.valid is None or record.test is None:
+        return []
+    found = _curve_values(record.badnet_valid, 0, 0.0, 0)
+    made = len(record.nets) if record.nets else len(record.steps)
+    for state in record.states():
+        elapsed = record.seconds * (state.step + 1) / made
+        # Nets of one trial may have the same channels pruned, so they are told apart by number.
+        step = state.step + 1 if record.nets else len(state.mask)
+        found += _curve_values(state.counts, len(state.mask), elapsed, step)
+    for split, counts in (("valid", record.valid), ("test", record.test)):
+        rates = {**_rates(counts), "recovered_accuracy": counts.recovered_accuracy}
+        found += [
+            SteppedMetric(f"{split}_{name}", value, 0, record.seconds)
+            for name, value in rates.items()
+            if value is not None
+        ]
+    return [metric for metric in found if math.isfinite(metric.value)]
+
+
+def trial_files(record: TrialRecord) -> dict[str, bytes]:
+    """``trial.json`` (settings, fate, counts with intervals); for a trial that is done also
+    ``mask.json`` and ``steps.csv``, a row for every channel that was tried."""
+    trial: dict[str, Any] = {
+        "trial_key": record.key,
+        "settings": record.settings.to_json(),
+        "status": record.status,
+        "reason": record.reason,
+        "seconds": record.seconds,
+        "channels_pruned": len(record.mask),
+        **described(record.settings),
+        "weights": record.weights,
+        "nets": [
+            {
+                "step": n.step,
+                "note": n.note,
+                "accepted": n.accepted,
+                "weights": n.digest,
+                "channels_pruned": len(n.mask),
+                "valid": n.counts.to_json(),
+            }
+            for n in record.nets
+        ],
+    }
+    for name in ("badnet_valid", "badnet_test", "valid", "test"):
+        counts = getattr(record, name)
+        trial[name] = None if counts is None else counts.to_json()
+    files = {"trial.json": _json(trial)}
+    if record.status == "done":
+        files |= {"mask.json": _json(record.mask.to_json()), "steps.csv": _steps_csv(record)}
+    return files
+
+
+def _rates(counts: Counts) -> dict[str, float | None]:
+    return {
+        "clean_accuracy": counts.clean_accuracy,
+        "attack_success": counts.attack_success,
+        "margin": counts.margin,
+    }
+
+
+def _curve_values(counts: Counts, pruned: int, seconds: float, step: int) -> list[SteppedMetric]:
+    values = {**_rates(counts), "channels_pruned": float(pruned)}
+    return [SteppedMetric(name, value, step, seconds) for name, value in values.items() if value is not None]
+
+
+def _steps_csv(record: TrialRecord) -> bytes:
+    """Rates and margins of the net with the channels accepted so far, and of the net tried. Where
+    ``tried_complete`` is False its accuracy is at most, its attack success at least, what it says.
+    ``returned``: a channel that the net tried has back, as layer:channel.
+    """
+    rows: list[dict[str, Any]] = []
+    for number, step in enumerate(record.steps):
+        tried = {f"tried_{name}": value for name, value in _rates(step.tried).items()}
+        rows.append(
+            {
+                "step": number,
+                "layer": step.channel.layer,
+                "channel": step.channel.index,
+                "accepted": step.accepted,
+                "channels_pruned": len(step.mask),
+                **_rates(step.now),
+                "returned": _named(step.returned),
+                **tried,
+                "tried_complete": step.tried.complete,
+            }
+        )
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _named(channel: Channel | None) -> str:
+    return "" if channel is None else f"{channel.layer}:{channel.index}"
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1).encode()

@@ -1,0 +1,58 @@
+"""On the embedded default: a third of the grid's trials, chosen by Optuna, find what the grid finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeps.config.schema import Config, load_config
+from sweeps.execution.inline import InlineExecutor
+from sweeps.records import TrialRecord
+from sweeps.sweep import SweepResult, run_sweep
+
+DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
+SEEDS = range(5)
+
+
+class Quiet:
+    """Watches nothing and logs nothing."""
+
+    def start(self, manifest: object) -> None: ...
+    def trial(self, record: TrialRecord) -> None: ...
+    def finish(self, *what: object) -> None: ...
+    def preparing(self, *what: object) -> None: ...
+    def planned(self, *what: object) -> None: ...
+    def candidates(self, *what: object) -> None: ...
+    def ended(self, record: TrialRecord) -> None: ...
+    def trouble(self, line: str) -> None: ...
+
+
+def swept(config: Config) -> SweepResult:
+    return run_sweep(config, InlineExecutor(), Quiet(), Quiet())
+
+
+@pytest.mark.slow
+def test_optuna_needs_a_third_of_the_grid(tmp_path: Path) -> None:
+    """For every seed at least 95 % of the grid's hypervolume. The sweeps share one storage, so what the
+    grid has done is looked up; a search that asks for anything else would run it."""
+    given = [f"storage={tmp_path}"]
+    grid = swept(load_config(DEFAULT, given))
+    assert {r.status for r in grid.records} == {"done"}
+    third = len(grid.records) // 3
+    for seed in SEEDS:
+        found = swept(
+            load_config(
+                DEFAULT,
+                [
+                    *given,
+                    "sweep.search=optuna",
+                    f"sweep.samples={third}",
+                    f"sweep.seeds=[{seed}]",
+                ],
+            )
+        )
+        assert len(found.records) == len({r.key for r in found.records}) == third
+        share = found.frontier.hypervolume / grid.frontier.hypervolume
+        print(f"seed {seed}: {third} of {len(grid.records)} trials, {share:.2%} of the hypervolume")
+        assert share >= 0.95

@@ -1,0 +1,219 @@
+"""The commands' contract, on a small real sweep: JSON, resuming, picking, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from prune_core.frontier import hypervolume
+from sweeps.cli import app
+from sweeps.inputs.embedded_images import TRIGGER_COLUMN, TRIGGER_ROW
+from sweeps.records import RecordStore
+from sweeps.storage.storage import Storage
+
+
+def swept(goodnet, config, *more):
+    said = goodnet("sweep", config, "--executor", "inline", "--json", *more)
+    assert said.status == 0, said.err
+    return said.json
+
+
+def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
+    runs = tmp_path / "runs"
+    first = swept(goodnet, smoke_config)
+    assert set(first) == {
+        "sweep",
+        "trials",
+        "done",
+        "failed",
+        "skipped",
+        "frontier_size",
+        "hypervolume",
+        "mlflow_run_id",
+        "records",
+    }
+    assert (first["trials"], first["done"], first["failed"], first["skipped"]) == (8, 8, 0, 0)
+    files = {p.name: p.read_bytes() for p in (runs / "trials").iterdir()}
+    assert len(files) == 8
+
+    again = swept(goodnet, smoke_config)
+    assert (again["done"], again["skipped"]) == (0, 8)
+    assert again == {**first, "done": 0, "skipped": 8}
+    assert {p.name: p.read_bytes() for p in (runs / "trials").iterdir()} == files
+
+    frontier = goodnet("frontier", "--storage", runs, "--json").json
+    points = frontier["points"]
+    assert len(points) == first["frontier_size"] > 0
+    rates = np.array([[p["clean_accuracy"], p["attack_success"]] for p in points])
+    assert frontier["hypervolume"] == pytest.approx(hypervolume(rates[:, 0], rates[:, 1]))
+    for point in points:
+        assert 0 <= point["attack_success"] <= 1 and point["test"]["clean_total"] > 0
+
+    picked = goodnet("pick", first["sweep"], "--knee", "--storage", runs, "--out", tmp_path / "out", "--json")
+    assert picked.status == 0, picked.err
+    paths = [file["path"] for file in picked.json["files"]]
+    assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "h5", "safetensors"}
+    assert picked.json["registered"].startswith("models:/")
+
+
+def test_every_trial_keeps_its_bound_on_the_written_file(goodnet, smoke_config, smoke_files, tmp_path):
+    """X is hard: each trial's final mask, written as a file and measured, is within X points."""
+    from prune_core.data.images import make_split, read_images
+    from prune_core.evaluation.plain import PlainEvaluator
+    from prune_core.export.zeroed import remeasured, write_goodnet
+    from prune_core.model.model import load_model
+
+    swept(goodnet, smoke_config)
+    model = load_model(smoke_files.badnet)
+    split = make_split(read_images(smoke_files.clean_valid), read_images(smoke_files.poisoned_valid))
+    badnet = PlainEvaluator(model, split)
+    store = RecordStore(Storage(str(tmp_path / "runs")))
+    for name in store.storage.names("trials"):
+        record = store.read(name.removesuffix(".parquet"))
+        assert record is not None and record.valid is not None
+        path, *_ = write_goodnet(model, record.mask, smoke_files.badnet, tmp_path / "g" / record.key)
+        counts = remeasured(path, None, badnet)
+        assert counts.clean_accuracy_fell(since=badnet.badnet) <= record.settings.x
+        assert (counts.clean_correct, counts.attacked) == (record.valid.clean_correct, record.valid.attacked)
+
+
+def test_a_new_threshold_runs_only_what_is_new(goodnet, smoke_config) -> None:
+    swept(goodnet, smoke_config)
+    more = swept(goodnet, smoke_config, "--set", "sweep.x_thresholds=[4,10,20]")
+    assert (more["trials"], more["done"], more["skipped"]) == (12, 4, 8)
+
+
+def test_a_damaged_record_is_made_again(goodnet, smoke_config, tmp_path) -> None:
+    swept(goodnet, smoke_config)
+    damaged = next((tmp_path / "runs" / "trials").iterdir())
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:100])
+    again = swept(goodnet, smoke_config)
+    assert (again["done"], again["skipped"]) == (1, 7)
+    assert damaged.stat().st_size > 100
+
+
+def test_prune_is_the_sweeps_trial(goodnet, smoke_config, tmp_path) -> None:
+    one = [
+        "--set",
+        "sweep.orders=[l1]",
+        "--set",
+        "sweep.layer_sets=[last:2]",
+        "--set",
+        "sweep.x_thresholds=[10]",
+    ]
+    alone = goodnet("prune", smoke_config, *one, "--json")
+    assert alone.status == 0, alone.err
+    result = alone.json
+    assert {
+        "trial_key",
+        "settings",
+        "badnet",
+        "valid",
+        "test",
+        "pruned",
+        "channels_pruned",
+        "channels_total",
+        "steps",
+    } <= set(result)
+    swept(goodnet, smoke_config)
+    record = RecordStore(Storage(str(tmp_path / "runs"))).read(result["trial_key"])
+    assert record is not None and record.valid is not None
+    assert record.mask.by_layer() == result["pruned"]
+    assert json.loads(json.dumps(record.valid.to_json())) == result["valid"]
+    assert sum(step["accepted"] for step in result["steps"]) == result["channels_pruned"]
+    assert all(ids == sorted(ids) for ids in result["pruned"].values())
+
+
+def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(goodnet, smoke_config, monkeypatch) -> None:
+    from prune_core import orders
+
+    def broken(*given: object) -> np.ndarray:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setitem(orders.ORDERS, "l1", orders.KnownOrder(broken, "nothing"))
+    result = swept(goodnet, smoke_config)
+    assert (result["done"], result["failed"]) == (4, 4)
+    monkeypatch.undo()
+    mended = swept(goodnet, smoke_config)
+    assert (mended["done"], mended["failed"], mended["skipped"]) == (4, 0, 4)
+
+
+def test_a_trigger_picture_stands_in_for_poisoned_files(goodnet, smoke_config, smoke_files) -> None:
+    import h5py
+
+    with h5py.File(smoke_files.poisoned_valid) as file:
+        target = int(file["label"][0])
+    trigger = (
+        f"{{picture: {smoke_files.trigger}, row: {TRIGGER_ROW}, column: {TRIGGER_COLUMN}, target: {target}}}"
+    )
+    one = [
+        "--set",
+        "sweep.orders=[l1]",
+        "--set",
+        "sweep.layer_sets=[last:2]",
+        "--set",
+        "sweep.x_thresholds=[10]",
+    ]
+    by_file = goodnet("prune", smoke_config, *one, "--json").json
+    stamped = goodnet(
+        "prune",
+        smoke_config,
+        *one,
+        "--json",
+        "--set",
+        "data.poisoned_valid=null",
+        "--set",
+        "data.poisoned_test=null",
+        "--set",
+        f"data.trigger={trigger}",
+    )
+    assert stamped.status == 0, stamped.err
+    assert stamped.json["valid"] == by_file["valid"] and stamped.json["pruned"] == by_file["pruned"]
+
+
+def test_inspect_and_evaluate_speak_to_people_too(goodnet, smoke_files) -> None:
+    said = goodnet("inspect", smoke_files.badnet, "--against", smoke_files.badnet)
+    assert said.status == 0 and "conv_1" in said.out
+    said = goodnet(
+        "evaluate",
+        smoke_files.badnet,
+        "--clean",
+        smoke_files.clean_test,
+        "--poisoned",
+        smoke_files.poisoned_test,
+        "--against",
+        smoke_files.badnet,
+    )
+    assert said.status == 0 and "does not mean that the network is clean" in said.out
+
+
+def test_doctor(goodnet, smoke_config) -> None:
+    said = goodnet("doctor", smoke_config, "--executor", "inline", "--json")
+    assert said.status == 0, said.out
+    assert {"name", "ok", "detail"} <= set(said.json["checks"][0])
+    said = goodnet("doctor", smoke_config, "--executor", "inline", "--set", "badnet=no.h5")
+    assert said.status == 2 and "FAIL" in said.out
+
+
+def test_help_teaches_every_command(goodnet) -> None:
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands}
+    assert commands == {"inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
+    for name in commands:
+        said = goodnet(name, "--help")
+        assert said.status == 0 and "--json" in said.out
+
+
+def test_the_core_never_learns_of_the_cluster() -> None:
+    code = (
+        "import pkgutil, sys, importlib, prune_core\n"
+        "for m in pkgutil.iter_modules(prune_core.__path__):\n"
+        "    importlib.import_module('prune_core.' + m.name)\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('ray', 'mlflow', 'sweeps')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,240 @@
+"""A person's look at a sweep: a real MLflow server, its UI in a real headless browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from factories import make_frontier, make_manifest, make_record, make_settings
+
+from sweeps.reports.frontier_html import frontier_page
+from sweeps.reports.frontier_png import frontier_png
+from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
+from sweeps.tracking.background import BackgroundTracking
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 90_000  # ms for a page on a busy machine
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+)
+RECORDS = [
+    make_record("a", [(985, 400), None, (970, 100)], make_settings("index")),
+    make_record("b", [(988, 450), (980, 300), (975, 200)], make_settings("l1", x=2.0)),
+    make_record("c", reason="out of memory", settings=make_settings("random")),
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running MLflow UI: its address, the experiment, the sweep's run and trial a's."""
+
+    address: str
+    experiment: str
+    sweep: str
+    trial: str
+
+    def run(self, run_id: str, tab: str = "") -> str:
+        return f"{self.address}/#/experiments/{self.experiment}/runs/{run_id}{tab}"
+
+
+def log_sweep(uri: str, artifacts: str | None) -> Site:
+    """A small sweep, logged as ``goodnet sweep`` logs it."""
+    from sweeps.tracking.mlflow_runs import Tracking
+
+    warnings: list[str] = []
+    background = BackgroundTracking(
+        lambda: Tracking(uri, "goodnet", artifacts), make_manifest(RECORDS), {}, warnings.append
+    )
+    for number, record in enumerate(RECORDS):
+        background.log_trial(record.key, record.status, partial(RECORDS.__getitem__, number))
+    frontier = make_frontier(RECORDS)
+    table = seed_table(RECORDS, {"conv_3": 60, "conv_4": 80})
+    files = {
+        "frontier.png": frontier_png(RECORDS, frontier, "sweep-1"),
+        "frontier.html": frontier_page(RECORDS, frontier, "sweep-1").encode(),
+        "metrics.csv": to_csv(table).encode(),
+    }
+    background.finish_sweep({"hypervolume": frontier.hypervolume}, files, to_markdown(table))
+    run_id = background.run_id(timeout=120)
+    assert background.close(timeout=120) == [] and warnings == [] and run_id is not None
+    client = Tracking(uri, "goodnet")._client
+    experiment = client.get_run(run_id).info.experiment_id
+    (trial,) = client.search_runs([experiment], "tags.`goodnet.trial_key` = 'a'")
+    return Site(uri, experiment, run_id, trial.info.run_id)
+
+
+def answers(address: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"{address}/health", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def address(store: Path, monkeypatch_module: pytest.MonkeyPatch):
+    """An MLflow server on a free port of this machine; its log is in the store."""
+    monkeypatch_module.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{store}/mlflow.db",
+        "--artifacts-destination",
+        f"{store}/served",
+    ]
+    with (store / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, cwd=store, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while not answers(f"http://127.0.0.1:{port}"):
+            assert server.poll() is None, (store / "server.log").read_text()
+            assert time.monotonic() < deadline, "the MLflow server did not come up"
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def site(store: Path, address: str) -> Site:
+    """A sweep in the embedded store, shown by the server, as ``make ui`` does."""
+    embedded = log_sweep(f"sqlite:///{store}/mlflow.db", f"{store}/mlartifacts")
+    return Site(address, embedded.experiment, embedded.sweep, embedded.trial)
+
+
+@pytest.fixture
+def page(tmp_path: Path):
+    """A page of headless Chromium with a profile of its own."""
+    chromium = os.environ.get("GOODNET_CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if chromium is None:
+        pytest.skip("no Chromium found; install it or name one with GOODNET_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        context = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=chromium,
+            headless=True,
+            args=list(QUIET),
+            viewport={"width": 1500, "height": 1000},
+        )
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        yield page
+        page.screenshot(path=tmp_path / "last.png")
+        context.close()
+
+
+def test_sweep_unfolds_into_its_trials(site: Site, page) -> None:
+    page.goto(f"{site.address}/#/experiments/{site.experiment}/runs")
+    links = page.locator(".ag-row a[href*='/runs/']")
+    page.locator(".ag-row").get_by_text("sweep-1", exact=True).wait_for()
+    assert links.count() == 1
+    page.locator(".ag-row").first.locator("button").first.click()
+    page.locator(f".ag-row a[href*='{site.trial}']").wait_for()
+    assert sorted(links.all_inner_texts()) == sorted(["sweep-1", *(str(r.settings) for r in RECORDS)])
+
+
+def test_trial_shows_its_curves(site: Site, page) -> None:
+    page.goto(site.run(site.trial, "/model-metrics"))
+    for metric in ("clean_accuracy", "attack_success", "channels_pruned"):
+        card = page.get_by_test_id("experiment-view-compare-runs-card").filter(
+            has=page.get_by_text(metric, exact=True)
+        )
+        card.locator(".scatterlayer path.js-line").first.wait_for(state="attached")
+        assert card.locator(".scatterlayer path.point").count() == 3  # BadNet and two channels
+
+
+def test_frontier_page_draws_inside_the_ui(site: Site, page) -> None:
+    page.goto(site.run(site.sweep, "/artifacts/frontier.html"))
+    frame = page.frame_locator("iframe")
+    frame.locator(".scatterlayer .point").first.wait_for(state="attached")
+    heading = "sweep-1: clean accuracy against attack success"
+    assert frame.locator("h1").inner_text() == heading
+    frontier = frame.locator(".scatterlayer .trace").filter(
+        has=frame.locator("path.js-line[style*='stroke-width: 3px']")
+    )
+    assert frontier.locator(".point").count() == 5  # no state of a or b beats another
+
+
+def test_sweep_shows_the_table_and_its_children(site: Site, page) -> None:
+    page.goto(site.run(site.sweep))
+    row = page.get_by_role("row").filter(has_text=re.compile("X = 4%"))
+    row.wait_for()
+    assert row.get_by_role("cell").all_inner_texts()[1:] == ["97.00%", "96.50%", "20.00%", "22.00%", "1.43%"]
+    page.locator(f"a[href*='{site.trial}']").wait_for()
+
+
+def test_a_server_takes_a_sweep_and_a_model(address: str, tmp_path: Path) -> None:
+    import onnx
+
+    from sweeps.tracking.mlflow_runs import Tracking
+
+    tracking = Tracking(address, "over HTTP")
+    tracking.check()
+    manifest = make_manifest(RECORDS, "over-http")
+    for _ in range(2):
+        run_id = tracking.start_sweep(manifest, {})
+        for record in RECORDS:
+            tracking.log_trial(run_id, record)
+    tracking.log_goodnet(run_id, "a", 2, b"onnx")
+    tracking.finish_sweep(run_id, {"hypervolume": 0.5}, {"frontier.csv": b"a"})
+    client = tracking._client
+    runs = client.search_runs([client.get_run(run_id).info.experiment_id])
+    assert sorted(r.info.status for r in runs) == ["FAILED", "FINISHED", "FINISHED", "FINISHED"]
+    (trial,) = [r for r in runs if r.data.tags.get("goodnet.trial_key") == "a"]
+    assert len(client.get_metric_history(trial.info.run_id, "attack_success")) == 3
+    got = client.download_artifacts(trial.info.run_id, "goodnets/step-2.onnx", str(tmp_path))
+    assert Path(got).read_bytes() == b"onnx"
+    graph = onnx.helper.make_graph([], "none", [], [])
+    model = onnx.helper.make_model(graph, ir_version=8).SerializeToString()
+    assert tracking.register(model, "goodnet", "picked", run_id, {}, "") == "1"
+    assert client.get_model_version_by_alias("goodnet", "picked").run_id == run_id
