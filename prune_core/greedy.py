@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prune_core.counts import Counts
-from prune_core.evaluation.plain import Evaluator
+from prune_core.evaluation.evaluator import Evaluator
 from prune_core.masks import Channel, ChannelMask
 from prune_core.rules import Rule
 

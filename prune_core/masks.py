@@ -81,3 +81,10 @@ class ChannelMask:
 
     def __iter__(self) -> Iterator[Channel]:
         return iter(sorted(self.channels))
+
+
+def channels_apart(a: ChannelMask, b: ChannelMask) -> frozenset[Channel]:
+    """The channels that two masks treat differently."""
+    if a.keep_bias != b.keep_bias:
+        return a.channels | b.channels
+    return a.channels ^ b.channels

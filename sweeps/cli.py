@@ -248,7 +248,7 @@ def sweep(
 
 
 def _swept(settings: Config, executor: str) -> SweepResult:
-    from sweeps.execution.inline import make_executor
+    from sweeps.execution.make import make_executor
 
     chosen = make_executor(executor)
     from sweeps.sweep import run_sweep

@@ -9,26 +9,23 @@ from typing import Any
 from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.export.zeroed import write_whole
+from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
 from sweeps.doctor.checks import diagnose
+from sweeps.evaluators import Evaluators
 from sweeps.inputs.load import input_files, load_inputs
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.pick import check_criterion, pick
 from sweeps.planning.grid import only_trial
-from sweeps.records import RecordStore, State, TrialRecord
+from sweeps.progress import Progress
+from sweeps.records import State, TrialRecord
 from sweeps.reports.model_card import cost_tags
-from sweeps.results import (
-    Frontier,
-    Manifest,
-    described,
-    measured_frontier,
-    read_manifest,
-    read_records,
-)
+from sweeps.results import Frontier, described, measured_frontier
+from sweeps.storage.manifest import Manifest, read_manifest, read_records
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 from sweeps.sweep import SweepResult, TestCounter
-from sweeps.trial import Evaluators, TrialInputs, run_trial
-from sweeps.trial_nets import Progress
+from sweeps.trial import run_trial
 
 Result = dict[str, Any]
 

@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from prune_core.counts import Counts
-from sweeps.execution.inline import Throttle
+from sweeps.execution.throttle import Throttle
 from sweeps.records import TrialRecord
-from sweeps.results import Manifest
+from sweeps.storage.manifest import Manifest
 
 stderr = Console(stderr=True, highlight=False)
 

@@ -15,13 +15,15 @@ from prune_core.defence import defence_effectiveness, no_attack
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.files import KINDS, costs, measured_again, write_formats
-from prune_core.export.zeroed import ExportMismatch, write_whole
+from prune_core.export.zeroed import ExportMismatch
 from prune_core.files.constants import Weights
+from prune_core.files.write import write_whole
 from prune_core.frontier import knee as knee_of
 from prune_core.methods import WEIGHTS_ALONE
 from prune_core.reader import client as contained
 from sweeps.reports.model_card import card
-from sweeps.results import Frontier, FrontierPoint, Manifest, described
+from sweeps.results import Frontier, FrontierPoint, described
+from sweeps.storage.manifest import Manifest
 
 CAVEAT = (
     "Low attack success says that this one trigger, on these images, has been disarmed; "

@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prune_core.counts import Counts
 from prune_core.defence import attack_is_there, no_attack
-from prune_core.errors import InputError
 from prune_core.frontier import hypervolume, non_dominated
 from prune_core.masks import ChannelMask
-from sweeps.config.schema import Config, make_config
-from sweeps.limits import DAMAGE, NAME, read_table
-from sweeps.planning.grid import TrialSettings
-from sweeps.records import RecordStore, State, TrialRecord
-from sweeps.storage.journal import Asked
+from sweeps.limits import DAMAGE, read_table
+from sweeps.records import State, TrialRecord
+from sweeps.settings import TrialSettings
+from sweeps.storage.parquet import parquet_bytes
 from sweeps.storage.storage import Storage
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a sweep is: its configuration and its trials. ``sweeps/<name>.json`` in the storage."""
-
-    name: str
-    config: Config
-    trials: dict[str, TrialSettings]  # by trial key, in the order of the search space
-    digests: dict[str, str]  # badnet, valid, test
-    mlflow_run_id: str | None = None
-    target_share: float = 0.0  # of clean validation images; attack success by chance
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "config": self.config.model_dump(mode="json"),
-            "trials": {key: s.to_json() for key, s in self.trials.items()},
-            "digests": self.digests,
-            "mlflow_run_id": self.mlflow_run_id,
-            "target_share": self.target_share,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Manifest:
-        trials = {k: TrialSettings.from_json(s) for k, s in value["trials"].items()}
-        config = make_config(value["config"], f"sweep {value['name']}")
-        name, digests, run_id = value["name"], value["digests"], value["mlflow_run_id"]
-        if not (
-            all(isinstance(part, str) and NAME.fullmatch(part) for part in (name, *trials))
-            and isinstance(run_id, str | None)
-            and all(isinstance(digests[key], str) for key in ("badnet", "valid", "test"))
-        ):
-            raise ValueError("not a manifest of ours")
-        return cls(name, config, trials, digests, run_id, float(value.get("target_share", 0.0)))
 
 
 @dataclass(frozen=True)
@@ -146,40 +108,6 @@ def group_of(settings: TrialSettings) -> str:
     return settings.policy if kind == "baseline" else kind
 
 
-def write_manifest(storage: Storage, manifest: Manifest) -> None:
-    data = json.dumps(manifest.to_json(), indent=1).encode()
-    storage.write_bytes(f"sweeps/{manifest.name}.json", data)
-    storage.write_bytes("sweeps/latest", manifest.name.encode())
-
-
-def read_manifest(storage: Storage, name: str | None) -> Manifest:
-    """The sweep of that name, with what its search has asked for since; without a name the one that
-    ran last. Raises InputError."""
-    if name is None:
-        latest = storage.read_bytes("sweeps/latest")
-        if latest is None:
-            raise InputError(f"storage {storage.place!r} holds no sweep yet; run goodnet sweep first")
-        name = latest.decode(errors="replace")
-    data = storage.read_bytes(f"sweeps/{name}.json") if "/" not in name else None
-    if data is None:
-        known = [n.removesuffix(".json") for n in storage.names("sweeps") if n.endswith(".json")]
-        raise InputError(
-            f"storage {storage.place!r} holds no sweep {name!r}; it has {', '.join(known) or 'none'}"
-        )
-    try:
-        manifest = Manifest.from_json(json.loads(data))
-    except DAMAGE:
-        raise InputError(f"sweep {name!r} in {storage.place!r}: its manifest is damaged") from None
-    manifest.trials.update(Asked(storage, name).read())
-    return manifest
-
-
-def read_records(storage: Storage, keys: Iterable[str]) -> list[TrialRecord]:
-    """The records that are there, in the order of ``keys``."""
-    store = RecordStore(storage)
-    return [r for r in (store.read(key) for key in keys) if r is not None]
-
-
 def frontier_states(records: Sequence[TrialRecord]) -> list[State]:
     """Non-dominated states over all accepted steps of all trials, by falling validation accuracy.
 
@@ -248,13 +176,6 @@ def measured_frontier(
     frontier = Frontier(tuple(points), hypervolume(accuracy, attack), by_kind, badnet if control else None)
     storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
     return frontier
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue().to_pybytes()
 
 
 def frontier_table(frontier: Frontier) -> pa.Table:

@@ -9,15 +9,18 @@ from typing import Any, Protocol
 from prune_core.counts import Counts
 from prune_core.evaluation.net_counter import NetCounter
 from sweeps.config.schema import Config
-from sweeps.execution.inline import Executor
+from sweeps.evaluators import remembering
+from sweeps.execution.executor import Executor
 from sweeps.inputs.load import load_inputs
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.plan import close, hand_out_of, plan
-from sweeps.records import RecordStore, State, TrialRecord
-from sweeps.results import Frontier, Manifest, measured_frontier, read_records, write_manifest
+from sweeps.records import State, TrialRecord
+from sweeps.results import Frontier, measured_frontier
 from sweeps.storage.evaluation_cache import Evaluations
+from sweeps.storage.manifest import Manifest, read_records, write_manifest
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
-from sweeps.trial import TrialInputs, remembering
 
 
 @dataclass(frozen=True)

@@ -4,82 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 
 from prune_core.counts import Counts
-from prune_core.data.images import Split
 from prune_core.errors import InputError
-from prune_core.evaluation.cached import RememberingEvaluator
 from prune_core.evaluation.net_counter import NetCounter
-from prune_core.evaluation.plain import Evaluator, make_evaluator
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.methods import NET_POLICIES
 from prune_core.model.layer_sets import resolve_layer_set
-from prune_core.model.model import PrunableModel
 from prune_core.orders import OrderInput, channel_order
 from prune_core.policies.registry import empty_mask, prune
 from prune_core.repair.nets import Candidate, Given
-from sweeps.config.schema import ResourcesConfig
-from sweeps.planning.grid import TrialSettings, trial_key
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.progress import Progress, Watch
 from sweeps.records import ChangedNet, TrialRecord
-from sweeps.storage.evaluation_cache import Evaluations
-from sweeps.storage.storage import Storage
-from sweeps.trial_nets import Progress, Watch, policy_nets, repaired_nets
-
-
-@dataclass(frozen=True, eq=False)
-class TrialInputs:
-    """What all trials of a sweep share: the BadNet and both splits, with the BadNet's test counts."""
-
-    model: PrunableModel
-    valid: Split
-    test: Split
-    # Orders computed so far: trials that differ in X or policy only share one.
-    orders: dict[tuple[str, tuple[str, ...], int], list[Channel]] = field(default_factory=dict, repr=False)
-
-    def key(self, settings: TrialSettings) -> str:
-        return trial_key(settings, self.model.digest, self.valid.digest, self.test.digest)
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluators:
-    """A worker's two evaluators, kept from trial to trial. Validation decides, test reports."""
-
-    valid: Evaluator
-    test: Evaluator
-    memories: tuple[Evaluations, ...] = ()
-
-    @classmethod
-    def of(
-        cls, inputs: TrialInputs, kind: str, resources: ResourcesConfig, storage: Storage | None = None
-    ) -> Evaluators:
-        """What they find out is shared through ``storage``. A trial asks test only once, so its
-        evaluator gets the smaller part of the memory."""
-        made = [
-            remembering(inputs.model, split, kind, resources.memory_gb * share, storage)
-            for split, share in ((inputs.valid, 0.6), (inputs.test, 0.4))
-        ]
-        (valid, of_valid), (test, of_test) = made
-        return cls(valid, test, (of_valid, of_test))
-
-    def exchange(self) -> None:
-        """Tell other workers what was found out here, and hear from them."""
-        for memory in self.memories:
-            memory.exchange()
-
-
-def remembering(
-    model: PrunableModel, split: Split, kind: str, memory_gb: float, storage: Storage | None
-) -> tuple[RememberingEvaluator, Evaluations]:
-    """An evaluator over what ``storage`` holds, and its memory."""
-    memory = Evaluations(model.digest, split.digest, storage)
-    memory.exchange()
-    make = partial(make_evaluator, model, split, kind, memory_gb)
-    return RememberingEvaluator(split, make, memory), memory
+from sweeps.settings import TrialSettings
+from sweeps.trial_nets import policy_nets, repaired_nets
 
 
 def run_trial(

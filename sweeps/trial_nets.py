@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from prune_core.counts import Counts, exact_points
 from prune_core.files.constants import Weights, weights_digest
@@ -11,21 +10,10 @@ from prune_core.masks import ChannelMask
 from prune_core.model.layer_sets import LayerSet
 from prune_core.net_policies import make_nets, repaired
 from prune_core.repair.nets import Candidate, Given
-from sweeps.planning.grid import TrialSettings
+from sweeps.progress import Progress, Watch
 from sweeps.records import ChangedNet
+from sweeps.settings import TrialSettings
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a trial is: ``done`` of at most ``total`` pieces of work, ``pruned`` channels so far."""
-
-    doing: str
-    done: int
-    total: int
-    pruned: int
-
-
-Watch = Callable[[Progress], None]
 # (mask, weights) -> counts on validation.
 Measure = Callable[[ChannelMask, Weights], Counts]
 

@@ -8,10 +8,11 @@ from prune_core.counts import Counts
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from sweeps.config.schema import make_config
-from sweeps.planning.grid import TrialSettings
 from sweeps.planning.queue import Listed
 from sweeps.records import TrialRecord
-from sweeps.results import Frontier, FrontierPoint, Manifest, frontier_states
+from sweeps.results import Frontier, FrontierPoint, frontier_states
+from sweeps.settings import TrialSettings
+from sweeps.storage.manifest import Manifest
 
 BADNET = (990, 500)  # of 1000 clean and 500 poisoned images
 

@@ -6,7 +6,8 @@ import torch
 
 from prune_core.counts import Ask
 from prune_core.data.images import Split
-from prune_core.evaluation.plain import PlainEvaluator, make_evaluator
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluators import make_evaluator
 from prune_core.greedy import prune_greedily
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.incremental.query import Question

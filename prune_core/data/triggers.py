@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from prune_core.data.images import LabeledImages
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
-
-MAX_PIXELS = 4096 * 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,26 +61,3 @@ def read_trigger(path: str | Path, row: int, column: int) -> Trigger:
         raise InputError(f"{path}: no such file; expected a trigger picture (PNG)")
     _, (rgba,) = contained.read("picture", path)
     return Trigger(rgba[..., :3].transpose(2, 0, 1).copy(), rgba[..., 3] / 255, row, column)
-
-
-def read_rgba(path: Path) -> np.ndarray:
-    """(h, w, 4) float32, 0..255, read in this process. Raises InputError as ``read_trigger`` does."""
-    try:
-        with Image.open(path, formats=["PNG", "JPEG", "BMP"]) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(f"{path}: a trigger of {picture.width} x {picture.height} is too large")
-            return np.asarray(picture.convert("RGBA"), dtype=np.float32)
-    except InputError:
-        raise
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        LookupError,
-        OverflowError,
-        struct.error,
-        Image.DecompressionBombError,
-    ):
-        raise InputError(f"{path}: not a readable picture; expected PNG, JPEG or BMP") from None

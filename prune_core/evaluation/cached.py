@@ -15,7 +15,7 @@ from typing import Protocol
 
 from prune_core.counts import Ask, Counts
 from prune_core.data.images import Split
-from prune_core.evaluation.plain import EVERYTHING, Evaluator
+from prune_core.evaluation.evaluator import EVERYTHING, Evaluator
 from prune_core.masks import ChannelMask
 
 RECENT = 512  # masks with whole counts, among which the parent of a question is looked for

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from prune_core.counts import Counts
-from prune_core.evaluation.plain import Evaluator, PlainEvaluator
+from prune_core.evaluation.evaluator import Evaluator
+from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.constants import Weights
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel

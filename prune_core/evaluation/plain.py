@@ -12,80 +12,25 @@ So batch sizes, threads and devices do not change a count.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
-
 import numpy as np
 import torch
 
 from prune_core.counts import Ask, Counts
 from prune_core.data.images import LabeledImages, Split
 from prune_core.errors import InputError
+from prune_core.evaluation.evaluator import EVERYTHING
+from prune_core.evaluation.numerics import (
+    MARGIN_TIE,
+    TIE,
+    ExactNet,
+    Reply,
+    decided,
+    margin_unit,
+    rounded_margin,
+    target_margins,
+)
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
-
-# Twenty times the relative error seen in float32 logits of the networks at hand.
-TIE = 2e-5
-# Relative error of a *mean* margin: errors of single images cancel in it.
-MARGIN_TIE = 2e-6
-# Two logits this near each other in float64 are equal, say of two copies of one output unit.
-EXACT_TIE = 1e-11
-
-
-EVERYTHING = Ask()
-
-
-class Evaluator(Protocol):
-    """Counts what a split's images become under a mask. ``badnet`` is the empty mask's result."""
-
-    split: Split
-
-    @property
-    def badnet(self) -> Counts: ...
-
-    def counts(self, mask: ChannelMask, ask: Ask = EVERYTHING) -> Counts:
-        """``Ask.told`` of the counts of the network with ``mask`` pruned."""
-        ...
-
-    def expect(self, mask: ChannelMask) -> None:
-        """A hint: questions about masks near this one come next."""
-        ...
-
-
-def make_evaluator(
-    model: PrunableModel, split: Split, kind: str = "incremental", memory_gb: float = 4.0
-) -> Evaluator:
-    """The evaluator of a kind, ``incremental`` or ``plain``; both count the same.
-
-    Args:
-        memory_gb: GiB that the process may take, images included (``incremental`` only).
-
-    Raises:
-        InputError: unknown kind, or model and images do not fit.
-    """
-    if kind == "plain":
-        return PlainEvaluator(model, split)
-    if kind == "incremental":
-        from prune_core.incremental.evaluator import IncrementalEvaluator  # it builds on this module
-
-        return IncrementalEvaluator(model, split, memory_gb)
-    raise InputError(f"evaluator {kind!r} is unknown; there are incremental, plain")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a net says about one set of images.
-
-    Attributes:
-        classes: (N,) int64, the class of the largest logit.
-        margins: (N,) float64, target logit minus best other logit (poisoned images only).
-    """
-
-    classes: np.ndarray
-    margins: np.ndarray
 
 
 class PlainEvaluator:
@@ -148,71 +93,6 @@ class PlainEvaluator:
         mean = float(poisoned.margins.mean())
         rounded = rounded_margin(mean, self.margin_unit, MARGIN_TIE, exactly) if margin else None
         return count(self.split, clean.classes, poisoned.classes, self.badnet_classes, rounded)
-
-
-class ExactNet:
-    """The network in float64, for the few images on which float32 cannot decide."""
-
-    def __init__(self, model: PrunableModel, batch: int = 128) -> None:
-        self._model, self.batch = model, batch
-
-    @cached_property
-    def model(self) -> PrunableModel:
-        """Made at the first doubt; on the CPU, where float64 is at home."""
-        from dataclasses import replace
-
-        graph = copy.deepcopy(self._model.graph).to("cpu").double()
-        return replace(self._model, graph=graph)
-
-    def reply(self, images: LabeledImages, mask: ChannelMask, target: int) -> Reply:
-        classes, margins = [], []
-        with self.model.pruned(mask) as model:
-            for start in range(0, len(images), self.batch):
-                stop = min(start + self.batch, len(images))
-                logits = model.logits(torch.from_numpy(images.floats(start, stop)).double())
-                tied = logits >= (logits.amax(dim=1) - EXACT_TIE * logits.abs().amax(dim=1))[:, None]
-                classes.append(tied.to(torch.uint8).argmax(dim=1).numpy())
-                margins.append(target_margins(logits, target))
-        return Reply(np.concatenate(classes), np.concatenate(margins))
-
-
-def decided(logits: torch.Tensor, tie: float) -> tuple[np.ndarray, np.ndarray]:
-    """Per row: the class of the largest logit, and whether the runner-up is within ``tie`` of it,
-    relative to the largest absolute logit of the row. (n, classes) -> (n,) int64, (n,) bool.
-
-    A row with a NaN or an infinity is not near a tie: its class is what argmax says.
-    """
-    top = logits.topk(2, dim=1)
-    gap = top.values[:, 0] - top.values[:, 1]
-    unsure = gap <= tie * logits.abs().amax(dim=1)
-    return top.indices[:, 0].cpu().numpy(), unsure.cpu().numpy()
-
-
-def target_margins(logits: torch.Tensor, target: int) -> np.ndarray:
-    """(n, classes) -> (n,) float64: logit of the target minus the best of the others."""
-    others = logits.clone()
-    others[:, target] = -torch.inf
-    return (logits[:, target] - others.amax(dim=1)).double().cpu().numpy()
-
-
-def margin_unit(badnet_margins: np.ndarray) -> float:
-    """The unit in which mean margins are told: a power of two, about a thousandth of the BadNet's
-    mean absolute margin. A fall of less is none."""
-    scale = float(np.abs(badnet_margins).mean())
-    if not np.isfinite(scale) or scale == 0.0:
-        return 2.0**-10
-    return float(2.0 ** (np.floor(np.log2(scale)) - 10))
-
-
-def rounded_margin(mean: float, unit: float, tie: float, exactly: Callable[[], float]) -> float:
-    """``mean`` in whole ``unit``s; ``exactly`` is asked when ``mean`` is so near the border between
-    two units that its error (``tie``, relative to the BadNet's margin) could decide."""
-    if not np.isfinite(mean):
-        return mean
-    position = mean / unit
-    if abs(position - np.floor(position) - 0.5) <= tie * 2.0**11:
-        position = exactly() / unit
-    return float(np.floor(position + 0.5) * unit)
 
 
 def count(

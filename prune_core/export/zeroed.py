@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import uuid
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.constants import Weights, constants, to_safetensors
+from prune_core.files.write import write_whole
 from prune_core.keras_files.h5 import KERAS_SUFFIXES
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, load_model
@@ -135,21 +134,6 @@ def verified(
             f"the pruned network gave {_shown(expected)}"
         )
     return found
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it. Raises InputError when that fails."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        aside.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            aside.unlink()
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-        raise
 
 
 def _write_keras(

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from prune_core.incremental.propagate import channels_apart
-from prune_core.masks import ChannelMask
+from prune_core.masks import ChannelMask, channels_apart
 
 
 class NotFinite(ArithmeticError):

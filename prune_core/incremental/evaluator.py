@@ -20,16 +20,9 @@ import torch
 
 from prune_core.counts import Ask, Counts
 from prune_core.data.images import Split
-from prune_core.evaluation.plain import (
-    EVERYTHING,
-    TIE,
-    ExactNet,
-    PlainEvaluator,
-    check_labels,
-    decided,
-    margin_unit,
-    rounded_margin,
-)
+from prune_core.evaluation.evaluator import EVERYTHING
+from prune_core.evaluation.numerics import TIE, ExactNet, decided, margin_unit, rounded_margin
+from prune_core.evaluation.plain import PlainEvaluator, check_labels
 from prune_core.incremental.activation_cache import Kept
 from prune_core.incremental.base_values import Rows
 from prune_core.incremental.bases import Base, NotFinite, Outcome, apart, check_finite, layers_apart
@@ -37,9 +30,9 @@ from prune_core.incremental.batches import BLOCK, FIRST_BLOCK, ImageBlocks
 from prune_core.incremental.channel_delta import Piece
 from prune_core.incremental.dataflow import Dataflow, Step
 from prune_core.incremental.output_bounds import OutputLayer, distance
-from prune_core.incremental.propagate import Run, channels_apart
+from prune_core.incremental.propagate import Run
 from prune_core.incremental.query import Question
-from prune_core.masks import ChannelMask
+from prune_core.masks import ChannelMask, channels_apart
 from prune_core.model.model import PrunableModel
 
 # Relative error of a mean margin of n images: MARGIN_GUARD, and MARGIN_SPREAD / sqrt(n) as errors of

@@ -16,7 +16,7 @@ from prune_core.incremental.activation_cache import Kept
 from prune_core.incremental.base_values import BaseValues, Rows, pruned_in
 from prune_core.incremental.channel_delta import MOVE_NAMES, Piece, conv_of, convolved, depthwise, through
 from prune_core.incremental.dataflow import Chain, Dataflow, Step, Values
-from prune_core.masks import Channel, ChannelMask
+from prune_core.masks import ChannelMask, channels_apart
 
 Form = Piece | torch.Tensor | None
 # Above this share of changed channels, a piece is no cheaper than the whole.
@@ -291,10 +291,3 @@ class Run(BaseValues):
             torch.cat([p.new for p in pieces], dim=axis),
             lambda: torch.cat([p.old for p in pieces], dim=axis),
         )
-
-
-def channels_apart(a: ChannelMask, b: ChannelMask) -> frozenset[Channel]:
-    """The channels that two masks treat differently."""
-    if a.keep_bias != b.keep_bias:
-        return a.channels | b.channels
-    return a.channels ^ b.channels

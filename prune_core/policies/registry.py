@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from prune_core.errors import InputError
-from prune_core.evaluation.plain import Evaluator
+from prune_core.evaluation.evaluator import Evaluator
 from prune_core.greedy import prune_greedily
 from prune_core.masks import Channel, ChannelMask
 from prune_core.policies.walk import Steps, Walk

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from prune_core.counts import Ask, Counts
-from prune_core.evaluation.plain import Evaluator
+from prune_core.evaluation.evaluator import Evaluator
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.rules import fewest_correct

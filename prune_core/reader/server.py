@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from prune_core.data.images import read_fields
-from prune_core.data.triggers import read_rgba
 from prune_core.errors import InputError
 from prune_core.files.constants import from_safetensors
+from prune_core.files.images import read_fields
+from prune_core.files.pictures import read_rgba
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
 from prune_core.reader.model_files import proto_of
 

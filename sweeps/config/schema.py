@@ -18,7 +18,8 @@ from prune_core.errors import InputError
 from prune_core.methods import ALL_POLICIES, REPAIRS
 from prune_core.orders import ACROSS, ORDERS, find_order
 from sweeps.config.search import BudgetConfig, Section, XRange, checked_x
-from sweeps.limits import DAMAGE, check_yaml
+from sweeps.config.yaml_limits import check_yaml
+from sweeps.limits import DAMAGE
 
 EMBEDDED = ("embedded", "embedded-smoke")
 

@@ -18,8 +18,8 @@ from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
 from sweeps.inputs.load import input_files, load_inputs
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.storage import Storage
-from sweeps.trial import TrialInputs
 
 Check = dict[str, Any]
 FREE_BYTES = 2**30  # what a sweep may need for records, MLflow's files and GoodNets

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 
-from sweeps.planning.grid import TrialSettings
-from sweeps.records import RecordStore, TrialRecord
-from sweeps.storage.retry import PATIENCE, patiently
-from sweeps.trial import Evaluators, TrialInputs, run_trial
-from sweeps.trial_nets import Watch
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.progress import Tell, Watch
+from sweeps.records import TrialRecord
+from sweeps.settings import TrialSettings
+from sweeps.storage.record_store import RecordStore, finished, keep
+from sweeps.storage.retry import PATIENCE
+from sweeps.trial import run_trial
 
 ATTEMPTS = 3  # of a trial that the machine fails; a trial that fails by its settings has one
 ATTEMPTS_BY_RAY = 10  # on a cluster, where a trial may be lost with its worker or its node
 LONGEST_PAUSE = 60.0  # seconds before a lost trial is run again
-
-Tell = Callable[[str], None]
 
 
 def recorded_trial(
@@ -32,20 +32,6 @@ def recorded_trial(
     storage is away. Raises what ``trial.machine_fault`` accepts, and StorageAway."""
     there = finished(inputs.key(settings), store, tell)
     return there or keep(run_trial(settings, inputs, evaluators, watch), store, tell)
-
-
-def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
-    """The record of a trial that is done."""
-    record = patiently(lambda: store.read(key), store.storage.place, tell)
-    return record if record is not None and record.status == "done" else None
-
-
-def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
-    """Store the record, unless the trial is done already; the record that counts."""
-    there = finished(record.key, store, tell)
-    if there is None:
-        patiently(lambda: store.write(record), store.storage.place, tell)
-    return there or record
 
 
 def given_up(

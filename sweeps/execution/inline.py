@@ -7,38 +7,18 @@ when it was told to stop (Ctrl-C) and StorageAway.
 
 from __future__ import annotations
 
-import time
-from typing import Protocol
-
-from prune_core.errors import InputError
 from sweeps.config.schema import Config
+from sweeps.evaluators import Evaluators
 from sweeps.execution.attempts import ATTEMPTS, given_up, recorded_trial
+from sweeps.execution.executor import Listener
+from sweeps.execution.throttle import Throttle
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import HandOut
-from sweeps.records import RecordStore, TrialRecord
+from sweeps.progress import Progress
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
-from sweeps.trial import Evaluators, TrialInputs, machine_fault
-from sweeps.trial_nets import Progress
-
-
-class Listener(Protocol):
-    """Told of progress, from the driver's thread."""
-
-    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None:
-        """A trial has tried that many of its candidates and pruned that many."""
-        ...
-
-    def ended(self, record: TrialRecord) -> None:
-        """A trial is over and its record is stored."""
-        ...
-
-    def trouble(self, line: str) -> None:
-        """Something outside the trials is amiss, and is being waited for."""
-        ...
-
-
-class Executor(Protocol):
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None: ...
+from sweeps.trial import machine_fault
 
 
 class InlineExecutor:
@@ -63,15 +43,6 @@ class InlineExecutor:
             listener.ended(record)
 
 
-class LateRayExecutor:
-    """``ray_executor.RayExecutor``, imported (seconds) only when there are trials to run."""
-
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
-        from sweeps.execution.ray_executor import RayExecutor
-
-        RayExecutor().run(trials, inputs, config, listener)
-
-
 class _Watch:
     """Tells the listener of a trial's progress now and then."""
 
@@ -82,26 +53,3 @@ class _Watch:
     def __call__(self, progress: Progress) -> None:
         if self.due():
             self.listener.candidates(self.key, progress.done, progress.total, progress.pruned)
-
-
-class Throttle:
-    """True at most once in ``seconds``."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.last = seconds, 0.0
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now - self.last < self.seconds:
-            return False
-        self.last = now
-        return True
-
-
-def make_executor(name: str) -> Executor:
-    """Raises InputError for a name that is none."""
-    if name == "inline":
-        return InlineExecutor()
-    if name == "ray":
-        return LateRayExecutor()
-    raise InputError(f"--executor {name}: expected ray or inline")

@@ -24,9 +24,10 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError
 from sweeps.config.schema import Config, ResourcesConfig
-from sweeps.execution.attempts import ATTEMPTS_BY_RAY, Tell, given_up, keep, recorded_trial
+from sweeps.evaluators import Evaluators
+from sweeps.execution.attempts import ATTEMPTS_BY_RAY, given_up, recorded_trial
+from sweeps.execution.executor import Listener
 from sweeps.execution.gpu import take_gpu
-from sweeps.execution.inline import Listener, Throttle
 from sweeps.execution.ray_cluster import connected, get, nodes_agree, put
 from sweeps.execution.ray_searcher import (
     Forgetting,
@@ -36,15 +37,17 @@ from sweeps.execution.ray_searcher import (
     needs,
 )
 from sweeps.execution.stopping import stoppable
+from sweeps.execution.throttle import Throttle
 from sweeps.inputs.load import Parcel
-from sweeps.planning.grid import TrialSettings
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import HandOut
-from sweeps.records import RecordStore, TrialRecord
+from sweeps.progress import Progress, Tell
+from sweeps.records import TrialRecord
+from sweeps.settings import TrialSettings
+from sweeps.storage.record_store import RecordStore, keep
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
-from sweeps.trial import Evaluators, TrialInputs
-from sweeps.trial_nets import Progress
 
 # A worker process serves many trials of one sweep: network and caches are built once.
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}

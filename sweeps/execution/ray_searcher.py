@@ -28,10 +28,10 @@ from ray.tune.search.optuna import OptunaSearch
 from prune_core.errors import InputError
 from sweeps.config.schema import ResourcesConfig
 from sweeps.execution.attempts import Lost
-from sweeps.execution.inline import Throttle
-from sweeps.planning.grid import TrialSettings
+from sweeps.execution.throttle import Throttle
 from sweeps.planning.objectives import DIRECTIONS
 from sweeps.planning.queue import HandOut
+from sweeps.settings import TrialSettings
 
 GIB = 2**30
 

@@ -19,8 +19,8 @@ from prune_core.repair.finetune import check_repair
 from sweeps.config.schema import EMBEDDED, Config
 from sweeps.inputs.embedded import make_embedded
 from sweeps.inputs.fetch import local_file
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.storage import Storage
-from sweeps.trial import TrialInputs
 
 
 @dataclass(frozen=True)

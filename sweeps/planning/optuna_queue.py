@@ -23,10 +23,10 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.config.search import BudgetConfig, XRange
-from sweeps.planning.grid import TrialSettings
 from sweeps.planning.objectives import DIRECTIONS
 from sweeps.planning.queue import Found, HandOut
 from sweeps.planning.search_space import Options, SearchSpace
+from sweeps.settings import TrialSettings
 
 REPEATS = 20  # suggestions in a row that are known; then one that is not known is drawn
 STUDY = "goodnet"

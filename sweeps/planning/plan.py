@@ -14,17 +14,18 @@ from prune_core.errors import InputError
 from prune_core.model.model import PrunableModel
 from sweeps.config.schema import Config, SweepConfig
 from sweeps.config.search import XRange
-from sweeps.execution.attempts import finished
-from sweeps.planning.grid import TrialSettings, trials_of
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.planning.grid import trials_of
 from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import Found, HandOut, Listed
 from sweeps.planning.search_space import Outside, SearchSpace
-from sweeps.records import RecordStore, TrialRecord
-from sweeps.results import Manifest, read_manifest, read_records, write_manifest
+from sweeps.records import TrialRecord
+from sweeps.settings import TrialSettings
 from sweeps.storage.journal import Asked
+from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
+from sweeps.storage.record_store import RecordStore, finished
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
-from sweeps.trial import TrialInputs
 
 Trials = dict[str, TrialSettings]  # by trial key
 

@@ -15,7 +15,8 @@ from prune_core.model.model import PrunableModel
 from prune_core.orders import find_order
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
-from sweeps.planning.grid import NO_ORDER, TrialSettings, spelled
+from sweeps.planning.grid import spelled
+from sweeps.settings import NO_ORDER, TrialSettings
 
 Options = Sequence[Any] | XRange
 Pick = Callable[[str, Options], Any]

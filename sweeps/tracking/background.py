@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.records import TrialRecord
-from sweeps.results import Manifest
+from sweeps.storage.manifest import Manifest
 from sweeps.tracking.address import shown, why
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # n
 
 from prune_core.errors import InputError  # noqa: E402
 from sweeps.records import TrialRecord  # noqa: E402
-from sweeps.results import Manifest  # noqa: E402
+from sweeps.storage.manifest import Manifest  # noqa: E402
 from sweeps.tracking.address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
 from sweeps.tracking.trial_files import stepped_metrics, trial_files  # noqa: E402

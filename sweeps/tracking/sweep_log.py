@@ -11,17 +11,20 @@ from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from prune_core.export.zeroed import pruned_onnx
 from sweeps.config.schema import Config
-from sweeps.records import RecordStore, TrialRecord
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.records import TrialRecord
 from sweeps.reports.frontier_html import frontier_page
 from sweeps.reports.frontier_png import frontier_png
 from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
-from sweeps.results import Manifest, frontier_table, parquet_bytes, read_manifest
+from sweeps.results import frontier_table
+from sweeps.storage.manifest import Manifest, read_manifest
+from sweeps.storage.parquet import parquet_bytes
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 from sweeps.sweep import SweepResult
 from sweeps.tracking.address import SQLITE, TrackingAway, sqlite_path
 from sweeps.tracking.background import BackgroundTracking
 from sweeps.tracking.mlflow_runs import Tracking
-from sweeps.trial import TrialInputs
 
 PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
 CLOSING_SECONDS = 120.0

@@ -10,9 +10,12 @@ from prune_core.masks import ChannelMask
 from prune_core.model.layer_sets import resolve_layer_set
 from prune_core.model.model import load_model
 from sweeps.config.schema import ResourcesConfig
-from sweeps.planning.grid import TrialSettings, spelled
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.planning.grid import spelled
 from sweeps.reports.study import lowest_attack_within
-from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.settings import TrialSettings
+from sweeps.trial import run_trial
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 

@@ -10,10 +10,11 @@ import pytest
 
 from prune_core.baselines import BASELINES
 from sweeps.config.schema import load_config
+from sweeps.evaluators import Evaluators
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.results import hypervolumes
-from sweeps.trial import Evaluators, run_trial
+from sweeps.trial import run_trial
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -9,9 +9,10 @@ import pytest
 
 from prune_core.counts import Counts
 from sweeps.config.schema import make_config
+from sweeps.evaluators import Evaluators
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import only_trial
-from sweeps.trial import Evaluators, run_trial
+from sweeps.trial import run_trial
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 

@@ -9,8 +9,10 @@ import pytest
 from prune_core.data.images import make_split, read_images
 from prune_core.model.model import load_model
 from sweeps.config.schema import ResourcesConfig
-from sweeps.planning.grid import TrialSettings
-from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.settings import TrialSettings
+from sweeps.trial import run_trial
 
 LAYERS = ("conv_4", "conv_3", "conv_2")
 

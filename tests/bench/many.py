@@ -17,12 +17,13 @@ from typing import Any
 import psutil
 
 from sweeps.config.schema import Config, make_config
-from sweeps.execution.inline import make_executor
+from sweeps.evaluators import Evaluators
+from sweeps.execution.make import make_executor
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.records import TrialRecord
 from sweeps.sweep import run_sweep
-from sweeps.trial import Evaluators, run_trial
+from sweeps.trial import run_trial
 from tests.bench.lab import ROOT
 from tests.factories import handed_out
 

@@ -19,15 +19,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core.counts import Ask
 from prune_core.data.images import LabeledImages, Split, make_split
-from prune_core.evaluation.plain import PlainEvaluator, make_evaluator
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluators import make_evaluator
 from prune_core.greedy import PruneStep, prune_greedily
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.rules import make_rule
 from sweeps.config.schema import ResourcesConfig, SweepConfig
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of
 from sweeps.storage.storage import Storage
-from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.trial import run_trial
 from tests.bench.author import as_deepid, seconds_of
 from tests.bench.lab import the_lab
 from tests.factories import handed_out

@@ -25,8 +25,8 @@ from prune_core.model.model import build_model
 from prune_core.model.onnx2torch_import import load_onnx2torch
 from prune_core.reader import server as reader_process
 from sweeps.config.schema import load_config
-from sweeps.records import RecordStore
-from sweeps.results import read_manifest
+from sweeps.storage.manifest import read_manifest
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
 load_onnx2torch()  # seconds, once, before children are forked

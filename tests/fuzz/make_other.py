@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image, PngImagePlugin
 
-from sweeps.records import RecordStore
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
 KEYS = (

@@ -12,7 +12,7 @@ import pytest
 from prune_core.frontier import hypervolume
 from sweeps.cli import app
 from sweeps.inputs.embedded_images import TRIGGER_COLUMN, TRIGGER_ROW
-from sweeps.records import RecordStore
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
 

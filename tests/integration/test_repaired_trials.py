@@ -23,12 +23,14 @@ from prune_core.masks import ChannelMask
 from prune_core.repair.finetune import COURSES
 from prune_core.repair.scaling import ScalingSettings, scale_channels
 from sweeps.config.schema import load_config, make_config
+from sweeps.evaluators import Evaluators
 from sweeps.inputs.load import load_inputs
-from sweeps.planning.grid import TrialSettings, trials_of
-from sweeps.records import RecordStore
-from sweeps.results import read_manifest, read_records
+from sweeps.planning.grid import trials_of
+from sweeps.settings import TrialSettings
+from sweeps.storage.manifest import read_manifest, read_records
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
-from sweeps.trial import Evaluators, run_trial
+from sweeps.trial import run_trial
 
 Goodnet = Callable[..., Said]
 

@@ -12,14 +12,14 @@ from factories import make_record, make_settings
 from prune_core.errors import InputError
 from sweeps.config.schema import load_config
 from sweeps.execution import attempts, stopping
-from sweeps.execution.attempts import finished, given_up, keep
+from sweeps.execution.attempts import given_up
 from sweeps.execution.inline import InlineExecutor
 from sweeps.execution.stopping import stoppable
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.queue import Listed
-from sweeps.records import RecordStore
 from sweeps.storage import retry as patience
+from sweeps.storage.record_store import RecordStore, finished, keep
 from sweeps.storage.retry import StorageAway
 from sweeps.storage.storage import Storage
 

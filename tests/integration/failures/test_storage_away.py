@@ -12,7 +12,7 @@ import yaml
 from mlflow import MlflowClient
 from processes import RAY, ended, start_sweep, wait_until
 
-from sweeps.records import RecordStore
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Away, Storage
 
 TRIALS = 4

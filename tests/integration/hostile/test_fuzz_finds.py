@@ -23,8 +23,8 @@ from prune_core.files.onnx_read import normalized
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.model.model import load_model
-from sweeps.records import RecordStore
-from sweeps.results import read_manifest
+from sweeps.storage.manifest import read_manifest
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
 
@@ -401,7 +401,7 @@ def test_a_record_of_millions_of_steps(tmp_path: Path, monkeypatch: pytest.Monke
     store, record = RecordStore(storage), factories.make_record("a")
     assert len(record.steps) > 1
     store.write(record)
-    monkeypatch.setattr("sweeps.records.MAX_STEPS", len(record.steps))
+    monkeypatch.setattr("sweeps.storage.record_store.MAX_STEPS", len(record.steps))
     assert store.read("a") == record
-    monkeypatch.setattr("sweeps.records.MAX_STEPS", len(record.steps) - 1)
+    monkeypatch.setattr("sweeps.storage.record_store.MAX_STEPS", len(record.steps) - 1)
     assert store.read("a") is None

@@ -32,9 +32,9 @@ from prune_core.model.model import load_model
 from prune_core.reader import client as contained
 from sweeps.config.schema import load_config
 from sweeps.console import printable
-from sweeps.records import RecordStore
 from sweeps.reports.frontier_html import frontier_page
-from sweeps.results import read_manifest
+from sweeps.storage.manifest import read_manifest
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
 

@@ -23,7 +23,8 @@ from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
 from sweeps.pick import CAVEAT, choose, pick
 from sweeps.reports.model_card import card, cost_tags
-from sweeps.results import Frontier, FrontierPoint, Manifest
+from sweeps.results import Frontier, FrontierPoint
+from sweeps.storage.manifest import Manifest
 
 BADNET = factories.make_counts(1000, 500)  # of 1000 clean and 500 poisoned images
 

@@ -14,15 +14,20 @@ from networks import made
 from prune_core.counts import Ask, Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.cached import Known, RememberingEvaluator
-from prune_core.evaluation.plain import EVERYTHING, Evaluator, PlainEvaluator, make_evaluator
+from prune_core.evaluation.evaluator import EVERYTHING, Evaluator
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluators import make_evaluator
 from prune_core.greedy import prune_greedily
 from prune_core.masks import Channel, ChannelMask
 from prune_core.rules import POLICIES, make_rule
 from sweeps.config.schema import ResourcesConfig, SweepConfig
-from sweeps.planning.grid import TrialSettings, trials_of
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.planning.grid import trials_of
+from sweeps.settings import TrialSettings
 from sweeps.storage.evaluation_cache import Evaluations
 from sweeps.storage.storage import Storage
-from sweeps.trial import Evaluators, TrialInputs, run_trial
+from sweeps.trial import run_trial
 
 limits = st.one_of(st.none(), st.integers(0, 6))
 asks = st.one_of(

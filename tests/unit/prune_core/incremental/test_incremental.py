@@ -17,7 +17,8 @@ from walks import largest_error, margin_error, same_walk
 from prune_core.counts import Ask
 from prune_core.data.images import make_split
 from prune_core.errors import InputError
-from prune_core.evaluation.plain import PlainEvaluator, make_evaluator
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluators import make_evaluator
 from prune_core.incremental.dataflow import paths
 from prune_core.incremental.evaluator import IncrementalEvaluator, margin_guard
 from prune_core.incremental.output_bounds import GUARD

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from prune_core.counts import Ask, Counts
 from prune_core.errors import InputError
-from prune_core.evaluation.plain import EVERYTHING
+from prune_core.evaluation.evaluator import EVERYTHING
 from prune_core.masks import Channel, ChannelMask
 from prune_core.policies.registry import POLICIES, empty_mask, prune
 from prune_core.policies.walk import Walk
 from prune_core.policies.walks import PLATEAU_MOVES, along_the_order, best_first, swap, take_back
-from sweeps.planning.grid import TrialSettings
-from sweeps.records import RecordStore, TrialRecord
+from sweeps.records import TrialRecord
+from sweeps.settings import TrialSettings
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
 TOTAL = 100

@@ -7,8 +7,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.planning.grid import TrialSettings
 from sweeps.planning.queue import Listed
+from sweeps.settings import TrialSettings
 
 ORDERS = ("index", "l1", "activation")
 GRID = [

@@ -10,11 +10,12 @@ from networks import made
 
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import BudgetConfig, XRange
-from sweeps.planning.grid import TrialSettings, trials_of
+from sweeps.planning.grid import trials_of
 from sweeps.planning.optuna_queue import AskTell, Study, Suggested
 from sweeps.planning.plan import listed
 from sweeps.planning.queue import Found, HandOut, Listed
 from sweeps.planning.search_space import Outside, SearchSpace
+from sweeps.settings import TrialSettings
 
 MODEL, _ = made("Chain", 2)
 WIDE = SweepConfig(

@@ -1,0 +1,28 @@
+"""Executors by name."""
+
+from __future__ import annotations
+
+from prune_core.errors import InputError
+from sweeps.config.schema import Config
+from sweeps.execution.executor import Executor, Listener
+from sweeps.execution.inline import InlineExecutor
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.planning.queue import HandOut
+
+
+class LateRayExecutor:
+    """``ray_executor.RayExecutor``, imported (seconds) only when there are trials to run."""
+
+    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
+        from sweeps.execution.ray_executor import RayExecutor
+
+        RayExecutor().run(trials, inputs, config, listener)
+
+
+def make_executor(name: str) -> Executor:
+    """Raises InputError for a name that is none."""
+    if name == "inline":
+        return InlineExecutor()
+    if name == "ray":
+        return LateRayExecutor()
+    raise InputError(f"--executor {name}: expected ray or inline")

@@ -1,0 +1,24 @@
+"""What all trials of a sweep share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prune_core.data.images import Split
+from prune_core.masks import Channel
+from prune_core.model.model import PrunableModel
+from sweeps.settings import TrialSettings, trial_key
+
+
+@dataclass(frozen=True, eq=False)
+class TrialInputs:
+    """What all trials of a sweep share: the BadNet and both splits, with the BadNet's test counts."""
+
+    model: PrunableModel
+    valid: Split
+    test: Split
+    # Orders computed so far: trials that differ in X or policy only share one.
+    orders: dict[tuple[str, tuple[str, ...], int], list[Channel]] = field(default_factory=dict, repr=False)
+
+    def key(self, settings: TrialSettings) -> str:
+        return trial_key(settings, self.model.digest, self.valid.digest, self.test.digest)

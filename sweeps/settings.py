@@ -1,0 +1,74 @@
+"""What tells one trial of a sweep from another, and its key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+
+from prune_core import ALGORITHM_VERSION
+from prune_core.methods import Method, method_of
+from prune_core.orders import ACROSS, ORDERS
+
+NO_ORDER = "none"  # stands for the order where none is walked
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """All that tells one trial of a sweep from another.
+
+    ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
+    ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning.
+    """
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
+    order: str
+    layers: tuple[str, ...]
+    x: float
+    policy: str
+    seed: int = 0
+    repair: str = "none"
+
+    def to_json(self) -> dict[str, Any]:
+        """Without ``repair`` where there is none, so that trials keep the keys that they had."""
+        fields = {**asdict(self), "layers": list(self.layers)}
+        if self.repair == "none":
+            del fields["repair"]
+        return fields
+
+    @property
+    def method(self) -> Method:
+        """What is done to the BadNet, and what has to be known for it."""
+        known = ORDERS.get(self.order.removeprefix(ACROSS))
+        return method_of(self.policy, self.repair, known.needs if known is not None else None)
+
+    @property
+    def procedure(self) -> str:
+        """Policy and repair, as people read them."""
+        return self.policy if self.repair == "none" else f"{self.policy}, then {self.repair}"
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TrialSettings:
+        """Inverse of ``to_json``. Raises ValueError when ``value`` has not that form."""
+        return _FORM.validate_json(json.dumps(value))
+
+    def __str__(self) -> str:
+        known = ORDERS.get(self.order.removeprefix(ACROSS))
+        chance = self.method.seeded or (known is not None and known.chance)
+        seed = f", seed {self.seed}" if chance else ""
+        order = "" if self.order == NO_ORDER else f", {self.order}"
+        return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}"
+
+
+_FORM = TypeAdapter(TrialSettings)
+
+
+def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> str:
+    """What a trial is: a digest of settings, BadNet, data (digests) and the algorithm's version."""
+    parts = [settings.to_json(), badnet, valid, test, ALGORITHM_VERSION]
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,247 @@
+"""Records in the storage: one Parquet part a trial."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from prune_core.counts import Counts
+from prune_core.errors import InputError
+from prune_core.files.constants import Weights, from_safetensors, to_safetensors, weights_digest
+from prune_core.greedy import PruneStep
+from prune_core.masks import Channel, ChannelMask
+from sweeps.limits import DAMAGE, read_table
+from sweeps.progress import Tell
+from sweeps.records import ChangedNet, TrialRecord
+from sweeps.settings import TrialSettings
+from sweeps.storage.retry import patiently
+from sweeps.storage.storage import Storage
+
+
+def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
+    """The record of a trial that is done."""
+    record = patiently(lambda: store.read(key), store.storage.place, tell)
+    return record if record is not None and record.status == "done" else None
+
+
+def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
+    """Store the record, unless the trial is done already; the record that counts."""
+    there = finished(record.key, store, tell)
+    if there is None:
+        patiently(lambda: store.write(record), store.storage.place, tell)
+    return there or record
+
+
+SCHEMA_VERSION = 1
+
+
+MAX_STEPS = 200_000  # of a trial; candidates of the largest networks are some ten thousand
+
+
+_HEADER = b"goodnet"
+
+
+_COUNTS = {
+    "clean_correct": pa.int64(),
+    "attacked": pa.int64(),
+    "attacked_agreeing": pa.int64(),
+    "margin": pa.float64(),
+    "recovered": pa.int64(),
+    "complete": pa.bool_(),
+}
+
+
+_SCHEMA = pa.schema(
+    [
+        ("trial_key", pa.string()),
+        ("step", pa.int32()),
+        ("layer", pa.string()),
+        ("channel", pa.int32()),
+        ("accepted", pa.bool_()),
+        ("returned_layer", pa.string()),
+        ("returned_channel", pa.int32()),
+    ]
+    + [(f"{side}_{name}", kind) for side in ("tried", "now") for name, kind in _COUNTS.items()]
+)
+
+
+class RecordStore:
+    """The records of a storage: ``trials/<key>.parquet``, shared by all its sweeps."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def path(self, key: str) -> str:
+        return f"trials/{key}.parquet"
+
+    def write(self, record: TrialRecord) -> None:
+        """Atomic: a reader sees the whole record, its weights included, or none."""
+        weights = {
+            f"{net.step}/{name}": array for net in record.nets for name, array in (net.weights or {}).items()
+        }
+        if weights:
+            self.storage.write_bytes(self.weights_path(record.key), to_safetensors(weights))
+        sink = pa.BufferOutputStream()
+        pq.write_table(_to_table(record), sink)
+        self.storage.write_bytes(self.path(record.key), sink.getvalue().to_pybytes())
+
+    def weights_path(self, key: str) -> str:
+        return f"weights/{key}.safetensors"
+
+    def weights(self, trial_key: str, step: int, digest: str | None) -> Weights:
+        """The changed weights of a trial's state; none without a digest (a pruned net). Raises
+        InputError when the file is not there or is not the one that the record tells of."""
+        if digest is None:
+            return {}
+        name = self.weights_path(trial_key)
+        data = self.storage.read_bytes(name)
+        place = self.storage.full(name)
+        again = f"delete {self.storage.full(self.path(trial_key))} and sweep again"
+        if data is None:
+            raise InputError(f"{place}: no such file, so the trial's weights are lost; {again}")
+        prefix = f"{step}/"
+        found = {
+            key.removeprefix(prefix): array
+            for key, array in from_safetensors(data, place).items()
+            if key.startswith(prefix)
+        }
+        if weights_digest(found) != digest:
+            raise InputError(
+                f"{place}: not the weights that the trial made (their digest differs); put the file "
+                f"back, or {again}"
+            )
+        return found
+
+    def read(self, key: str) -> TrialRecord | None:
+        """None when there is no such record, or it is not one of ours (damaged, older schema, of
+        another trial)."""
+        data = self.storage.read_bytes(self.path(key))
+        if data is None:
+            return None
+        try:
+            record = _from_table(read_table(data, rows=MAX_STEPS))
+        except DAMAGE:  # an InputError of the mask is a ValueError
+            return None
+        return record if record.key == key else None
+
+
+def _to_table(record: TrialRecord) -> pa.Table:
+    header = {
+        "schema": SCHEMA_VERSION,
+        "key": record.key,
+        "settings": record.settings.to_json(),
+        "status": record.status,
+        "reason": record.reason,
+        "seconds": record.seconds,
+        "mask": record.mask.to_json(),
+        "nets": [_net_json(net) for net in record.nets],
+        **{
+            f: None if (c := getattr(record, f)) is None else c.to_json()
+            for f in ("badnet_valid", "badnet_test", "valid", "test")
+        },
+    }
+    rows: list[dict[str, Any]] = []
+    for number, step in enumerate(record.steps):
+        row: dict[str, Any] = {
+            "trial_key": record.key,
+            "step": number,
+            "layer": step.channel.layer,
+            "channel": step.channel.index,
+            "accepted": step.accepted,
+            "returned_layer": step.returned and step.returned.layer,
+            "returned_channel": step.returned and step.returned.index,
+        }
+        for side, counts in (("tried", step.tried), ("now", step.now)):
+            row.update({f"{side}_{name}": getattr(counts, name) for name in _COUNTS})
+        rows.append(row)
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    return table.replace_schema_metadata({_HEADER: json.dumps(header).encode()})
+
+
+class _Said(BaseModel):
+    """Plain fields of a header."""
+
+    model_config = ConfigDict(strict=True)
+
+    key: str
+    status: Literal["done", "failed"]
+    reason: str | None
+    seconds: float
+
+
+class _SaidOfNet(BaseModel):
+    """Plain fields of a changed net."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: int
+    note: str
+    accepted: bool
+    digest: str | None
+
+
+def _from_table(table: pa.Table) -> TrialRecord:
+    header = json.loads(table.schema.metadata[_HEADER])
+    if header["schema"] != SCHEMA_VERSION:
+        raise ValueError("another schema")
+    said = _Said(**{name: header[name] for name in _Said.model_fields})
+    counts = {
+        f: None if header[f] is None else Counts.from_json(header[f])
+        for f in ("badnet_valid", "badnet_test", "valid", "test")
+    }
+    final = ChannelMask.from_json(header["mask"])
+    steps: list[PruneStep] = []
+    mask = ChannelMask(keep_bias=final.keep_bias)
+    badnet = counts["badnet_valid"]
+    for row in table.to_pylist():
+        if badnet is None:
+            raise ValueError("steps without counts of the BadNet")
+        channel = Channel(row["layer"], row["channel"])
+        back = row.get("returned_layer")
+        returned = None if back is None else Channel(back, row["returned_channel"])
+        sides = {
+            side: replace(badnet, **{name: row[f"{side}_{name}"] for name in _COUNTS}).checked()
+            for side in ("tried", "now")
+        }
+        step = PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"], returned)
+        mask = step.after(mask) if step.accepted else mask
+        steps.append(replace(step, mask=mask))
+    return TrialRecord(
+        said.key,
+        TrialSettings.from_json(header["settings"]),
+        said.status,
+        said.reason,
+        said.seconds,
+        mask=final,
+        steps=tuple(steps),
+        nets=tuple(map(_net_from_json, header.get("nets", []))),
+        **counts,
+    )
+
+
+def _net_json(net: ChangedNet) -> dict[str, Any]:
+    return {
+        "step": net.step,
+        "note": net.note,
+        "mask": net.mask.to_json(),
+        "counts": net.counts.to_json(),
+        "accepted": net.accepted,
+        "digest": net.digest,
+    }
+
+
+def _net_from_json(value: dict[str, Any]) -> ChangedNet:
+    said = _SaidOfNet(**{name: value[name] for name in _SaidOfNet.model_fields})
+    return ChangedNet(
+        said.step,
+        said.note,
+        ChannelMask.from_json(value["mask"]),
+        Counts.from_json(value["counts"]),
+        said.accepted,
+        said.digest,
+    )
