@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sweeps.config.schema import Config
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.records import TrialRecord
 
 
@@ -27,4 +27,4 @@ class Listener(Protocol):
 
 
 class Executor(Protocol):
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None: ...
+    def run(self, trials: TrialQueue, inputs: TrialInputs, config: Config, listener: Listener) -> None: ...

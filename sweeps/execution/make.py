@@ -7,13 +7,13 @@ from sweeps.config.schema import Config
 from sweeps.execution.executor import Executor, Listener
 from sweeps.execution.inline import InlineExecutor
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 
 
 class LateRayExecutor:
     """``ray_executor.RayExecutor``, imported (seconds) only when there are trials to run."""
 
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
+    def run(self, trials: TrialQueue, inputs: TrialInputs, config: Config, listener: Listener) -> None:
         from sweeps.execution.ray_executor import RayExecutor
 
         RayExecutor().run(trials, inputs, config, listener)

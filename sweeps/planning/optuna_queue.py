@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.config.search import BudgetConfig, XRange
 from sweeps.planning.objectives import DIRECTIONS
-from sweeps.planning.queue import Found, HandOut
+from sweeps.planning.queue import Found, TrialQueue
 from sweeps.planning.search_space import Options, SearchSpace
 from sweeps.settings import TrialSettings
 
@@ -103,7 +103,7 @@ class AskTell:
             self.study.study.tell(trial, [result[name] for name in DIRECTIONS])
 
 
-class Suggested(HandOut):
+class Suggested(TrialQueue):
     """Trials that Optuna suggests, none twice."""
 
     def __init__(
