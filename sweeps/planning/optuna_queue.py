@@ -50,7 +50,7 @@ class Study:
 
     def __init__(self, space: SearchSpace, seed: int, startup: int, known: Known = ()) -> None:
         """``startup``: trials drawn at random before the first is suggested."""
-        self.space = space
+        self.space = space.rising
         self.sampler = NumberedSampler(seed, startup)
         self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
