@@ -74,7 +74,7 @@ class SweepProgress:
         self.live.pop(record.key, None)
         self.finished += 1
         if record.status == "failed":
-            say(f"[{self.finished}/{self.total}] {record.settings}: failed: {record.reason}")
+            say(f"[{self.finished}/{self.total}] {record.settings}: failed{_whose(record)}: {record.reason}")
         elif not stderr.is_terminal and record.valid is not None:
             say(
                 f"[{self.finished}/{self.total}] {record.settings}: {rates(record.valid)}, "
@@ -98,3 +98,9 @@ def rates(counts: Counts) -> str:
         f"clean accuracy {counts.clean_accuracy:.2%} ({counts.clean_correct}/{counts.clean_total}), "
         f"attack success {counts.attack_success:.2%} ({counts.attacked}/{counts.poisoned_total})"
     )
+
+
+def _whose(record: TrialRecord) -> str:
+    """Whose fault a failed trial was, where its record says so."""
+    said = {"input": "what was given", "machine": "the machine", "fault": "a fault of ours"}
+    return f" ({said[record.failure]})" if record.failure in said else ""

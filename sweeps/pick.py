@@ -12,10 +12,9 @@ import numpy as np
 
 from prune_core.counts import Counts, exact_points, wilson_interval
 from prune_core.defence import defence_effectiveness, no_attack
-from prune_core.errors import InputError
+from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.files import KINDS, costs, measured_again, write_formats
-from prune_core.export.zeroed import ExportMismatch
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
 from prune_core.frontier import knee as knee_of
