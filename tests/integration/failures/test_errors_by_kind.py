@@ -124,6 +124,23 @@ def test_what_is_ours_and_what_was_stopped(goodnet, monkeypatch, error, kind, st
     assert ("Traceback" in told.err) == (status == 1)
 
 
+@pytest.mark.parametrize("name", ["a%2Fb", "what?"])
+def test_a_storage_that_mlflow_cannot_name_is_refused(
+    goodnet, smoke_config, tmp_path, monkeypatch, name
+) -> None:
+    """Before the first trial: MLflow would read its address otherwise, and log into another place or none."""
+    monkeypatch.chdir(tmp_path)
+    config = with_keys(smoke_config, storage=str(tmp_path / name))
+    said = goodnet("sweep", config, "--executor", "inline")
+    assert said.status == 2 and "expected a folder without them, or tracking.uri set" in one_line(said)
+    assert not list(tmp_path.rglob("*.parquet")) and not (tmp_path / "what").exists()
+    elsewhere = with_keys(config, tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"})
+    said = goodnet("sweep", elsewhere, "--executor", "inline", "--json")
+    assert said.status == 0 and said.json["done"] == said.json["trials"] and "MLflow" not in said.err, (
+        said.err
+    )
+
+
 def test_failed_trials_are_told_by_whose_fault_it_was(goodnet, smoke_config, tmp_path, monkeypatch) -> None:
     from mlflow import MlflowClient
 
