@@ -77,7 +77,9 @@ class Log(Protocol):
     def finish(self, result: SweepResult, inputs: TrialInputs) -> None: ...
 
 
-def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) -> SweepResult:
+def run_sweep(
+    config: Config, storage: Storage, executor: Executor, watcher: Watcher, log: Log
+) -> SweepResult:
     """Run the trials that have no record yet (or a failed one). Raises InputError before the
     first trial when configuration, files, storage or tracking are not usable, and later when the
     storage is away for long.
@@ -85,7 +87,6 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
     Ctrl-C and SIGTERM stop the trials; what is done by then is logged and drawn all the same. A second
     one, or one before the first trial is done, comes through as KeyboardInterrupt.
     """
-    storage = Storage(config.storage)
     storage.check_writable()
     storage.begin()
     inputs = load_inputs(config, watcher.preparing)
@@ -106,7 +107,7 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
     stopped = False
     if queue.left:
         try:
-            executor.run(queue, inputs, config, both)
+            executor.run(queue, inputs, config, storage, both)
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, watcher.trouble)

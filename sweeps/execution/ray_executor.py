@@ -57,12 +57,14 @@ class RayExecutor:
     """Ray Tune over the cluster at RAY_ADDRESS or one on this machine; or a local one, started
     here and ended with the sweep. Data and network lie in the object store once a node."""
 
-    def run(self, trials: TrialQueue, inputs: TrialInputs, config: Config, listener: Listener) -> None:
-        store = RecordStore(Storage(config.storage).begin())
+    def run(
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, listener: Listener
+    ) -> None:
+        store = RecordStore(storage)
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
-            nodes_agree(config)
+            nodes_agree(config, storage)
             need = needs(config.resources)
             by_optuna_search(trials)
             handed = QueueSearcher(trials, need)
