@@ -19,6 +19,7 @@ from prune_core.orders.gradients import attack_clean_ratio, taylor
 from prune_core.orders.learned_mask import learned_mask
 from prune_core.orders.plain import clp, index, l1, random, reverse_index
 from prune_core.orders.removals import ablation, shapley
+from prune_core.threads import fixed_threads
 
 __all__ = [
     "ACROSS",
@@ -88,9 +89,10 @@ def by_chance(name: str) -> bool:
 
 def channel_order(name: str, given: OrderInput) -> list[Channel]:
     """The channels of the layer set by order ``name``. Raises InputError for an unknown order, and
-    for one that needs what is not there."""
+    for one that needs what is not there. The number of torch's threads does not change it."""
     known = find_order(name)
-    scores = known.score(replace(given, order=name))
+    with fixed_threads():
+        scores = known.score(replace(given, order=name))
     if not name.startswith(ACROSS):
         return [
             Channel(layer, k)
