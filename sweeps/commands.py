@@ -139,7 +139,10 @@ def study_of(
     """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
+    from sweeps.extras import need
     from sweeps.inputs.load import load_inputs
+
+    need("plots", "goodnet study")
     from sweeps.reports.study import study
     from sweeps.reports.study_page import Part, study_markdown
     from sweeps.reports.study_picture import study_png
@@ -265,6 +268,9 @@ def examine(config: Config | None, executor: str) -> Result:
 
     def worker() -> list[Result]:
         from sweeps.doctor.nodes import diagnose_nodes
+        from sweeps.extras import need
+
+        need("sweep", "a check of workers (--executor inline checks this machine only)")
         from sweeps.execution.ray_cluster import on_every_node
 
         return diagnose_nodes(config, on_every_node)
