@@ -60,14 +60,16 @@ HEAD = """# What compaction saves
 Written by `make bench`. In every convolution {share:.0%} of the channels, drawn at random, are pruned; then
 the channels that can go without changing the function are removed from the network (`NAME-small.onnx`).
 Classes are equal on every image of both data sets, and logits within 1e-4
-(`tests/unit/prune_core/compaction/test_compact.py`). Times are medians in torch with {threads} thread(s) on a CPU, both networks in turn, on black images.
+(`tests/unit/prune_core/compaction/test_compact.py`). Times are medians in torch with
+{threads} thread(s) on a CPU, both networks in turn, on black images.
 
 {table}
 
 Channels of a ResNet's residual stream stay unless every addend loses them; where a bias is kept, padding
 makes a constant channel differ at the border, so such channels stay too. The model card of a GoodNet says
 which channels stay and why. Fewer multiplications do not always take less time: convolutions whose width
-is not a multiple of 8 run slower on a CPU, which can cost a ResNet that loses few channels more than it saves.
+is not a multiple of 8 run slower on a CPU, which can cost a ResNet that loses few channels more than it
+saves.
 """
 
 

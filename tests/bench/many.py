@@ -125,8 +125,8 @@ def table(found: Found) -> list[str]:
     names = [n for n in ("inline", "ray") if n in found]
     lines = [
         f"{trials:,} trials of the network of `configs/smoke.yaml` (order random, {trials // 4} seeds), "
-        f"without MLflow. The work alone, in a plain loop without storage: {1000 * work['cpu'] / trials:.0f} ms of "
-        f"CPU per trial ({1000 * work['wall'] / trials:.0f} ms of wall-clock time). Milliseconds per trial:",
+        f"without MLflow. The work alone, in a plain loop, no storage: {1000 * work['cpu'] / trials:.0f} ms "
+        f"of CPU each ({1000 * work['wall'] / trials:.0f} ms of wall-clock time). Milliseconds per trial:",
         "",
         "| executor | wall clock | CPU, all processes | of which the driver | CPU beyond the work |",
         "|---|---|---|---|---|",
