@@ -6,6 +6,7 @@ from prune_core.errors import InputError
 from sweeps.config.schema import Config
 from sweeps.execution.executor import Executor, Listener
 from sweeps.execution.inline import InlineExecutor
+from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.queue import TrialQueue
 from sweeps.storage.storage import Storage
@@ -23,9 +24,10 @@ class LateRayExecutor:
 
 
 def make_executor(name: str) -> Executor:
-    """Raises InputError for a name that is none."""
+    """Raises InputError for a name that is none, and for Ray where it is not installed."""
     if name == "inline":
         return InlineExecutor()
     if name == "ray":
+        need("sweep", "--executor ray (--executor inline runs in this process)")
         return LateRayExecutor()
     raise InputError(f"--executor {name}: expected ray or inline")
