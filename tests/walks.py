@@ -8,12 +8,11 @@ from prune_core.counts import Ask
 from prune_core.data.images import Split
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
-from prune_core.greedy import prune_greedily
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.incremental.query import Question
 from prune_core.masks import Channel
 from prune_core.model.model import PrunableModel
-from prune_core.rules import make_rule
+from prune_core.policies.registry import prune
 
 
 def same_walk(
@@ -21,8 +20,7 @@ def same_walk(
 ) -> IncrementalEvaluator:
     plain, fast = PlainEvaluator(model, split), make_evaluator(model, split)
     assert isinstance(fast, IncrementalEvaluator)
-    rule = make_rule(policy, x)
-    steps = zip(prune_greedily(plain, order, rule), prune_greedily(fast, order, rule), strict=True)
+    steps = zip(prune(policy, x, plain, order), prune(policy, x, fast, order), strict=True)
     for slow, quick in steps:
         assert quick == slow and quick.now.complete
     return fast
