@@ -20,6 +20,7 @@ from sweeps.execution.stopping import exit_status, stoppable
 
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
+    from sweeps.storage.storage import Storage
     from sweeps.sweep import SweepResult
 
 app = typer.Typer(
@@ -34,6 +35,24 @@ app = typer.Typer(
     "ours, 130 stopped by Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard "
     "output; rates in it are fractions.",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"goodnet {version('goodnet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Overrides = Annotated[
@@ -240,25 +259,25 @@ def sweep(
     Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
     """
     from sweeps.config.schema import load_config
-    from sweeps.storage.storage import Storage
+    from sweeps.storage.storage import open_storage
 
     settings = load_config(config, set)
-    result = _swept(settings, executor)
-    return result.to_json(Storage(settings.storage))
+    storage = open_storage(settings.storage)
+    return _swept(settings, storage, executor).to_json(storage)
 
 
-def _swept(settings: Config, executor: str) -> SweepResult:
+def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     from sweeps.execution.make import make_executor
 
     chosen = make_executor(executor)
     from sweeps.sweep import run_sweep
     from sweeps.tracking.sweep_log import SweepLog
 
-    log = SweepLog(settings, say)
+    log = SweepLog(settings, storage, say)
     with stoppable():
         try:
             with SweepProgress() as progress:
-                return run_sweep(settings, chosen, progress, log)
+                return run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
 
@@ -295,7 +314,7 @@ def study(
 
     return study_of(
         [(load_config(c, set), head_of(c)) for c in configs],
-        lambda c: _swept(c, executor),
+        lambda c, storage: _swept(c, storage, executor),
         out,
         remarks,
     )
