@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sweeps.progress import Progress
-from sweeps.records import TrialRecord
-from sweeps.storage.manifest import Manifest
-
 if TYPE_CHECKING:
     from sweeps.inputs.trial_inputs import TrialInputs
+    from sweeps.progress import Progress
+    from sweeps.records import TrialRecord
+    from sweeps.storage.manifest import Manifest
     from sweeps.sweep import SweepResult
 
 

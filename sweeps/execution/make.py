@@ -7,6 +7,7 @@ from sweeps.config.schema import Config
 from sweeps.events import SweepEvents
 from sweeps.execution.executor import Executor
 from sweeps.execution.inline import InlineExecutor
+from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.queue import TrialQueue
 from sweeps.storage.storage import Storage
@@ -24,9 +25,10 @@ class LateRayExecutor:
 
 
 def make_executor(name: str) -> Executor:
-    """Raises InputError for a name that is none."""
+    """Raises InputError for a name that is none, and for Ray where it is not installed."""
     if name == "inline":
         return InlineExecutor()
     if name == "ray":
+        need("sweep", "--executor ray (--executor inline runs in this process)")
         return LateRayExecutor()
     raise InputError(f"--executor {name}: expected ray or inline")

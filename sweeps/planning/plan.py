@@ -14,6 +14,7 @@ from prune_core.errors import InputError
 from prune_core.model.model import PrunableModel
 from sweeps.config.schema import Config, SweepConfig
 from sweeps.config.search import XRange
+from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.objectives import objectives
@@ -36,6 +37,7 @@ def plan(config: Config, inputs: TrialInputs, storage: Storage) -> Manifest:
     digests = {"badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest}
     trials: Trials = {}
     if config.sweep.search == "optuna":
+        need("sweep", "sweep.search: optuna")
         asked = {
             f: v for f, v in config.sweep.model_dump(mode="json").items() if f not in ("samples", "budget")
         }  # with more of either the same search goes on

@@ -119,11 +119,11 @@ def table(found: Found) -> list[str]:
     trials, work = found["trials"], found["pure"]
     names = [n for n in ("inline", "ray") if n in found]
     lines = [
-        f"{trials:,} trials of `configs/smoke.yaml`'s net (order random, {trials // 4} seeds), MLflow left "
-        f"out. Their work alone, in a plain loop without storage: {1000 * work['cpu'] / trials:.0f} ms of "
-        f"CPU a trial ({1000 * work['wall'] / trials:.0f} ms by the clock). Milliseconds a trial:",
+        f"{trials:,} trials of the network of `configs/smoke.yaml` (order random, {trials // 4} seeds), "
+        f"without MLflow. The work alone, in a plain loop, no storage: {1000 * work['cpu'] / trials:.0f} ms "
+        f"of CPU each ({1000 * work['wall'] / trials:.0f} ms of wall-clock time). Milliseconds per trial:",
         "",
-        "| executor | by the clock | CPU of all processes | of it the driver | CPU beyond the work |",
+        "| executor | wall clock | CPU, all processes | of which the driver | CPU beyond the work |",
         "|---|---|---|---|---|",
     ]
     for name in names:
@@ -132,7 +132,7 @@ def table(found: Found) -> list[str]:
         wall, cpu, own = ((last[i] - first[i]) / count for i in (1, 2, 3))
         lines.append(f"| {name} | {wall:.0f} | {cpu:.0f} | {own:.0f} | "
                      f"{cpu - 1000 * work['cpu'] / trials:.0f} |")  # fmt: skip
-    lines += ["", "Memory of the driver, MiB, when so many trials are done:", "",
+    lines += ["", "Memory of the driver, MiB, after so many trials:", "",
               "| trials | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]  # fmt: skip
     for step in range(0, len(found[names[0]]["rows"]), 4):
         rows = [found[name]["rows"][step] for name in names]
