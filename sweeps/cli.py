@@ -436,17 +436,10 @@ def pick(
 ) -> Result:
     """Take a GoodNet: choose on validation, write the files, measure each again on test."""
     from sweeps.commands import pick_from
+    from sweeps.criteria import criterion_of
 
-    return pick_from(
-        sweep,
-        storage,
-        out,
-        register,
-        say,
-        max_accuracy_drop=max_accuracy_drop,
-        max_attack_success=max_attack_success,
-        knee=knee,
-    )
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
+    return pick_from(sweep, storage, out, criterion, register, say)
 
 
 def _show_doctor(result: Result) -> str:
