@@ -14,7 +14,7 @@ from prune_core.counts import Counts, exact_points, wilson_interval
 from prune_core.defence import defence_effectiveness, no_attack
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.export.files import KINDS, costs, measured_again, write_formats
+from prune_core.export.files import FORMATS, costs, measured_again, write_formats
 from prune_core.export.zeroed import ExportMismatch
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
@@ -130,7 +130,7 @@ def pick(
         {
             "path": str(path),
             "kind": kind,
-            "what": KINDS[kind],
+            "what": FORMATS[kind],
             **{split: by_kind[kind] for split, by_kind in counted.items()},
         }
         for kind, path in written.models.items()
