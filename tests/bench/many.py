@@ -22,6 +22,7 @@ from sweeps.execution.make import make_executor
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.records import TrialRecord
+from sweeps.storage.storage import open_storage
 from sweeps.sweep import run_sweep
 from sweeps.trial import run_trial
 from tests.bench.lab import ROOT
@@ -97,7 +98,7 @@ def swept(trials: int, folder: str, executor: str) -> Found:
     samples = Samples(max(1, trials // 20))
     config = config_of(trials, folder)
     load_inputs(config)  # makes the BadNet
-    result = run_sweep(config, make_executor(executor), samples, samples)
+    result = run_sweep(config, open_storage(config.storage), make_executor(executor), samples, samples)
     assert len(result.records) == trials
     return {"rows": samples.rows, "after": samples.me.memory_info().rss / 2**20}
 
