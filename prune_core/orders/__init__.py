@@ -7,7 +7,8 @@ compares channels of all its layers with each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace as replaced
+from typing import Literal
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from prune_core.masks import Channel
 from prune_core.orders.activations import activation, activation_gap, bnp, tac
 from prune_core.orders.given import OrderInput, Score, Scores
 from prune_core.orders.gradients import attack_clean_ratio, taylor
+from prune_core.orders.known import KnownOrder
 from prune_core.orders.learned_mask import learned_mask
 from prune_core.orders.plain import clp, index, l1, random, reverse_index
+from prune_core.orders.registered import MOST_NEEDED, check_known, checked_scores, order_plugins
 from prune_core.orders.removals import ablation, shapley
 
 __all__ = [
@@ -29,24 +32,13 @@ __all__ = [
     "by_chance",
     "channel_order",
     "find_order",
+    "known_order",
+    "order_names",
+    "order_version",
+    "register_order",
 ]
 
 ACROSS = "across:"
-
-
-@dataclass(frozen=True)
-class KnownOrder:
-    """A score and what it means.
-
-    ``chance``: it depends on the seed. ``scale``: how channels of different layers compare:
-    "common" as they are, "layer" by their distance from their layer's mean in its standard
-    deviations (as CLP does it), None not at all. ``needs``: in words, beyond the net.
-    """
-
-    score: Score
-    needs: str
-    scale: str | None = "common"
-    chance: bool = False
 
 
 ORDERS: dict[str, KnownOrder] = {
@@ -67,22 +59,92 @@ ORDERS: dict[str, KnownOrder] = {
 }
 
 
+OTHERS = order_plugins(ORDERS)
+
+
+def order_names() -> tuple[str, ...]:
+    """Built in, registered, offered by packages."""
+    return (*ORDERS, *OTHERS.names())
+
+
 def find_order(name: str) -> KnownOrder:
     """By ``NAME`` or ``across:NAME``. Raises InputError for one that is not there."""
     plain = name.removeprefix(ACROSS)
-    if plain not in ORDERS:
-        raise InputError(f"order {name!r} is unknown; there are {', '.join(ORDERS)}")
-    if name != plain and ORDERS[plain].scale is None:
+    known = ORDERS.get(plain)
+    if known is None:
+        other = OTHERS.find(plain)
+        if other is None:
+            raise InputError(OTHERS.unknown(name))
+        known = other.value
+    if name != plain and known.scale is None:
         raise InputError(
             f"order {name!r}: {plain} says nothing about channels of different layers; "
             f"write {plain!r}, which goes layer by layer"
         )
-    return ORDERS[plain]
+    return known
+
+
+def known_order(name: str) -> KnownOrder | None:
+    """The same, and None for one that is not known (any more), as in records of other machines."""
+    try:
+        return find_order(name)
+    except InputError:
+        return None
+
+
+def order_version(name: str) -> str | None:
+    """Of an order that is not built in; None of one that is, or is not known."""
+    plain = name.removeprefix(ACROSS)
+    if plain in ORDERS or known_order(plain) is None:
+        return None
+    other = OTHERS.find(plain)
+    return None if other is None else other.version
+
+
+def register_order(
+    name: str,
+    function: Score,
+    *,
+    needs: str = MOST_NEEDED,
+    scale: Literal["common", "layer"] | None = "common",
+    chance: bool = False,
+    version: str | None = None,
+    replace: bool = False,
+) -> None:
+    """Make an order of your own known to this process, as ``NAME`` and ``across:NAME``, in calls and
+    configurations alike. The workers of a sweep that this process starts get it too; commands and other
+    processes do not: a package offers it to those by an entry point ``goodnet.orders``, whose value is
+    the function, or a ``KnownOrder`` that says more of it.
+
+    Args:
+        name: small letters, digits, '.', '_' and '-'; one that exists is refused.
+        function: from an ``OrderInput`` to scores, ``{layer: (channels,) array of floats}`` for every
+            layer of ``given.layers`` and all its channels; the lowest is pruned first, of equal ones the
+            channel of the lower index. It must leave the network as found: see
+            ``goodnet.testing.check_order``.
+        needs: what it looks at beyond the network, in words: "nothing", "clean images", "clean and
+            poisoned images", "pairs of clean and poisoned images" or "poisoned images with true labels".
+            It goes into what is said of a GoodNet's assumptions; the default is the most there is.
+        scale: how ``across:NAME`` compares channels of different layers: "common" takes scores as they
+            are, "layer" their distance from their layer's mean in its standard deviations; with None
+            there is no ``across:NAME``.
+        chance: whether it depends on ``given.seed``.
+        version: a text that changes whenever results do; it is a part of the key of every trial with
+            this order. Left out, it is a digest of the file that ``function`` is written in.
+        replace: take the place of one that was registered before, as in a notebook's cell run again.
+
+    Raises:
+        InputError: a name that is taken or is no name, words that are not known, no function, or no
+            version where none can be worked out.
+    """
+    known = KnownOrder(function, needs, scale, chance, version)
+    check_known(f"order {name!r}", known)
+    OTHERS.register(name, known, function, version, replace)
 
 
 def by_chance(name: str) -> bool:
     """Whether the order depends on the seed; False for one that is not known (any more)."""
-    known = ORDERS.get(name.removeprefix(ACROSS))
+    known = known_order(name.removeprefix(ACROSS))
     return known is not None and known.chance
 
 
@@ -90,7 +152,9 @@ def channel_order(name: str, given: OrderInput) -> list[Channel]:
     """The channels of the layer set by order ``name``. Raises InputError for an unknown order, and
     for one that needs what is not there."""
     known = find_order(name)
-    scores = known.score(replace(given, order=name))
+    scores = known.score(replaced(given, order=name))
+    if name.removeprefix(ACROSS) not in ORDERS:
+        scores = checked_scores(name, scores, given)
     if not name.startswith(ACROSS):
         return [
             Channel(layer, k)
