@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prune_core.masks import Channel as Channel
     from prune_core.masks import ChannelMask as ChannelMask
     from prune_core.model.model import PrunableModel as PrunableModel
-    from prune_core.model.model import load_model as load
+    from prune_core.model.model import load_model as load  # noqa: F401
     from prune_core.orders import KnownOrder as KnownOrder
     from prune_core.orders import OrderInput as OrderInput
     from prune_core.orders import register_order as register_order

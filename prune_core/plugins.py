@@ -8,16 +8,18 @@ see them too, and a package that is broken harms nobody who does not name it.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prune_core.errors import InputError
 from prune_core.names import unknown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ class Plugins(Generic[T]):
     ) -> None:
         self.what, self.group, self.builtin, self.made = what, group, builtin, made
         self._here: dict[str, Plugin[T]] = {}
-        self._offered: dict[str, list[importlib.metadata.EntryPoint]] | None = None
+        self._offered: dict[str, list[EntryPoint]] | None = None
         self._loaded: dict[str, Plugin[T]] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -116,16 +118,18 @@ class Plugins(Generic[T]):
         """What is said of a name that is neither built in nor a plugin's."""
         return unknown(self.what, name, (*self.builtin(), *self.names()))
 
-    def _entry_points(self) -> dict[str, list[importlib.metadata.EntryPoint]]:
+    def _entry_points(self) -> dict[str, list[EntryPoint]]:
         if self._offered is None:
+            from importlib.metadata import entry_points  # takes a while, and is rarely wanted
+
             self._offered = {}
             taken = set(self.builtin())
-            for point in importlib.metadata.entry_points(group=self.group):
+            for point in entry_points(group=self.group):
                 if point.name not in taken:  # a package cannot change what is built in
                     self._offered.setdefault(point.name, []).append(point)
         return self._offered
 
-    def _load(self, name: str, offered: list[importlib.metadata.EntryPoint]) -> Plugin[T]:
+    def _load(self, name: str, offered: list[EntryPoint]) -> Plugin[T]:
         packages = sorted({_package(point) for point in offered})
         if len({point.value for point in offered}) > 1:
             raise InputError(
@@ -156,7 +160,7 @@ def check_function(what: str, function: object, arguments: str) -> None:
         raise InputError(f"{what}: got a {type(function).__name__}; expected a function of ({arguments})")
 
 
-def _package(point: importlib.metadata.EntryPoint) -> str:
+def _package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
 
 

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prune_core.counts import Counts
 from prune_core.errors import InputError
-from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
-from sweeps.doctor.checks import diagnose
-from sweeps.evaluators import Evaluators
-from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.pick import check_criterion, pick
-from sweeps.planning.grid import only_trial
 from sweeps.progress import Progress
 from sweeps.records import State, TrialRecord
-from sweeps.reports.model_card import cost_tags
 from sweeps.results import Frontier, described, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
-from sweeps.sweep import SweepResult, TestCounter
-from sweeps.trial import run_trial
+
+if TYPE_CHECKING:
+    from sweeps.sweep import SweepResult, TestCounter
+
+# Imports inside functions: a frontier is shown without torch, whose import alone takes longer.
 
 Result = dict[str, Any]
 
@@ -33,6 +29,11 @@ Result = dict[str, Any]
 def prune_once(config: Config, progress: Callable[[str, float], None] | None = None) -> Result:
     """One trial in this process, in the contract's form. Raises InputError, also when the trial
     itself fails on something that was given."""
+    from sweeps.evaluators import Evaluators
+    from sweeps.inputs.load import load_inputs
+    from sweeps.planning.grid import only_trial
+    from sweeps.trial import run_trial
+
     inputs = load_inputs(config, progress)
     settings = only_trial(config.sweep, inputs.model)
 
@@ -124,6 +125,9 @@ class _LateTest:
 
     def __call__(self, state: State) -> Counts:
         if self.counter is None:
+            from sweeps.inputs.load import load_inputs
+            from sweeps.sweep import TestCounter
+
             config = self.manifest.config
             self.counter = TestCounter(load_inputs(config), config, self.storage)
         return self.counter(state)
@@ -135,9 +139,11 @@ def study_of(
     """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
+    from sweeps.inputs.load import load_inputs
     from sweeps.reports.study import study
     from sweeps.reports.study_page import Part, study_markdown
     from sweeps.reports.study_picture import study_png
+    from sweeps.sweep import TestCounter
 
     names = [config.name for config, _ in configs]
     for name in names:
@@ -191,6 +197,12 @@ def pick_from(
 ) -> Result:
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``. ``criterion`` is
     that of ``pick.choose``. A registry that fails costs a warning, not the files."""
+    from prune_core.evaluation.plain import PlainEvaluator
+    from sweeps.inputs.load import input_files, load_inputs
+    from sweeps.pick import check_criterion, pick
+    from sweeps.reports.model_card import cost_tags
+    from sweeps.sweep import TestCounter
+
     storage = Storage(place)
     manifest = read_manifest(storage, name)
     check_criterion(**criterion)
@@ -241,6 +253,7 @@ def pick_from(
 
 def examine(config: Config | None, executor: str) -> Result:
     """All checks, here and (``executor`` ray) in a worker of every node."""
+    from sweeps.doctor.checks import diagnose
 
     def tracking() -> str:
         from sweeps.tracking.sweep_log import open_tracking
