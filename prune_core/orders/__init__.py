@@ -15,6 +15,7 @@ import numpy as np
 
 from prune_core.errors import InputError
 from prune_core.masks import Channel
+from prune_core.model.layer_sets import LayerSet
 from prune_core.orders.given import OrderInput, Score, Scores
 from prune_core.orders.known import KnownOrder
 from prune_core.orders.registered import MOST_NEEDED, check_known, checked_scores, order_plugins
@@ -166,15 +167,21 @@ def channel_order(name: str, given: OrderInput) -> list[Channel]:
     scores = known.score(replaced(given, order=name))
     if name.removeprefix(ACROSS) not in ORDERS:
         scores = checked_scores(name, scores, given)
-    if not name.startswith(ACROSS):
+    return rank(scores, given.layer_set, known.scale if name.startswith(ACROSS) else None)
+
+
+def rank(scores: Scores, layer_set: LayerSet, scale: str | None = None) -> list[Channel]:
+    """The channels of a layer set, the lowest score first, equal scores by index: layer by layer, or
+    with a ``scale`` (as of ``KnownOrder``) all layers together."""
+    if scale is None:
         return [
             Channel(layer, k)
-            for layer, channels in given.layer_set
+            for layer, channels in layer_set
             for k in sorted(channels, key=lambda k: (scores[layer][k], k))
         ]
     ranked = []
-    for position, (layer, channels) in enumerate(given.layer_set):
-        values = _comparable(scores[layer], known.scale)
+    for position, (layer, channels) in enumerate(layer_set):
+        values = _comparable(scores[layer], scale)
         ranked += [(values[k], position, k, layer) for k in channels]
     return [Channel(layer, k) for _, _, k, layer in sorted(ranked)]
 
