@@ -16,6 +16,7 @@ from sweeps.execution.make import make_executor
 from sweeps.records import TrialRecord
 from sweeps.results import FrontierPoint, described
 from sweeps.storage.manifest import Manifest
+from sweeps.storage.storage import open_storage
 from sweeps.sweep import SweepResult, run_sweep
 from sweeps.tracking.sweep_log import SweepLog
 
@@ -112,9 +113,10 @@ def sweep(
     """
     checked = _config(config, overrides)
     chosen = make_executor(executor)
-    log = SweepLog(checked, _log.warning)
+    storage = open_storage(checked.storage)
+    log = SweepLog(checked, storage, _log.warning)
     try:
-        result = run_sweep(checked, chosen, _Quiet(), log)
+        result = run_sweep(checked, storage, chosen, _Quiet(), log)
     finally:
         log.close()
     if result.stopped:

@@ -20,6 +20,7 @@ from sweeps.execution.stopping import exit_status, stoppable
 
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
+    from sweeps.storage.storage import Storage
     from sweeps.sweep import SweepResult
 
 app = typer.Typer(
@@ -258,25 +259,25 @@ def sweep(
     Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
     """
     from sweeps.config.schema import load_config
-    from sweeps.storage.storage import Storage
+    from sweeps.storage.storage import open_storage
 
     settings = load_config(config, set)
-    result = _swept(settings, executor)
-    return result.to_json(Storage(settings.storage))
+    storage = open_storage(settings.storage)
+    return _swept(settings, storage, executor).to_json(storage)
 
 
-def _swept(settings: Config, executor: str) -> SweepResult:
+def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     from sweeps.execution.make import make_executor
 
     chosen = make_executor(executor)
     from sweeps.sweep import run_sweep
     from sweeps.tracking.sweep_log import SweepLog
 
-    log = SweepLog(settings, say)
+    log = SweepLog(settings, storage, say)
     with stoppable():
         try:
             with SweepProgress() as progress:
-                return run_sweep(settings, chosen, progress, log)
+                return run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
 
@@ -313,7 +314,7 @@ def study(
 
     return study_of(
         [(load_config(c, set), head_of(c)) for c in configs],
-        lambda c: _swept(c, executor),
+        lambda c, storage: _swept(c, storage, executor),
         out,
         remarks,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from sweeps.records import State, TrialRecord
 from sweeps.results import Frontier, described, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
-from sweeps.storage.storage import Storage
+from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from sweeps.sweep import SweepResult, TestCounter
@@ -104,7 +105,7 @@ def _brief(counts: Counts) -> Result:
 
 def frontier_of(name: str | None, place: str) -> Frontier:
     """The frontier of a sweep over the trials that are done. Raises InputError."""
-    storage = Storage(place)
+    storage = open_storage(place)
     manifest = read_manifest(storage, name)
     return _frontier(storage, manifest, _LateTest(manifest, storage))
 
@@ -134,12 +135,18 @@ class _LateTest:
 
 
 def study_of(
-    configs: Sequence[tuple[Config, str]], run: Callable[[Config], SweepResult], out: Path, remarks: Path
+    configs: Sequence[tuple[Config, str]],
+    run: Callable[[Config, Storage], SweepResult],
+    out: Path,
+    remarks: Path,
 ) -> Result:
     """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
+    from sweeps.extras import need
     from sweeps.inputs.load import load_inputs
+
+    need("plots", "goodnet study")
     from sweeps.reports.study import study
     from sweeps.reports.study_page import Part, study_markdown
     from sweeps.reports.study_picture import study_png
@@ -152,10 +159,11 @@ def study_of(
     parts = []
     out.mkdir(parents=True, exist_ok=True)
     for config, about in configs:
-        result = run(config)
+        storage = open_storage(config.storage)
+        result = run(config, storage)
         if result.stopped:
             raise KeyboardInterrupt
-        counter = TestCounter(load_inputs(config), config, Storage(config.storage))
+        counter = TestCounter(load_inputs(config), config, storage)
         ways = study(result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
@@ -203,7 +211,7 @@ def pick_from(
     from sweeps.reports.model_card import cost_tags
     from sweeps.sweep import TestCounter
 
-    storage = Storage(place)
+    storage = open_storage(place)
     manifest = read_manifest(storage, name)
     check_criterion(**criterion)
     inputs = load_inputs(manifest.config)
@@ -215,7 +223,7 @@ def pick_from(
         from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
 
         try:
-            tracking = open_tracking(manifest.config)
+            tracking = open_tracking(manifest.config, storage)
             tracking.check()
             tags = {
                 "sweep": manifest.name,
@@ -255,19 +263,26 @@ def examine(config: Config | None, executor: str) -> Result:
     """All checks, here and (``executor`` ray) in a worker of every node."""
     from sweeps.doctor.checks import diagnose
 
+    @cache
+    def storage() -> Storage | None:
+        return None if config is None else open_storage(config.storage)
+
     def tracking() -> str:
         from sweeps.tracking.sweep_log import open_tracking
 
-        assert config is not None
-        opened = open_tracking(config)
+        assert config is not None and (place := storage()) is not None
+        opened = open_tracking(config, place)
         opened.check()
         return f"{opened.uri} answers"
 
     def worker() -> list[Result]:
         from sweeps.doctor.nodes import diagnose_nodes
+        from sweeps.extras import need
+
+        need("sweep", "a check of workers (--executor inline checks this machine only)")
         from sweeps.execution.ray_cluster import on_every_node
 
-        return diagnose_nodes(config, on_every_node)
+        return diagnose_nodes(config, storage(), on_every_node)
 
     checks = diagnose(
         config,

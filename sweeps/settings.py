@@ -16,6 +16,8 @@ from prune_core.orders import known_order, order_version
 from prune_core.policies.registry import policy_version
 
 NO_ORDER = "none"  # stands for the order where none is walked
+FINAL_LAYER = "final-layer"  # the policy that walks one layer alone
+WHOLE_LAYER = 100.0  # its X at which the whole layer is pruned
 
 
 @dataclass(frozen=True)

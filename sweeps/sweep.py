@@ -13,10 +13,10 @@ from sweeps.evaluators import remembering
 from sweeps.execution.executor import Executor
 from sweeps.inputs.load import load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.planning.plan import close, hand_out_of, plan
+from sweeps.planning.plan import close, plan, queue_of
 from sweeps.records import State, TrialRecord
 from sweeps.results import Frontier, measured_frontier
-from sweeps.storage.evaluation_cache import Evaluations
+from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.manifest import Manifest, read_records, write_manifest
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.retry import patiently
@@ -77,7 +77,9 @@ class Log(Protocol):
     def finish(self, result: SweepResult, inputs: TrialInputs) -> None: ...
 
 
-def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) -> SweepResult:
+def run_sweep(
+    config: Config, storage: Storage, executor: Executor, watcher: Watcher, log: Log
+) -> SweepResult:
     """Run the trials that have no record yet (or a failed one). Raises InputError before the
     first trial when configuration, files, storage or tracking are not usable, and later when the
     storage is away for long.
@@ -85,7 +87,6 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
     Ctrl-C and SIGTERM stop the trials; what is done by then is logged and drawn all the same. A second
     one, or one before the first trial is done, comes through as KeyboardInterrupt.
     """
-    storage = Storage(config.storage)
     storage.check_writable()
     storage.begin()
     inputs = load_inputs(config, watcher.preparing)
@@ -99,14 +100,14 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
         there[record.key] = record
         both.ended(record)
 
-    hand_out = hand_out_of(manifest, inputs, storage, there, found, watcher.trouble)
-    watcher.planned(manifest, list(there.values()), len(there) + hand_out.left)
+    queue = queue_of(manifest, inputs, storage, there, found, watcher.trouble)
+    watcher.planned(manifest, list(there.values()), len(there) + queue.left)
     for record in there.values():
         log.trial(record)
     stopped = False
-    if hand_out.left:
+    if queue.left:
         try:
-            executor.run(hand_out, inputs, config, both)
+            executor.run(queue, inputs, config, storage, both)
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, watcher.trouble)
@@ -119,9 +120,9 @@ def run_sweep(config: Config, executor: Executor, watcher: Watcher, log: Log) ->
         storage.place,
         watcher.trouble,
     )
-    for memory in (counter.memory, Evaluations(inputs.model.digest, inputs.valid.digest, storage)):
+    for memory in (counter.memory, EvaluationCache(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
-    result = SweepResult(closed, records, frontier, len(there), stopped, hand_out.spent, hand_out.left)
+    result = SweepResult(closed, records, frontier, len(there), stopped, queue.spent, queue.left)
     log.finish(result, inputs)
     return result
 

@@ -14,6 +14,7 @@ from prune_core.baselines.thresholds import pruned_below
 from prune_core.model.layer_sets import LayerSet
 from prune_core.model.model import PrunableModel
 from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.threads import steps_on_fixed_threads
 
 EPSILON, ALPHA, RATE = 0.4, 0.2, 0.2  # the paper's budget, trade-off and learning rate
 STEPS = 150
@@ -21,6 +22,7 @@ STEPS = 150
 Tensors = dict[str, torch.Tensor]
 
 
+@steps_on_fixed_threads
 def anp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
     """Learn masks m in [0, 1] that keep clean images right, also when an adversary shakes every
     neuron's weights by up to EPSILON of their size; prune the lowest. Channels that such shaking

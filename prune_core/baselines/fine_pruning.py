@@ -15,11 +15,13 @@ from prune_core.model.parameters import changed_weights, parameters_of, student_
 from prune_core.orders import OrderInput
 from prune_core.orders.activations import activation
 from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.threads import steps_on_fixed_threads
 
 SHARES = tuple(x / 20 for x in range(1, 20))  # of the last layer's channels that are pruned
 RATE, STEPS = 1e-4, 20  # steps of fine-tuning after each share, from the net before
 
 
+@steps_on_fixed_threads
 def fine_pruning(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
     """Prune the channels of the last convolution that clean images activate least, and fine-tune all
     weights on the clean images' labels; a net for each share of pruned channels. Fine-tuning goes on

@@ -19,6 +19,7 @@ from prune_core.model.layer_sets import LayerSet
 from prune_core.orders.given import OrderInput, Score, Scores
 from prune_core.orders.known import KnownOrder
 from prune_core.orders.registered import MOST_NEEDED, check_known, checked_scores, order_plugins
+from prune_core.threads import fixed_threads
 
 __all__ = [
     "ACROSS",
@@ -162,9 +163,10 @@ def by_chance(name: str) -> bool:
 
 def channel_order(name: str, given: OrderInput) -> list[Channel]:
     """The channels of the layer set by order ``name``. Raises InputError for an unknown order, and
-    for one that needs what is not there."""
+    for one that needs what is not there. The number of torch's threads does not change it."""
     known = find_order(name)
-    scores = known.score(replaced(given, order=name))
+    with fixed_threads():
+        scores = known.score(replaced(given, order=name))
     if name.removeprefix(ACROSS) not in ORDERS:
         scores = checked_scores(name, scores, given)
     return rank(scores, given.layer_set, known.scale if name.startswith(ACROSS) else None)

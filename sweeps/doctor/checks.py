@@ -19,7 +19,7 @@ from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.storage.storage import Storage
+from sweeps.storage.storage import open_storage
 
 Check = dict[str, Any]
 FREE_BYTES = 2**30  # what a sweep may need for records, MLflow's files and GoodNets
@@ -157,7 +157,7 @@ def _gpu(wanted: float) -> str:
 
 
 def _storage(place: str) -> str:
-    storage = Storage(place)
+    storage = open_storage(place)
     storage.check_writable()
     if storage.local is None:
         return f"{place} can be written"

@@ -6,8 +6,9 @@ from typing import Protocol
 
 from sweeps.config.schema import Config
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.records import TrialRecord
+from sweeps.storage.storage import Storage
 
 
 class Listener(Protocol):
@@ -27,4 +28,8 @@ class Listener(Protocol):
 
 
 class Executor(Protocol):
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None: ...
+    def run(
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, listener: Listener
+    ) -> None:
+        """Run every trial of the queue, store its record, tell ``listener``. ``storage`` has begun."""
+        ...

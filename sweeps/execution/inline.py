@@ -14,7 +14,7 @@ from sweeps.execution.executor import Listener
 from sweeps.execution.throttle import Throttle
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
@@ -24,8 +24,9 @@ from sweeps.trial import machine_fault
 class InlineExecutor:
     """One trial after the other, here: for tests, for debugging, for a sweep without Ray."""
 
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
-        storage = Storage(config.storage).begin()
+    def run(
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, listener: Listener
+    ) -> None:
         store = RecordStore(storage)
         evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
         while (settings := trials.next()) is not None:

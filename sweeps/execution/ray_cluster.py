@@ -27,6 +27,7 @@ from prune_core.errors import InputError
 from sweeps.config.schema import Config
 from sweeps.doctor.nodes import diagnose_nodes
 from sweeps.storage.retry import persistently
+from sweeps.storage.storage import Storage
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -146,13 +147,13 @@ def on_every_node(function: Callable[[], T]) -> dict[str, T | Exception]:
         return answers
 
 
-def nodes_agree(config: Config) -> None:
+def nodes_agree(config: Config, storage: Storage) -> None:
     """Raises InputError unless all nodes of a cluster have the driver's versions and see its storage.
     Asks nobody where there is one node, this one."""
     with connected():
         if sum(node["Alive"] for node in ray.nodes()) < 2:
             return
-    wrong = [c for c in diagnose_nodes(config, on_every_node, whole=False) if not c["ok"]]
+    wrong = [c for c in diagnose_nodes(config, storage, on_every_node, whole=False) if not c["ok"]]
     if wrong:
         more = f" (and {len(wrong) - 1} more; see goodnet doctor)" if len(wrong) > 1 else ""
         raise InputError(f"{wrong[0]['name']}: {wrong[0]['detail']}{more}")

@@ -30,8 +30,8 @@ from sweeps.execution.executor import Listener
 from sweeps.execution.gpu import take_gpu
 from sweeps.execution.ray_cluster import connected, get, nodes_agree, put
 from sweeps.execution.ray_searcher import (
-    Forgetting,
-    Handed,
+    ForgettingScheduler,
+    QueueSearcher,
     by_optuna_search,
     every_loss_is_one_trial,
     needs,
@@ -41,7 +41,7 @@ from sweeps.execution.throttle import Throttle
 from sweeps.inputs.load import Parcel
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress, Tell
 from sweeps.records import TrialRecord
 from sweeps.settings import TrialSettings
@@ -57,15 +57,17 @@ class RayExecutor:
     """Ray Tune over the cluster at RAY_ADDRESS or one on this machine; or a local one, started
     here and ended with the sweep. Data and network lie in the object store once a node."""
 
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
-        store = RecordStore(Storage(config.storage).begin())
+    def run(
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, listener: Listener
+    ) -> None:
+        store = RecordStore(storage)
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
-            nodes_agree(config)
+            nodes_agree(config, storage)
             need = needs(config.resources)
             by_optuna_search(trials)
-            handed = Handed(trials, need)
+            handed = QueueSearcher(trials, need)
             relay = _Relay(listener, inputs, store, handed)
             parcel = Parcel.of(inputs)
             tuner = tune.Tuner(
@@ -83,7 +85,7 @@ class RayExecutor:
                     {kind.lower(): amount for kind, amount in need.items()},
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=handed, scheduler=Forgetting(), num_samples=-1, reuse_actors=True
+                    search_alg=handed, scheduler=ForgettingScheduler(), num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
                     name="goodnet",
@@ -163,7 +165,9 @@ class _Relay(TrialProgressCallback):
     It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever.
     """
 
-    def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore, handed: Handed) -> None:
+    def __init__(
+        self, listener: Listener, inputs: TrialInputs, store: RecordStore, handed: QueueSearcher
+    ) -> None:
         self.listener, self.inputs, self.store, self.handed = listener, inputs, store, handed
         self.begun: set[str] = set()  # trials that a worker is up for
         self.error: Exception | None = None  # what ended the sweep

@@ -1,4 +1,4 @@
-"""How Ray Tune comes by its trials: one at a time from a ``HandOut``, as many as the cluster can run.
+"""How Ray Tune comes by its trials: one at a time from a ``TrialQueue``, as many as the cluster can run.
 
 Beside ``ray_cluster`` and ``ray_executor`` the only file that imports ray.
 """
@@ -30,17 +30,17 @@ from sweeps.config.schema import ResourcesConfig
 from sweeps.execution.attempts import Lost
 from sweeps.execution.throttle import Throttle
 from sweeps.planning.objectives import DIRECTIONS
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.settings import TrialSettings
 
 GIB = 2**30
 
 
-class Handed(Searcher):
-    """A HandOut as Tune asks it, and again the trials that were lost with their worker: Tune itself would
+class QueueSearcher(Searcher):
+    """A TrialQueue as Tune asks it, and again the trials that were lost with their worker: Tune itself would
     run them again at once, before anybody can know that their node is dead."""
 
-    def __init__(self, trials: HandOut, resources: dict[str, float]) -> None:
+    def __init__(self, trials: TrialQueue, resources: dict[str, float]) -> None:
         super().__init__()
         self.trials, self.resources = trials, resources
         self.out: dict[str, TrialSettings] = {}
@@ -107,7 +107,7 @@ class Handed(Searcher):
         """Nothing, as above."""
 
 
-class Forgetting(FIFOScheduler):
+class ForgettingScheduler(FIFOScheduler):
     """First come, first served; and Tune lets go of what is over.
 
     Tune keeps every trial, and its state as text, to write and restore snapshots that are of no use
@@ -160,8 +160,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no message')}"
 
 
-def by_optuna_search(trials: HandOut) -> None:
-    """Suggestions by Ray's OptunaSearch, over the study that the hand-out has filled."""
+def by_optuna_search(trials: TrialQueue) -> None:
+    """Suggestions by Ray's OptunaSearch, over the study that the queue has filled."""
     from sweeps.planning.optuna_queue import STUDY, Suggested
 
     if isinstance(trials, Suggested):

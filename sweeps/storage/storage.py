@@ -14,6 +14,12 @@ from prune_core.errors import InputError
 MARK = ".goodnet"  # a file in every folder that a sweep has begun in
 
 
+def open_storage(place: str) -> Storage:
+    """The storage of a configuration or an option: opened once, where a command begins, and handed on.
+    Raises InputError for a URI that no file system answers to, and for a file."""
+    return Storage(place)
+
+
 class Away(OSError):
     """A folder that is not the one that a sweep has begun in."""
 

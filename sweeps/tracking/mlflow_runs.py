@@ -137,7 +137,7 @@ class Tracking:
 
     def settle(self, run_id: str) -> str:
         """What another driver of the same sweep has logged at the same time, and this one, become one
-        (see ``doubles``). The run that the sweep has now, which may be another than before; trials whose
+        (see ``duplicates``). The run that the sweep has now, which may be another than before; trials whose
         runs were left unfinished are to be logged again."""
         runs = in_order(self._search(self._identities[run_id]))
         kept = str(runs[0].info.run_id) if runs else run_id

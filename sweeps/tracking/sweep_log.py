@@ -30,14 +30,14 @@ PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
 CLOSING_SECONDS = 120.0
 
 
-def open_tracking(config: Config) -> Tracking:
+def open_tracking(config: Config, storage: Storage) -> Tracking:
     """MLflow at ``tracking.uri``, or SQLite inside a storage that is a folder. Raises InputError."""
     uri = config.tracking.uri
     if uri is None:
-        folder = Storage(config.storage).local
+        folder = storage.local
         if folder is None:
             raise InputError(
-                f"tracking.uri is not set, and storage {config.storage!r} is no local folder that "
+                f"tracking.uri is not set, and storage {storage.place!r} is no local folder that "
                 "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
             )
         uri = f"{SQLITE}{folder}/mlflow.db"
@@ -51,16 +51,15 @@ def open_tracking(config: Config) -> Tracking:
 class SweepLog:
     """Hands a sweep to MLflow in the background; what MLflow does not take never fails a trial."""
 
-    def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        self.config, self.warn = config, warn
+    def __init__(self, config: Config, storage: Storage, warn: Callable[[str], None]) -> None:
+        self.config, self.storage, self.warn = config, storage, warn
         self.background: BackgroundTracking | None = None
-        self.store = RecordStore(Storage(config.storage))  # of a sweep that has not begun yet
+        self.store = RecordStore(storage)
 
     def start(self, manifest: Manifest) -> str | None:
         """The sweep's run. Raises InputError when MLflow does not answer; not where it has answered to
         this sweep before, since then it is the address that is right and MLflow that is away."""
-        self.store = RecordStore(Storage(self.config.storage).begin())
-        tracking = open_tracking(self.config)
+        tracking = open_tracking(self.config, self.storage)
         known = self._run_of_before(manifest)
         try:
             tracking.check()
@@ -73,7 +72,7 @@ class SweepLog:
     def _run_of_before(self, manifest: Manifest) -> str | None:
         """Of the same sweep, in the same MLflow."""
         try:
-            before = read_manifest(Storage(self.config.storage), manifest.name)
+            before = read_manifest(self.storage, manifest.name)
         except InputError:
             return None
         same = before.config.tracking == self.config.tracking and before.digests == manifest.digests

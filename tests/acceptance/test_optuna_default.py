@@ -9,6 +9,7 @@ import pytest
 from sweeps.config.schema import Config, load_config
 from sweeps.execution.inline import InlineExecutor
 from sweeps.records import TrialRecord
+from sweeps.storage.storage import open_storage
 from sweeps.sweep import SweepResult, run_sweep
 
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
@@ -29,7 +30,7 @@ class Quiet:
 
 
 def swept(config: Config) -> SweepResult:
-    return run_sweep(config, InlineExecutor(), Quiet(), Quiet())
+    return run_sweep(config, open_storage(config.storage), InlineExecutor(), Quiet(), Quiet())
 
 
 @pytest.mark.slow

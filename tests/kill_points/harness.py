@@ -121,7 +121,7 @@ def undisturbed_records(path: Path) -> dict[str, TrialRecord]:
     config = load_config(path)
     inputs = load_inputs(config)
     trials = trials_of(config.sweep, inputs.model)
-    InlineExecutor().run(Listed(trials), inputs, config, Nobody())
+    InlineExecutor().run(Listed(trials), inputs, config, Storage(config.storage).begin(), Nobody())
     return _found(config, [inputs.key(s) for s in trials])
 
 

@@ -53,7 +53,8 @@ def run_two(config: Path, monkeypatch, failing) -> tuple[Told, list[str]]:
     monkeypatch.setattr(attempts, "run_trial", run_trial)
     settings = load_config(config, ["sweep.layer_sets=['last:1']", "sweep.x_thresholds=[10]"])
     inputs, told = load_inputs(settings), Told()
-    InlineExecutor().run(Listed(trials_of(settings.sweep, inputs.model)), inputs, settings, told)
+    storage = Storage(settings.storage).begin()
+    InlineExecutor().run(Listed(trials_of(settings.sweep, inputs.model)), inputs, settings, storage, told)
     return told, asked
 
 

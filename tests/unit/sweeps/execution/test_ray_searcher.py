@@ -13,7 +13,14 @@ ray = pytest.importorskip("ray")
 
 from sweeps.config.schema import ResourcesConfig  # noqa: E402
 from sweeps.execution.attempts import Lost  # noqa: E402
-from sweeps.execution.ray_searcher import GIB, Forgetting, Handed, every_loss_is_one_trial, needs, slots  # noqa: E402
+from sweeps.execution.ray_searcher import (  # noqa: E402
+    GIB,
+    ForgettingScheduler,
+    QueueSearcher,
+    every_loss_is_one_trial,
+    needs,
+    slots,
+)
 from sweeps.planning.grid import TrialSettings  # noqa: E402
 from sweeps.planning.queue import Listed  # noqa: E402
 
@@ -67,7 +74,7 @@ def test_no_more_are_out_than_can_run(cluster: list[dict], address: str, most: i
     cluster.append(node(address, CPU=2))
     trials = Listed(grid(10))
     trials.lock = threading.RLock()  # type: ignore[attr-defined]  # as Optuna's storage has
-    handed = Handed(trials, {"CPU": 1})
+    handed = QueueSearcher(trials, {"CPU": 1})
     out = []
     for number in range(10):
         if handed.suggest(str(number)) is None:
@@ -99,7 +106,7 @@ def test_tune_lets_go_of_what_is_over() -> None:
             self._trials, self._stopped_trials, self._trials_to_cache = [], set(), set()
             self._trial_metadata: dict[str, str] = {}
 
-    controller, scheduler, trials = Controller(), Forgetting(), [Ended(str(i)) for i in range(5)]
+    controller, scheduler, trials = Controller(), ForgettingScheduler(), [Ended(str(i)) for i in range(5)]
     controller._trials += trials
     for done, trial in enumerate(trials, start=1):
         scheduler.on_trial_complete(controller, trial, {})
@@ -114,9 +121,9 @@ def test_tune_lets_go_of_what_is_over() -> None:
 
 def test_all_are_handed_out_once_then_it_is_over(cluster: list[dict]) -> None:
     cluster.append(node("127.0.0.1", CPU=1))
-    handed = Handed(Listed(grid(3)), {"CPU": 1})
+    handed = QueueSearcher(Listed(grid(3)), {"CPU": 1})
     seen = []
-    while (given := handed.suggest(str(len(seen)))) != Handed.FINISHED:
+    while (given := handed.suggest(str(len(seen)))) != QueueSearcher.FINISHED:
         seen.append(TrialSettings.from_json(given["settings"]))
         handed.on_trial_complete(str(len(seen) - 1), {})
     assert sorted(s.x for s in seen) == [0, 1, 2]
@@ -126,7 +133,7 @@ def test_a_lost_trial_is_run_again_after_growing_pauses(cluster: list[dict], mon
     cluster.append(node("127.0.0.1", CPU=1))
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    handed = Handed(Listed(grid(2)), {"CPU": 1})
+    handed = QueueSearcher(Listed(grid(2)), {"CPU": 1})
     handed.most, pauses, other = 1, [], None
     first = handed.suggest("0")
     for number in range(20):
@@ -143,7 +150,7 @@ def test_a_lost_trial_is_run_again_after_growing_pauses(cluster: list[dict], mon
         now += pause
         assert handed.suggest(str(number + 1)) == first
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]  # ten attempts, some minutes
-    assert handed.suggest("no more") == Handed.FINISHED and not handed.unfinished
+    assert handed.suggest("no more") == QueueSearcher.FINISHED and not handed.unfinished
 
 
 def test_what_never_began_is_no_attempt_until_long_after(cluster: list[dict], monkeypatch) -> None:
