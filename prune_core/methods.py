@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prune_core.errors import InputError
-from prune_core.policies.registry import POLICIES
+from prune_core.names import unknown
+from prune_core.policies.registry import OTHERS, POLICIES
 
 if TYPE_CHECKING:  # they load torch, and most commands only want to know a policy by name
     from prune_core.model.layer_sets import LayerSet
@@ -70,23 +71,39 @@ def method_of(policy: str, repair: str = "none", order_needs: str | None = None)
 
     Raises InputError for names that there are not.
     """
-    if policy not in ALL_POLICIES:
-        raise InputError(f"policy {policy!r} is unknown; there are {', '.join(ALL_POLICIES)}")
     if repair not in REPAIRS:
-        raise InputError(f"repair {repair!r} is unknown; there are {', '.join(REPAIRS)}")
-    first, then = ALL_POLICIES[policy], REPAIRS[repair]
+        raise InputError(unknown("repair", repair, REPAIRS))
+    first, then = _first(policy), REPAIRS[repair]
     assumptions = [first.assumption, then.assumption if then is not None else WEIGHTS_ALONE]
     if first.ordered and order_needs is not None:
-        assumptions.append(next((a for a, word in _WORDS.items() if word in order_needs), WEIGHTS_ALONE))
+        assumptions.append(_assumption(order_needs))
     strongest = max(assumptions, key=_WEAKEST_FIRST.index)
     if then is None:
         return replace(first, assumption=strongest)
     return Method(then.kind, strongest, True, first.ordered)
 
 
+def policy_names() -> tuple[str, ...]:
+    """Built in, registered, offered by packages."""
+    return (*ALL_POLICIES, *OTHERS.names())
+
+
+def _first(policy: str) -> Method:
+    if policy in ALL_POLICIES:
+        return ALL_POLICIES[policy]
+    other = OTHERS.find(policy)
+    if other is None:
+        raise InputError(unknown("policy", policy, policy_names()))
+    return Method("pruning", _assumption(other.value.needs))
+
+
+def _assumption(needs: str) -> str:
+    return next((a for a, word in _WORDS.items() if word in needs), WEIGHTS_ALONE)
+
+
 def repairable(policy: str) -> bool:
     """Whether a repair may follow; a published baseline is its whole procedure."""
-    return ALL_POLICIES[policy].kind != "baseline"
+    return _first(policy).kind != "baseline"
 
 
 def make_nets(policy: str, given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:

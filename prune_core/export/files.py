@@ -66,7 +66,7 @@ class Written:
 def write_formats(
     model: PrunableModel,
     mask: ChannelMask,
-    badnet_path: Path,
+    badnet_path: Path | None,
     destination: Path,
     image: tuple[int, int, int],
     architecture: str | None = None,
@@ -74,11 +74,14 @@ def write_formats(
     """``export.write_goodnet``, and beside it ``<destination>-small.onnx``,
     ``<destination>-goodnet.onnx`` and ``<destination>.safetensors``, each whole or not at all.
 
-    ``image`` is (C, H, W) of the images. Raises InputError as ``write_goodnet`` does.
+    ``image`` is (C, H, W) of the images; ``badnet_path`` is None for a network without changed weights
+    whose file is not at hand. Raises InputError as ``write_goodnet`` does.
     """
     first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
     pruned = read_onnx(first)
-    badnet = read_proto(badnet_path, architecture) if model.weights else model.proto
+    badnet = (
+        model.proto if not model.weights or badnet_path is None else read_proto(badnet_path, architecture)
+    )
     small = compact(pruned, as_input(model, image))
     models = {"onnx": first}
     if others:
