@@ -6,7 +6,6 @@ pruned channels and no others.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from dataclasses import replace
@@ -23,7 +22,7 @@ from prune_core.files.constants import Weights, constants, to_safetensors
 from prune_core.files.write import write_whole
 from prune_core.keras_files.h5 import KERAS_SUFFIXES
 from prune_core.masks import ChannelMask
-from prune_core.model.model import PrunableModel, load_model
+from prune_core.model.model import PrunableModel, file_digest, load_model
 from prune_core.reader import client as contained
 
 MASK_KEY = "goodnet.mask"
@@ -82,7 +81,7 @@ def write_goodnet(
     """
     if not badnet_path.is_file():
         raise InputError(f"{badnet_path}: no such file; expected the BadNet that was pruned")
-    if hashlib.sha256(badnet_path.read_bytes()).hexdigest() != model.badnet_digest:
+    if file_digest(badnet_path) != model.badnet_digest:
         raise InputError(
             f"{badnet_path}: not the BadNet that was pruned (its digest differs); "
             "give the file that the sweep used"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -28,16 +30,32 @@ REFUSALS = (
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """The checked model of a ``.onnx`` file, weights inside. Raises InputError."""
+    return read_onnx_named(path)[0]
+
+
+def read_onnx_named(
+    path: Path, beside: Callable[[int], None] = lambda size: None
+) -> tuple[onnx.ModelProto, str]:
+    """``read_onnx``, and what names the network: SHA-256 of the file, and of the weights that lie in
+    files beside it where there are any.
+
+    Args:
+        beside: told how many bytes lie in other files, before they are read.
+    """
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path}: larger than 2 GiB, the most that an ONNX file may be")
+    data = path.read_bytes()
     try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, OSError, ValueError):
+        proto = onnx.ModelProto.FromString(data)
+    except (DecodeError, ValueError):
         raise InputError(f"{path}: not an ONNX model (or cut short)") from None
     if (nodes := len(proto.graph.node)) > MAX_NODES:
         raise InputError(f"{path}: {nodes} nodes; at most {MAX_NODES}")
     _check_texts(proto, path)
-    _load_external_data(proto, path)
+    digest = hashlib.sha256(data).hexdigest()
+    if tensors := _external_tensors(proto, path, len(data), beside):
+        _load_external_data(proto, path)
+        digest = _digest_with(digest, tensors)
     try:
         onnx.checker.check_model(proto)
     except REFUSALS as error:
@@ -52,7 +70,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             raise InputError(
                 f"{path}: operator {node.op_type} of domain {node.domain!r} is not standard ONNX"
             )
-    return proto
+    return proto, digest
 
 
 def _check_texts(message: Message, path: Path) -> None:
@@ -66,8 +84,12 @@ def _check_texts(message: Message, path: Path) -> None:
                 _check_texts(inner, path)
 
 
-def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
+def _external_tensors(
+    proto: onnx.ModelProto, path: Path, size: int, beside: Callable[[int], None]
+) -> list[onnx.TensorProto]:
+    """The tensors whose values lie in other files, all within the model's folder. Raises InputError."""
     folder = path.resolve().parent
+    sizes: dict[Path, int] = {}
     tensors = [
         t for t in external_data_helper._get_all_tensors(proto) if external_data_helper.uses_external_data(t)
     ]
@@ -87,13 +109,30 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
             )
         if not there:
             raise InputError(f"{path}: external data file {place!r} of tensor {tensor.name!r} is missing")
-        if target.stat().st_size > MAX_BYTES:
+        sizes[target] = target.stat().st_size
+        if sizes[target] > MAX_BYTES:
             raise InputError(f"{path}: external data file {place!r} is larger than 2 GiB")
+    if size + sum(sizes.values()) > MAX_BYTES:
+        raise InputError(f"{path}: with its external data larger than 2 GiB, the most that can be read")
     if tensors:
-        try:
-            external_data_helper.load_external_data_for_model(proto, str(folder))
-        except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
-            raise InputError(f"{path}: external data cannot be read: {first_line(error)}") from None
+        beside(sum(sizes.values()))
+    return tensors
+
+
+def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(path.resolve().parent))
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise InputError(f"{path}: external data cannot be read: {first_line(error)}") from None
+
+
+def _digest_with(file_digest: str, tensors: Sequence[onnx.TensorProto]) -> str:
+    """SHA-256 over a file's digest and the values, now loaded, that it took from other files."""
+    state = hashlib.sha256(f"{file_digest} with {len(tensors)}".encode())
+    for tensor in tensors:
+        state.update(struct.pack("<q", len(tensor.raw_data)))
+        state.update(tensor.raw_data)
+    return state.hexdigest()
 
 
 def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -53,9 +53,10 @@ class PrunableModel:
         layers: 2-d convolutions, first to last in the graph's order of computation.
         image_shape: (C, H, W) of an input image; an entry is None where the file leaves it open.
         channels_last: the graph wants (n, H, W, C); ``logits`` takes care of it.
-        digest: what the network is: SHA-256 of its file, and of ``weights`` where there are any.
+        digest: what the network is: SHA-256 of its file, of the weights that lie in files beside it,
+            and of ``weights`` where there are any.
         weights: what has been changed since, by name of the ONNX constant; see ``with_weights``.
-        file_digest: SHA-256 of the file that it was made from; None where that is ``digest``.
+        file_digest: ``digest`` of the file that it was made from; None where that is ``digest``.
     """
 
     proto: onnx.ModelProto
@@ -70,7 +71,7 @@ class PrunableModel:
 
     @property
     def badnet_digest(self) -> str:
-        """SHA-256 of the file, whatever has been changed since."""
+        """``digest`` of the file, whatever has been changed since."""
         return self.file_digest or self.digest
 
     def with_weights(self, weights: Weights) -> PrunableModel:
@@ -224,16 +225,27 @@ def load_model(path: str | Path, architecture: str | None = None) -> PrunableMod
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model (.h5 of Keras, or .onnx)")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return build_model(read_proto(path, architecture), digest, path.name)
+    proto, digest = _read(path, architecture)
+    return build_model(proto, digest, path.name)
+
+
+def file_digest(path: Path) -> str:
+    """``PrunableModel.digest`` of the network in a file. Raises InputError."""
+    digest, _ = contained.read("digest", path)
+    return str(digest)
 
 
 def read_proto(path: Path, architecture: str | None = None) -> onnx.ModelProto:
     """The ONNX form of a model file, as the reader process finds it (``model_files.proto_of``)."""
+    return _read(path, architecture)[0]
+
+
+def _read(path: Path, architecture: str | None) -> tuple[onnx.ModelProto, str]:
+    """The ONNX form of a model file, and the digest of all bytes that make it."""
     said, (data,) = contained.read("model", path, architecture=architecture)
     if said["assumed"] is not None:
         _say_assumed(path.name, said["assumed"])
-    return onnx.ModelProto.FromString(data.tobytes())
+    return onnx.ModelProto.FromString(data.tobytes()), str(said["digest"])
 
 
 @functools.cache  # once for each file, however often it is read
