@@ -19,7 +19,8 @@ from torch import fx, nn
 
 from prune_core.errors import InputError
 from prune_core.files.constants import Weights, constants, replaced, weights_digest
-from prune_core.files.onnx_read import first_line, normalized
+from prune_core.files.onnx_normalize import normalized
+from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.masks import ChannelMask
 from prune_core.model.onnx2torch_import import load_onnx2torch
@@ -266,7 +267,11 @@ def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel
         ) from None
     graph = graph.float().eval().requires_grad_(False)
     _drop_final_softmax(graph)
-    layers = _conv_layers(graph, [n.name for n in proto.graph.node if n.op_type == "Conv"])
+    names = [n.name for n in proto.graph.node if n.op_type == "Conv"]
+    # A Conv's number in the file, of each of those that are in the graph.
+    layers = _conv_layers(
+        graph, {n.name: int(n.doc_string) for n in model.graph.node if n.op_type == "Conv"}, names
+    )
     for layer in layers:
         _check_channels(graph, layer, name)
     if not layers:
@@ -286,16 +291,19 @@ def _drop_final_softmax(graph: fx.GraphModule) -> None:
         graph.recompile()
 
 
-def _conv_layers(graph: fx.GraphModule, onnx_names: list[str]) -> tuple[ConvLayer, ...]:
+def _conv_layers(
+    graph: fx.GraphModule, numbers: dict[str, int], onnx_names: list[str]
+) -> tuple[ConvLayer, ...]:
     layers: list[ConvLayer] = []
     used: set[str] = set()
     convs = [n for n in graph.graph.nodes if n.op == "call_module" and _is_conv(graph, str(n.target))]
-    for index, node in enumerate(convs):
+    for node in convs:
+        index = numbers[str(node.target)]
         module = graph.get_submodule(str(node.target))
         conv = module[-1] if isinstance(module, nn.Sequential) else module
         if not isinstance(conv, nn.Conv2d):
             continue
-        name = onnx_names[index] if index < len(onnx_names) else ""
+        name = onnx_names[index]
         if not name or name in used or not name.isprintable() or ".." in name.split("/"):
             name = f"conv_{index + 1}"
         used.add(name)

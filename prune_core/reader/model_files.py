@@ -9,7 +9,8 @@ from pathlib import Path
 import onnx
 
 from prune_core.errors import InputError
-from prune_core.files.onnx_read import normalized, read_onnx_named
+from prune_core.files.onnx_normalize import normalized
+from prune_core.files.onnx_read import read_onnx_named
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.keras_files.container import open_keras
 from prune_core.keras_files.h5 import KERAS_SUFFIXES, read_keras
