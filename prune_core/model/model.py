@@ -23,7 +23,7 @@ from prune_core.files.onnx_normalize import normalized
 from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.masks import ChannelMask
-from prune_core.model.onnx2torch_import import load_onnx2torch
+from prune_core.model.convert import to_torch
 from prune_core.reader import client as contained
 
 _log = logging.getLogger(__name__)
@@ -257,15 +257,7 @@ def _say_assumed(name: str, architecture: str) -> None:
 def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel:
     """From an ONNX model to a PrunableModel. Raises InputError as ``load_model`` does."""
     model = normalized(proto, name)
-    try:
-        graph = load_onnx2torch().convert(model)
-    except NotImplementedError as error:
-        raise InputError(f"{name}: an operator is not supported: {first_line(error)}") from None
-    except Exception as error:  # a hostile or odd graph can make the converter fail in any way
-        raise InputError(
-            f"{name}: the network cannot be read: {type(error).__name__}: {first_line(error)}"
-        ) from None
-    graph = graph.float().eval().requires_grad_(False)
+    graph = to_torch(model, name).float().eval().requires_grad_(False)
     _drop_final_softmax(graph)
     names = [n.name for n in proto.graph.node if n.op_type == "Conv"]
     # A Conv's number in the file, of each of those that are in the graph.
