@@ -22,7 +22,7 @@ from prune_core.files.constants import from_safetensors
 from prune_core.files.images import read_fields
 from prune_core.files.pictures import read_rgba
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
-from prune_core.reader.model_files import proto_of
+from prune_core.reader.model_files import digest_of, proto_of
 
 try:
     import resource
@@ -31,6 +31,7 @@ except ImportError:  # where the system has no such bounds
 
 GROWTH = 2**30  # bytes of memory beyond what a file of no size may take
 PER_BYTE = 64  # more for each byte of the file: compressed images become larger
+PER_BYTE_BESIDE = 12  # copies of weights: as read, checked, made ready, handed over
 LARGEST = 40 * 2**30
 CPU_SECONDS = 5.0
 BYTES_PER_SECOND = 20e6
@@ -39,9 +40,17 @@ _LENGTH = 8
 Found = tuple[Any, Sequence[np.ndarray]]
 
 
-def _model(path: Path, architecture: str | None = None) -> Found:
-    proto, assumed = proto_of(path, architecture)
-    return {"assumed": assumed}, [np.frombuffer(proto.SerializeToString(), np.uint8)]
+Beside = Callable[[int], None]  # told how many bytes lie in other files, before they are read
+
+
+def _model(path: Path, beside: Beside, architecture: str | None = None) -> Found:
+    proto, assumed, digest = proto_of(path, architecture, beside)
+    data = np.frombuffer(proto.SerializeToString(), np.uint8)
+    return {"assumed": assumed, "digest": digest}, [data]
+
+
+def _digest(path: Path, beside: Beside) -> Found:
+    return digest_of(path, beside), []
 
 
 def _images(path: Path) -> Found:
@@ -79,6 +88,7 @@ def _pruned_keras(
 
 FUNCTIONS: dict[str, Callable[..., Found]] = {
     "model": _model,
+    "digest": _digest,
     "images": _images,
     "picture": _picture,
     "weights_only": _weights_only,
@@ -86,8 +96,12 @@ FUNCTIONS: dict[str, Callable[..., Found]] = {
 }
 
 
-def limits(path: Path) -> None:
-    """Bounds for the next file: memory (on Linux), and computing time after which the kernel ends us."""
+WITH_OTHER_FILES = ("model", "digest")
+
+
+def limits(path: Path, beside: int = 0) -> None:
+    """Bounds for the next file: memory (on Linux), and computing time after which the kernel ends us.
+    ``beside``: bytes of other files that belong to it; weights, which do not become larger."""
     try:
         size = path.stat().st_size
     except OSError:
@@ -96,16 +110,19 @@ def limits(path: Path) -> None:
     if resource is not None and sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         room = pages * resource.getpagesize() + GROWTH + min(size * PER_BYTE, LARGEST)
+        room += min(beside * PER_BYTE_BESIDE, LARGEST)
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         allowed = room if hard == resource.RLIM_INFINITY else min(room, hard)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + size / BYTES_PER_SECOND)
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + (size + beside) / BYTES_PER_SECOND)
 
 
-def answer(request: dict[str, Any]) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
+def answer(request: dict[str, Any], beside: Beside) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
     """Do what is asked: a result, an error of the file (one line), or a fault of ours."""
-    path = Path(request.pop("path"))
-    act = FUNCTIONS[request.pop("what")]
+    path, what = Path(request.pop("path")), request.pop("what")
+    act = FUNCTIONS[what]
+    if what in WITH_OTHER_FILES:
+        request["beside"] = beside
     try:
         result, arrays = act(path, **request)
         return {"result": result}, arrays
@@ -163,8 +180,14 @@ def main(fd: int) -> None:
     with channel.makefile("rb") as stream:
         while head := stream.read(_LENGTH):
             request = json.loads(stream.read(int.from_bytes(head, "big")))
-            limits(Path(request["path"]))
-            said, arrays = answer(request)
+            path = Path(request["path"])
+            limits(path)
+
+            def beside(size: int, path: Path = path) -> None:
+                limits(path, size)
+                send(channel, {"beside": size}, [])
+
+            said, arrays = answer(request, beside)
             signal.setitimer(signal.ITIMER_PROF, 0)
             send(channel, said, arrays)
 
