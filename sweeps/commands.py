@@ -45,7 +45,7 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
 
     record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
     if record.status == "failed":
-        raise RuntimeError(record.reason)
+        raise (InputError if record.failure == "input" else RuntimeError)(record.reason)
     return trial_json(record, inputs)
 
 

@@ -93,7 +93,7 @@ class SweepProgress(SweepEvents):
         self.live.pop(record.key, None)
         self.over += 1
         if record.status == "failed":
-            say(f"[{self.over}/{self.total}] {record.settings}: failed: {record.reason}")
+            say(f"[{self.over}/{self.total}] {record.settings}: failed{_whose(record)}: {record.reason}")
         elif not stderr().is_terminal and record.valid is not None:
             say(
                 f"[{self.over}/{self.total}] {record.settings}: {rates(record.valid)}, "
@@ -117,3 +117,9 @@ def rates(counts: Counts) -> str:
         f"clean accuracy {counts.clean_accuracy:.2%} ({counts.clean_correct}/{counts.clean_total}), "
         f"attack success {counts.attack_success:.2%} ({counts.attacked}/{counts.poisoned_total})"
     )
+
+
+def _whose(record: TrialRecord) -> str:
+    """Whose fault a failed trial was, where its record says so."""
+    said = {"input": "what was given", "machine": "the machine", "fault": "a fault of ours"}
+    return f" ({said[record.failure]})" if record.failure in said else ""

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 
 from prune_core.counts import Counts, Rate
 from prune_core.defence import defence_effectiveness, no_attack
-from prune_core.errors import InputError
+from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.files import KINDS, Written, costs, measured_again, write_formats
-from prune_core.export.zeroed import ExportMismatch
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
 from prune_core.methods import WEIGHTS_ALONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,10 @@ class SweepResult:
     ended_by: str | None = None  # the part of the budget that was spent
     left: int = 0  # trials that the budget has left for the next call
 
+    def _whose(self) -> list[str]:
+        """Of each failed trial: input, machine or fault; unknown in records of version 0.1."""
+        return [r.failure or "unknown" for r in self.records if r.status == "failed"]
+
     def to_json(self, storage: Storage) -> dict[str, Any]:
         """The contract's form: done by this call, failed, skipped (done before); trials is their sum,
         and those of a grid that a stopped call, or one whose budget was spent, has not come to."""
@@ -50,6 +55,7 @@ class SweepResult:
             "hypervolume": self.frontier.hypervolume,
             "mlflow_run_id": self.manifest.mlflow_run_id,
             "records": storage.full("trials"),
+            **({"failures": dict(Counter(self._whose()))} if failed else {}),
             **({"stopped": True} if self.stopped else {}),
             **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),
             **self.frontier.control_json(),

@@ -22,18 +22,18 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 from sweeps.config.schema import Config, ResourcesConfig
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS_BY_RAY, given_up, recorded_trial
 from sweeps.execution.gpu import take_gpu
 from sweeps.execution.ray_cluster import connected, get, nodes_agree, put
+from sweeps.execution.ray_private import every_loss_is_one_trial
 from sweeps.execution.ray_searcher import (
     ForgettingScheduler,
     QueueSearcher,
     by_optuna_search,
-    every_loss_is_one_trial,
     needs,
 )
 from sweeps.execution.stopping import stoppable
@@ -102,7 +102,7 @@ class RayExecutor:
                 if (error := relay.error or handed.error) is not None:
                     raise error from None
                 if isinstance(failure, OSError) and failure.errno == errno.ENOSPC:
-                    raise InputError(  # of Tune's state, which lies where Ray's own files do
+                    raise Unavailable(  # of Tune's state, which lies where Ray's own files do
                         f"no space is left for Ray's files on {platform.node()}; free some on the disk of "
                         "/tmp/ray, and the same command goes on"
                     ) from None
@@ -143,8 +143,9 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
         storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
         inputs, evaluators = _open(work, storage, tell)
         record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
-    except InputError as error:  # of the network or the storage: no other worker would fare better
-        tune.report({"refused": f"on {platform.node()}: {error}"})
+    except (InputError, Unavailable) as error:  # no other worker would fare better with either
+        whose = "input" if isinstance(error, InputError) else "machine"
+        tune.report({"refused": f"on {platform.node()}: {error}", "failure": whose})
         return
     found = objectives(record) or {}
     last = Progress("done", tried, max(tried, 1), len(record.mask))
@@ -163,7 +164,8 @@ def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evalu
 class _Relay(TrialProgressCallback):
     """From Tune's events to whoever listens; a trial that is lost too often gets its failed record here.
 
-    It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever.
+    It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever (ray issue
+    64231).
     """
 
     def __init__(
@@ -190,11 +192,11 @@ class _Relay(TrialProgressCallback):
             key, tell = self._key(trial), self.events.trouble
             record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
             if record is None:
-                reason = (trial.last_result or {}).get("refused") or (
-                    "its record is not in the storage; is that shared by all nodes?"
-                )
+                told = trial.last_result or {}
+                reason = told.get("refused", "its record is not in the storage; is that shared by all nodes?")
+                whose = told.get("failure", "input")
                 settings = TrialSettings.from_json(trial.config["settings"])
-                record = keep(TrialRecord(key, settings, "failed", reason), self.store, tell)
+                record = keep(TrialRecord(key, settings, "failed", reason, failure=whose), self.store, tell)
             self.events.ended(record)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

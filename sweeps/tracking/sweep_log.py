@@ -40,6 +40,11 @@ def open_tracking(config: Config, storage: Storage) -> Tracking:
                 f"tracking.uri is not set, and storage {storage.place!r} is no local folder that "
                 "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
             )
+        if any(sign in str(folder) for sign in "%?"):
+            raise InputError(
+                f"storage {storage.place!r}: MLflow's SQLite file cannot be in {folder}, since % and ? mean "
+                "something else in its address; expected a folder without them, or tracking.uri set"
+            )
         uri = f"{SQLITE}{folder}/mlflow.db"
     # MLflow alone would put artifacts into the working folder; a server knows its own place.
     artifacts = None
