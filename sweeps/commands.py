@@ -77,7 +77,7 @@ class _LateTest:
             from sweeps.sweep import TestCounter
 
             config = self.manifest.config
-            self.counter = TestCounter(load_inputs(config), config, self.storage)
+            self.counter = TestCounter(load_inputs(config), config.evaluator, config.resources, self.storage)
         return self.counter(state)
 
 
@@ -110,7 +110,7 @@ def study_of(
         result = run(config, storage)
         if result.stopped:
             raise KeyboardInterrupt
-        counter = TestCounter(load_inputs(config), config, storage)
+        counter = TestCounter(load_inputs(config), config.evaluator, config.resources, storage)
         ways = study(result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
@@ -161,7 +161,8 @@ def pick_from(
     manifest = read_manifest(storage, name)
     config = manifest.config
     inputs = load_inputs(config)
-    frontier = _frontier(storage, manifest, TestCounter(inputs, config, storage))
+    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
+    frontier = _frontier(storage, manifest, counter)
     store = RecordStore(storage)
 
     def registering(onnx: Path, result: Result) -> str | None:

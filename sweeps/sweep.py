@@ -9,7 +9,7 @@ from typing import Any
 
 from prune_core.counts import Counts
 from prune_core.evaluation.net_counter import NetCounter
-from sweeps.config.schema import Config
+from sweeps.config.schema import Config, ResourcesConfig
 from sweeps.evaluators import remembering
 from sweeps.events import Everyone, SweepEvents
 from sweeps.execution.executor import Executor
@@ -105,7 +105,7 @@ def run_sweep(
     records = patiently(lambda: read_records(storage, closed.trials), storage.place, events.trouble)
     if stopped and not records:
         raise KeyboardInterrupt
-    counter = TestCounter(inputs, config, storage)
+    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
     frontier = patiently(
         lambda: measured_frontier(storage, closed.name, records, counter, closed.target_share),
         storage.place,
@@ -123,10 +123,10 @@ class TestCounter:
 
     __test__ = False
 
-    def __init__(self, inputs: TrialInputs, config: Config, storage: Storage) -> None:
-        memory_gb = config.resources.memory_gb
+    def __init__(self, inputs: TrialInputs, kind: str, resources: ResourcesConfig, storage: Storage) -> None:
+        """``kind``: of the evaluator, as ``make_evaluator`` has it."""
         self.evaluator, self.memory = remembering(
-            inputs.model, inputs.test, config.evaluator, memory_gb, storage
+            inputs.model, inputs.test, kind, resources.memory_gb, storage
         )
         self.counter = NetCounter(inputs.model, self.evaluator)
         self.store = RecordStore(storage)
