@@ -22,7 +22,7 @@ from sweeps.execution.stopping import exit_status, stoppable
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
     from sweeps.storage.storage import Storage
-    from sweeps.sweep import SweepResult
+    from sweeps.sweep_result import SweepResult
 
 
 class _Commands(TyperGroup):

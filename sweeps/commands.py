@@ -20,7 +20,8 @@ from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from sweeps.criteria import Criterion
-    from sweeps.sweep import SweepResult, TestCounter
+    from sweeps.sweep import TestCounter
+    from sweeps.sweep_result import SweepResult
 
 # Imports inside functions: a frontier is shown without torch, whose import alone takes longer.
 

@@ -10,9 +10,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import requests
-from sqlalchemy.exc import OperationalError
-
 from prune_core.errors import InputError, Unavailable
 
 SQLITE = "sqlite:///"
@@ -37,7 +34,6 @@ _REASONS = (
 # A proxy's 502 is to MLflow what every error is, and databases have one kind for all that happens to them: of
 # these the words are all that tells that it may pass by itself.
 _AWAY_WORDS = ("error code 50", "Connection refused", "timed out", "could not translate host name")
-_AWAY = (TimeoutError, ConnectionError, socket.gaierror, requests.ConnectionError, requests.Timeout)
 
 
 class TrackingAway(Unavailable):
@@ -67,11 +63,15 @@ def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
 
 def _away(error: BaseException) -> bool:
     """Whether it may pass by itself: nothing answers, or only that something is out of order."""
+    import requests  # both are MLflow's, which is there where an error of it is
+    from sqlalchemy.exc import OperationalError
+
+    silent = (TimeoutError, ConnectionError, socket.gaierror, requests.ConnectionError, requests.Timeout)
     link: BaseException | None = error
     while link is not None:
         worded = isinstance(link, OperationalError) or hasattr(link, "get_http_status_code")  # of MLflow
         if (
-            isinstance(link, _AWAY)
+            isinstance(link, silent)
             or getattr(link, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
             or (worded and any(words in str(link) for words in _AWAY_WORDS))
         ):
