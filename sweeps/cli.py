@@ -22,7 +22,7 @@ from sweeps.execution.stopping import exit_status, stoppable
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
     from sweeps.storage.storage import Storage
-    from sweeps.sweep import SweepResult
+    from sweeps.sweep_result import SweepResult
 
 
 class _Commands(TyperGroup):
@@ -217,15 +217,12 @@ def inspect(
     return inspect_files(model, against, names, architecture)
 
 
-def _percent(result: Result, rate: str, hits: str, total: str) -> str:
-    low, high = result[f"{rate}_interval"]
-    return f"{result[rate]:.2%} ({result[hits]}/{result[total]}, 95 %: {low:.2%} to {high:.2%})"
-
-
 def _show_evaluate(result: Result) -> str:
+    from prune_core.counts import Rate
+
     lines = [
-        "clean accuracy: " + _percent(result, "clean_accuracy", "clean_correct", "clean_total"),
-        "attack success: " + _percent(result, "attack_success", "attacked", "poisoned_total"),
+        f"clean accuracy: {Rate('clean_accuracy', result['clean_correct'], result['clean_total'])}",
+        f"attack success: {Rate('attack_success', result['attacked'], result['poisoned_total'])}",
     ]
     if "goodnet_clean_accuracy" in result:
         lines.append(

@@ -11,17 +11,17 @@ from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
-from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Progress
-from sweeps.records import State, TrialRecord
-from sweeps.results import Frontier, described, measured_frontier
+from sweeps.records import State
+from sweeps.results import Frontier, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from sweeps.criteria import Criterion
-    from sweeps.sweep import SweepResult, TestCounter
+    from sweeps.sweep import TestCounter
+    from sweeps.sweep_result import SweepResult
 
 # Imports inside functions: a frontier is shown without torch, whose import alone takes longer.
 
@@ -35,6 +35,7 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     from sweeps.inputs.load import load_inputs
     from sweeps.planning.grid import only_trial
     from sweeps.trial import run_trial
+    from sweeps.trial_report import TrialReport
 
     inputs = load_inputs(config, progress)
     settings = only_trial(config.sweep, inputs.model)
@@ -46,62 +47,8 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
     if record.status == "failed":
         raise (InputError if record.failure == "input" else RuntimeError)(record.reason)
-    return trial_json(record, inputs)
-
-
-def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
-    """A done trial in the contract's form; ``steps`` lists every candidate in turn."""
-    assert record.badnet_valid and record.badnet_test and record.valid and record.test
     counted = inputs.model.layers[1:] or inputs.model.layers  # as inspect counts
-    steps = [
-        {
-            "step": number,
-            "layer": step.channel.layer,
-            "channel": step.channel.index,
-            "accepted": step.accepted,
-            "tried": _brief(step.tried),
-            "now": _brief(step.now),
-            "returned": step.returned and {"layer": step.returned.layer, "channel": step.returned.index},
-        }
-        for number, step in enumerate(record.steps)
-    ]
-    return {
-        "trial_key": record.key,
-        "settings": record.settings.to_json(),
-        "badnet": {"valid": record.badnet_valid.to_json(), "test": record.badnet_test.to_json()},
-        "valid": record.valid.to_json(),
-        "test": record.test.to_json(),
-        "pruned": record.mask.by_layer(),
-        "keep_bias": record.mask.keep_bias,
-        "channels_pruned": len(record.mask),
-        "channels_total": sum(la.channels for la in counted),
-        "seconds": record.seconds,
-        "steps": steps,
-        **described(record.settings),
-        "weights": record.weights,
-        "nets": [
-            {
-                "step": net.step,
-                "note": net.note,
-                "accepted": net.accepted,
-                "channels_pruned": len(net.mask),
-                "weights": net.digest,
-                **_brief(net.counts),
-            }
-            for net in record.nets
-        ],
-    }
-
-
-def _brief(counts: Counts) -> Result:
-    return {
-        "clean_accuracy": counts.clean_accuracy,
-        "attack_success": counts.attack_success,
-        "clean_correct": counts.clean_correct,
-        "attacked": counts.attacked,
-        "margin": counts.margin,
-        "complete": counts.complete,
-    }
+    return TrialReport.of(record).command_json(sum(la.channels for la in counted), record.steps)
 
 
 def frontier_of(name: str | None, place: str) -> Frontier:
@@ -131,7 +78,7 @@ class _LateTest:
             from sweeps.sweep import TestCounter
 
             config = self.manifest.config
-            self.counter = TestCounter(load_inputs(config), config, self.storage)
+            self.counter = TestCounter(load_inputs(config), config.evaluator, config.resources, self.storage)
         return self.counter(state)
 
 
@@ -164,7 +111,7 @@ def study_of(
         result = run(config, storage)
         if result.stopped:
             raise KeyboardInterrupt
-        counter = TestCounter(load_inputs(config), config, storage)
+        counter = TestCounter(load_inputs(config), config.evaluator, config.resources, storage)
         ways = study(result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
@@ -215,7 +162,8 @@ def pick_from(
     manifest = read_manifest(storage, name)
     config = manifest.config
     inputs = load_inputs(config)
-    frontier = _frontier(storage, manifest, TestCounter(inputs, config, storage))
+    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
+    frontier = _frontier(storage, manifest, counter)
     store = RecordStore(storage)
 
     def registering(onnx: Path, result: Result) -> str | None:

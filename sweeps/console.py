@@ -113,9 +113,10 @@ class SweepProgress(SweepEvents):
 
 def rates(counts: Counts) -> str:
     """Both rates of a split with their counts, in per cent."""
-    return (
-        f"clean accuracy {counts.clean_accuracy:.2%} ({counts.clean_correct}/{counts.clean_total}), "
-        f"attack success {counts.attack_success:.2%} ({counts.attacked}/{counts.poisoned_total})"
+    clean, attack, *_ = counts.rates()
+    return ", ".join(
+        f"{name} {rate.rate:.2%} ({rate.hits}/{rate.total})"
+        for name, rate in (("clean accuracy", clean), ("attack success", attack))
     )
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sweeps.progress import Progress
     from sweeps.records import TrialRecord
     from sweeps.storage.manifest import Manifest
-    from sweeps.sweep import SweepResult
+    from sweeps.sweep_result import SweepResult
 
 
 class SweepEvents:

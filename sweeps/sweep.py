@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from prune_core.counts import Counts
 from prune_core.evaluation.net_counter import NetCounter
-from sweeps.config.schema import Config
+from sweeps.config.schema import Config, ResourcesConfig
 from sweeps.evaluators import remembering
 from sweeps.events import Everyone, SweepEvents
 from sweeps.execution.executor import Executor
@@ -17,49 +15,13 @@ from sweeps.inputs.load import load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.plan import close, plan, queue_of
 from sweeps.records import State, TrialRecord
-from sweeps.results import Frontier, measured_frontier
+from sweeps.results import measured_frontier
 from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.manifest import Manifest, read_records, write_manifest
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """A finished call: how its trials stand, and the frontier over all of them."""
-
-    manifest: Manifest
-    records: list[TrialRecord]
-    frontier: Frontier
-    skipped: int  # records that an earlier call, or another sweep, had made
-    stopped: bool = False  # by Ctrl-C or SIGTERM, before every trial had its record
-    ended_by: str | None = None  # the part of the budget that was spent
-    left: int = 0  # trials that the budget has left for the next call
-
-    def _whose(self) -> list[str]:
-        """Of each failed trial: input, machine or fault; unknown in records of version 0.1."""
-        return [r.failure or "unknown" for r in self.records if r.status == "failed"]
-
-    def to_json(self, storage: Storage) -> dict[str, Any]:
-        """The contract's form: done by this call, failed, skipped (done before); trials is their sum,
-        and those of a grid that a stopped call, or one whose budget was spent, has not come to."""
-        failed = sum(r.status == "failed" for r in self.records)
-        return {
-            "sweep": self.manifest.name,
-            "trials": len(self.manifest.trials),
-            "done": len(self.records) - failed - self.skipped,
-            "failed": failed,
-            "skipped": self.skipped,
-            "frontier_size": len(self.frontier.points),
-            "hypervolume": self.frontier.hypervolume,
-            "mlflow_run_id": self.manifest.mlflow_run_id,
-            "records": storage.full("trials"),
-            **({"failures": dict(Counter(self._whose()))} if failed else {}),
-            **({"stopped": True} if self.stopped else {}),
-            **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),
-            **self.frontier.control_json(),
-        }
+from sweeps.sweep_result import SweepResult
 
 
 class Log(SweepEvents, ABC):
@@ -105,7 +67,7 @@ def run_sweep(
     records = patiently(lambda: read_records(storage, closed.trials), storage.place, events.trouble)
     if stopped and not records:
         raise KeyboardInterrupt
-    counter = TestCounter(inputs, config, storage)
+    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
     frontier = patiently(
         lambda: measured_frontier(storage, closed.name, records, counter, closed.target_share),
         storage.place,
@@ -123,10 +85,10 @@ class TestCounter:
 
     __test__ = False
 
-    def __init__(self, inputs: TrialInputs, config: Config, storage: Storage) -> None:
-        memory_gb = config.resources.memory_gb
+    def __init__(self, inputs: TrialInputs, kind: str, resources: ResourcesConfig, storage: Storage) -> None:
+        """``kind``: of the evaluator, as ``make_evaluator`` has it."""
         self.evaluator, self.memory = remembering(
-            inputs.model, inputs.test, config.evaluator, memory_gb, storage
+            inputs.model, inputs.test, kind, resources.memory_gb, storage
         )
         self.counter = NetCounter(inputs.model, self.evaluator)
         self.store = RecordStore(storage)

@@ -12,13 +12,13 @@ import onnx
 import torch
 
 from prune_core.compaction.compact import Compacted, compact
-from prune_core.counts import Counts, wilson_interval
+from prune_core.counts import Counts
 from prune_core.data.images import LabeledImages
 from prune_core.errors import ExportMismatch
 from prune_core.evaluation.numerics import ExactNet
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import latencies, multiply_adds, parameters
-from prune_core.export.n_plus_one import goodnet_classes
+from prune_core.export.n_plus_one import GoodNetCounts, goodnet_classes
 from prune_core.export.n_plus_one_onnx import pair_onnx
 from prune_core.export.safetensors import safetensors_bytes, with_safetensors
 from prune_core.export.zeroed import verified, write_goodnet
@@ -157,20 +157,26 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
             )
         said[images is split.clean] = classes
     clean, poisoned = said[True], said[False]
-    right = int((clean == split.clean.labels).sum())
-    attacked, caught = int((poisoned == split.target).sum()), int((poisoned == backdoored).sum())
+    counts = GoodNetCounts(
+        clean_correct=int((clean == split.clean.labels).sum()),
+        clean_total=len(clean),
+        attacked=int((poisoned == split.target).sum()),
+        detected=int((poisoned == backdoored).sum()),
+        poisoned_total=len(poisoned),
+    )
+    right, attacked, caught = counts.rates()
     return {
-        "clean_correct": right,
-        "clean_total": len(clean),
-        "clean_accuracy": right / len(clean),
-        "clean_accuracy_interval": wilson_interval(right, len(clean)),
-        "attacked": attacked,
-        "poisoned_total": len(poisoned),
-        "attack_success": attacked / len(poisoned),
-        "attack_success_interval": wilson_interval(attacked, len(poisoned)),
-        "detected": caught,
-        "detected_poisoned": caught / len(poisoned),
-        "detected_interval": wilson_interval(caught, len(poisoned)),
+        "clean_correct": right.hits,
+        "clean_total": right.total,
+        "clean_accuracy": right.rate,
+        "clean_accuracy_interval": right.interval,
+        "attacked": attacked.hits,
+        "poisoned_total": attacked.total,
+        "attack_success": attacked.rate,
+        "attack_success_interval": attacked.interval,
+        "detected": caught.hits,
+        "detected_poisoned": caught.rate,
+        "detected_interval": caught.interval,
     }
 
 

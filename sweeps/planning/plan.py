@@ -50,7 +50,7 @@ def plan(config: Config, inputs: TrialInputs, storage: Storage) -> Manifest:
         identity = json.dumps(list(trials))
     name = f"{config.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     if config.sweep.search == "optuna":
-        trials = {**warm_trials(config, inputs, storage), **_members(storage, name)}
+        trials = {**warm_trials(config.sweep, inputs, storage), **_members(storage, name)}
     return Manifest(name, config, trials, digests, target_share=inputs.valid.target_share)
 
 
@@ -92,7 +92,7 @@ def queue_of(
     from sweeps.planning.optuna_queue import Study, Suggested  # a second to import
 
     assert sweep.samples is not None  # checked by SweepConfig
-    warm = warm_trials(manifest.config, inputs, storage)
+    warm = warm_trials(sweep, inputs, storage)
     journal, store = Journal(storage, manifest.name), RecordStore(storage)
 
     def asked(settings: TrialSettings) -> Found | None:
@@ -125,17 +125,17 @@ def close(manifest: Manifest, storage: Storage) -> Manifest:
     return whole
 
 
-def warm_trials(config: Config, inputs: TrialInputs, storage: Storage) -> Trials:
+def warm_trials(sweep: SweepConfig, inputs: TrialInputs, storage: Storage) -> Trials:
     """Trials of ``sweep.warm_start`` that are done, with this BadNet and these data, and that this
     search could have asked for. Raises InputError when there are none."""
-    name = config.sweep.warm_start
+    name = sweep.warm_start
     if name is None:
         return {}
     try:
         earlier = read_manifest(storage, name)
     except InputError as error:
         raise InputError(f"sweep.warm_start: {error}") from None
-    space = SearchSpace.of(config.sweep, inputs.model)
+    space = SearchSpace.of(sweep, inputs.model)
     ours = {k: s for k, s in earlier.trials.items() if inputs.key(s) == k and _holds(space, s)}
     warm = {r.key: r.settings for r in read_records(storage, ours) if r.status == "done"}
     if not warm:

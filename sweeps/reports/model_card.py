@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from prune_core.counts import Rate
+
 LIMITS = (
     "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
     "backdoor can be woken again by training, and there may be another one.",
@@ -182,19 +184,18 @@ def _times(result: dict[str, Any]) -> str:
 
 def _row(name: str, splits: dict[str, Any]) -> str:
     cells = [
-        _cell(c, rate, hits, total)
+        _cell(rate)
         for c in (splits["valid"], splits["test"])
-        for rate, hits, total in (
-            ("clean_accuracy", "clean_correct", "clean_total"),
-            ("attack_success", "attacked", "poisoned_total"),
+        for rate in (
+            Rate("clean_accuracy", c["clean_correct"], c["clean_total"]),
+            Rate("attack_success", c["attacked"], c["poisoned_total"]),
         )
     ]
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _cell(counts: dict[str, Any], rate: str, hits: str, total: str) -> str:
-    low, high = counts[f"{rate}_interval"]
-    return f"{counts[rate]:.2%} ({counts[hits]}/{counts[total]}) [{100 * low:.2f}–{100 * high:.2f}]"
+def _cell(rate: Rate) -> str:
+    return f"{rate.rate:.2%} ({rate.hits}/{rate.total}) [{100 * rate.low:.2f}–{100 * rate.high:.2f}]"
 
 
 def _plain(text: str) -> str:

@@ -47,6 +47,7 @@ from sweeps.storage.manifest import Manifest  # noqa: E402
 from sweeps.tracking.address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
 from sweeps.tracking.trial_files import stepped_metrics, trial_files  # noqa: E402
+from sweeps.trial_report import TrialReport  # noqa: E402
 
 BATCH = 1000  # metrics that one log_batch takes
 TAGS = 100  # tags that one log_batch takes
@@ -299,8 +300,7 @@ class Tracking:
         return children[record.key]
 
     def _fill(self, child: _Child, record: TrialRecord) -> None:
-        settings = {**record.settings.to_json(), "layers": "+".join(record.settings.layers)}
-        params = [Param(key, str(value)) for key, value in settings.items()]
+        params = [Param(key, value) for key, value in TrialReport.of(record).params().items()]
         self._client.log_batch(child.run_id, params=params)
         # Timestamps follow from the run's start, so that a metric logged again is the same metric.
         self._log_metrics(

@@ -20,7 +20,8 @@ from sweeps.storage.manifest import Manifest, read_manifest
 from sweeps.storage.parquet import parquet_bytes
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
-from sweeps.sweep import Log, SweepResult
+from sweeps.sweep import Log
+from sweeps.sweep_result import SweepResult
 from sweeps.tracking.address import SQLITE, TrackingAway, sqlite_path
 from sweeps.tracking.background import BackgroundTracking
 from sweeps.tracking.logged import Logged, digest

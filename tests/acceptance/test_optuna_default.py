@@ -10,7 +10,8 @@ from sweeps.config.schema import Config, load_config
 from sweeps.events import SweepEvents
 from sweeps.execution.inline import InlineExecutor
 from sweeps.storage.storage import open_storage
-from sweeps.sweep import SweepResult, run_sweep
+from sweeps.sweep import run_sweep
+from sweeps.sweep_result import SweepResult
 
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 SEEDS = range(5)

@@ -265,7 +265,7 @@ def test_a_sweep_with_repairs_is_drawn(config_file: Path, tmp_path: Path, goodne
     storage, inputs = Storage(config.storage), load_inputs(config)
     manifest = read_manifest(storage, None)
     records = read_records(storage, manifest.trials)
-    counter = TestCounter(inputs, config, storage)
+    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
     scaled = [r for r in records if r.settings.policy == "scale" and r.settings.repair == "none"]
     frontier = measured_frontier(storage, "scaled", scaled, counter)
     page = frontier_page(records, frontier, "small")
