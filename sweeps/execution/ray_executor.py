@@ -38,6 +38,7 @@ from sweeps.execution.ray_searcher import (
 )
 from sweeps.execution.stopping import stoppable
 from sweeps.execution.throttle import Throttle
+from sweeps.execution.travelling import Travelling
 from sweeps.inputs.load import Parcel
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
@@ -60,7 +61,7 @@ class RayExecutor:
     def run(
         self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
     ) -> None:
-        store = RecordStore(storage)
+        store, travelling = RecordStore(storage), Travelling.of(config.sweep)
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
@@ -80,6 +81,7 @@ class RayExecutor:
                             store.storage.address,
                             config.evaluator,
                             config.resources,
+                            travelling,
                         ),
                     ),
                     {kind.lower(): amount for kind, amount in need.items()},
@@ -120,6 +122,7 @@ class _Work:
     place: str
     evaluator: str
     resources: ResourcesConfig
+    travelling: Travelling
 
 
 def _trial(config: dict[str, Any], work: _Work) -> None:
@@ -140,6 +143,7 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
             tune.report({"progress": asdict(progress)})
 
     try:
+        work.travelling.unpack()
         storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
         inputs, evaluators = _open(work, storage, tell)
         record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
