@@ -78,10 +78,11 @@ bench: $(VENV)/ready  ## what trials cost, to docs/performance.md; KERAS=1: the 
 	  $(VENV)-keras/bin/pip install -q $$(sed -nE 's/^ *"(tensorflow-cpu==[^"]+)".*/\1/p' pyproject.toml); fi
 	$(BIN)/python -m tests.bench $(if $(KERAS),--keras $(VENV)-keras/bin/python)
 
-check: $(VENV)/ready  ## format, lint and types
+check: $(VENV)/ready  ## format, lint, types, and who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 clean:  ## remove the environment and caches; runs/ and goodnets/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -15,6 +15,7 @@ import numpy as np
 from prune_core.errors import InputError
 from prune_core.masks import Channel
 from prune_core.orders.given import OrderInput, Score, Scores
+from prune_core.threads import fixed_threads
 
 __all__ = [
     "ACROSS",
@@ -99,9 +100,10 @@ def by_chance(name: str) -> bool:
 
 def channel_order(name: str, given: OrderInput) -> list[Channel]:
     """The channels of the layer set by order ``name``. Raises InputError for an unknown order, and
-    for one that needs what is not there."""
+    for one that needs what is not there. The number of torch's threads does not change it."""
     known = find_order(name)
-    scores = known.score(replace(given, order=name))
+    with fixed_threads():
+        scores = known.score(replace(given, order=name))
     if not name.startswith(ACROSS):
         return [
             Channel(layer, k)

@@ -51,6 +51,7 @@ from prune_core.repair.losses import (
     shuffled_batches,
 )
 from prune_core.repair.universal_trigger import find_trigger, with_trigger
+from prune_core.threads import fixed_threads
 
 APART = 0.2  # the fraction of images that is kept apart
 
@@ -101,6 +102,7 @@ class TunedNet:
         return self.agreement - self.attack_success
 
 
+@fixed_threads()
 def finetune(
     model: PrunableModel,
     split: Split,
@@ -112,6 +114,8 @@ def finetune(
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[TunedNet]:
     """Nets that no other round's beats on the images kept apart, the best balanced last.
+
+    The same seed gives the same nets on the same machine, on however many threads.
 
     Args:
         model: the BadNet, left as found; what it says to clean images is what is distilled.
