@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-import torch
-
 THREADS = 1  # what a worker of a sweep has by default (``resources.cpu``)
 
 P = ParamSpec("P")
@@ -28,6 +26,8 @@ def fixed_threads() -> Iterator[None]:
     Also a decorator, ``@fixed_threads()``, for functions that return; for generators there is
     ``steps_on_fixed_threads``.
     """
+    import torch  # here: whoever only names an order does not wait for it
+
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:

@@ -14,6 +14,8 @@ from prune_core.methods import Method, method_of
 from prune_core.orders import ACROSS, ORDERS
 
 NO_ORDER = "none"  # stands for the order where none is walked
+FINAL_LAYER = "final-layer"  # the policy that walks one layer alone
+WHOLE_LAYER = 100.0  # its X at which the whole layer is pruned
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from prune_core.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx  # a frontier is read without it
 
 Weights = Mapping[str, np.ndarray]
 
@@ -64,6 +66,9 @@ def replaced(proto: onnx.ModelProto, weights: Weights, name: str) -> onnx.ModelP
     Raises InputError, with ``name`` for the network, when a constant is not there, has another
     shape, holds no floats, or a value is not finite.
     """
+    import onnx
+    from onnx import numpy_helper
+
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     there = constants(copy.graph)

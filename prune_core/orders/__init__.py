@@ -7,18 +7,14 @@ compares channels of all its layers with each other.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from prune_core.errors import InputError
 from prune_core.masks import Channel
-from prune_core.orders.activations import activation, activation_gap, bnp, tac
 from prune_core.orders.given import OrderInput, Score, Scores
-from prune_core.orders.gradients import attack_clean_ratio, taylor
-from prune_core.orders.learned_mask import learned_mask
-from prune_core.orders.plain import clp, index, l1, random, reverse_index
-from prune_core.orders.removals import ablation, shapley
 from prune_core.threads import fixed_threads
 
 __all__ = [
@@ -50,21 +46,36 @@ class KnownOrder:
     chance: bool = False
 
 
+def _late(module: str, name: str) -> Score:
+    """A score of this folder; its module, and torch with it, is imported when it is first asked for."""
+
+    def score(given: OrderInput) -> Scores:
+        found: Score = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return found(given)
+
+    score.__name__ = name
+    return score
+
+
 ORDERS: dict[str, KnownOrder] = {
-    "index": KnownOrder(index, "nothing", None),
-    "reverse-index": KnownOrder(reverse_index, "nothing", None),
-    "random": KnownOrder(random, "nothing", chance=True),
-    "l1": KnownOrder(l1, "nothing", "layer"),
-    "clp": KnownOrder(clp, "nothing", "layer"),
-    "activation": KnownOrder(activation, "clean images", "layer"),
-    "activation-gap": KnownOrder(activation_gap, "clean and poisoned images"),
-    "tac": KnownOrder(tac, "pairs of clean and poisoned images", "layer"),
-    "bnp": KnownOrder(bnp, "clean and poisoned images", "layer"),
-    "ablation": KnownOrder(ablation, "clean and poisoned images"),
-    "taylor": KnownOrder(taylor, "poisoned images with true labels"),
-    "attack-clean-ratio": KnownOrder(attack_clean_ratio, "poisoned images with true labels"),
-    "shapley": KnownOrder(shapley, "clean and poisoned images", chance=True),
-    "learned-mask": KnownOrder(learned_mask, "clean and poisoned images", chance=True),
+    "index": KnownOrder(_late("plain", "index"), "nothing", None),
+    "reverse-index": KnownOrder(_late("plain", "reverse_index"), "nothing", None),
+    "random": KnownOrder(_late("plain", "random"), "nothing", chance=True),
+    "l1": KnownOrder(_late("plain", "l1"), "nothing", "layer"),
+    "clp": KnownOrder(_late("plain", "clp"), "nothing", "layer"),
+    "activation": KnownOrder(_late("activations", "activation"), "clean images", "layer"),
+    "activation-gap": KnownOrder(_late("activations", "activation_gap"), "clean and poisoned images"),
+    "tac": KnownOrder(_late("activations", "tac"), "pairs of clean and poisoned images", "layer"),
+    "bnp": KnownOrder(_late("activations", "bnp"), "clean and poisoned images", "layer"),
+    "ablation": KnownOrder(_late("removals", "ablation"), "clean and poisoned images"),
+    "taylor": KnownOrder(_late("gradients", "taylor"), "poisoned images with true labels"),
+    "attack-clean-ratio": KnownOrder(
+        _late("gradients", "attack_clean_ratio"), "poisoned images with true labels"
+    ),
+    "shapley": KnownOrder(_late("removals", "shapley"), "clean and poisoned images", chance=True),
+    "learned-mask": KnownOrder(
+        _late("learned_mask", "learned_mask"), "clean and poisoned images", chance=True
+    ),
 }
 
 

@@ -14,12 +14,12 @@ import torch
 from packaging.requirements import Requirement
 
 from prune_core.data.images import read_images
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.storage.storage import Storage
+from sweeps.storage.storage import open_storage
 
 Check = dict[str, Any]
 FREE_BYTES = 2**30  # what a sweep may need for records, MLflow's files and GoodNets
@@ -101,7 +101,7 @@ def check(name: str, ask: Callable[[], str]) -> Check:
 
 
 def failed(name: str, error: Exception) -> Check:
-    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, (InputError, Unavailable)) else f"{type(error).__name__}: "
     detail = kind + (" ".join(str(error).split())[:500] or "no message")
     return {"name": name, "ok": False, "detail": detail}
 
@@ -157,7 +157,7 @@ def _gpu(wanted: float) -> str:
 
 
 def _storage(place: str) -> str:
-    storage = Storage(place)
+    storage = open_storage(place)
     storage.check_writable()
     if storage.local is None:
         return f"{place} can be written"

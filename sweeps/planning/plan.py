@@ -14,14 +14,15 @@ from prune_core.errors import InputError
 from prune_core.model.model import PrunableModel
 from sweeps.config.schema import Config, SweepConfig
 from sweeps.config.search import XRange
+from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.objectives import objectives
-from sweeps.planning.queue import Found, HandOut, Listed
+from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
 from sweeps.records import TrialRecord
 from sweeps.settings import TrialSettings
-from sweeps.storage.journal import Asked
+from sweeps.storage.journal import Journal
 from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
 from sweeps.storage.record_store import RecordStore, finished
 from sweeps.storage.retry import patiently
@@ -36,6 +37,7 @@ def plan(config: Config, inputs: TrialInputs, storage: Storage) -> Manifest:
     digests = {"badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest}
     trials: Trials = {}
     if config.sweep.search == "optuna":
+        need("sweep", "sweep.search: optuna")
         asked = {
             f: v for f, v in config.sweep.model_dump(mode="json").items() if f not in ("samples", "budget")
         }  # with more of either the same search goes on
@@ -64,14 +66,14 @@ def listed(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     return list(drawn)
 
 
-def hand_out_of(
+def queue_of(
     manifest: Manifest,
     inputs: TrialInputs,
     storage: Storage,
     there: Mapping[str, TrialRecord],
     found: Callable[[TrialRecord], None],
     tell: Callable[[str], None],
-) -> HandOut:
+) -> TrialQueue:
     """What hands out the trials that are missing.
 
     Args:
@@ -88,7 +90,7 @@ def hand_out_of(
 
     assert sweep.samples is not None  # checked by SweepConfig
     warm = warm_trials(manifest.config, inputs, storage)
-    journal, store = Asked(storage, manifest.name), RecordStore(storage)
+    journal, store = Journal(storage, manifest.name), RecordStore(storage)
 
     def asked(settings: TrialSettings) -> Found | None:
         key = inputs.key(settings)
@@ -116,7 +118,7 @@ def close(manifest: Manifest, storage: Storage) -> Manifest:
     trials = {**_members(storage, manifest.name), **manifest.trials}
     whole = replace(manifest, trials=trials)
     write_manifest(storage, whole)
-    Asked(storage, manifest.name).delete(set(trials))
+    Journal(storage, manifest.name).delete(set(trials))
     return whole
 
 
@@ -158,4 +160,4 @@ def _members(storage: Storage, name: str) -> Trials:
     try:
         return read_manifest(storage, name).trials
     except InputError:  # there is none yet; or it is damaged, then what was asked since is left
-        return Asked(storage, name).read()
+        return Journal(storage, name).read()
