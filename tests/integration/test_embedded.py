@@ -102,10 +102,12 @@ def test_poisoned_rows_are_the_clean_rows_stamped(smoke_files: EmbeddedFiles) ->
 
 
 def test_smoke_is_a_backdoor_that_pruning_weakens(smoke_files: EmbeddedFiles) -> None:
+    """Over 20 seeds of images and training: clean accuracy 0.79 to 0.95, attack success 0.93 to 1, and
+    what is left of the margin 0.28 at most."""
     counting = evaluator(smoke_files, "valid")
     badnet = counting.badnet
     assert badnet.clean_accuracy >= 0.7
-    assert badnet.attack_success >= 0.9
+    assert badnet.attack_success >= 0.8
     layers = resolve_layer_set("conv_3", counting.model)
     order = channel_order("index", OrderInput.of(counting.model, counting.split, layers))
     steps = list(prune_in_one_pass(counting, order, make_rule("margin", 10)))

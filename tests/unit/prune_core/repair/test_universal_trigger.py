@@ -45,9 +45,13 @@ def test_stamped_images_stay_within_the_span() -> None:
 
 
 def test_what_is_found_weakens_the_attack_that_is_not_seen(tmp_path: Path) -> None:
-    """The planted trigger is no such change of pixels, and no image with it is trained on."""
+    """The planted trigger is no such change of pixels, and no image with it is trained on.
+
+    With pressures of 0.03 to 0.15, 20 of 20 seeds come to clean accuracy 1 and attack success 0. From 0.3
+    on some silence the target class for good (accuracy 0.76): what is found may be as large as a class is
+    bright, so few steps decide between two ends."""
     model, test = small_badnet(tmp_path), small_split(2)
-    course = Course("quick", rounds=6, batches=10, batch=32, learning_rate=0.01, pressure=1.0, size=SIZE)
+    course = Course("quick", rounds=6, batches=10, batch=32, learning_rate=0.01, pressure=0.08, size=SIZE)
     best = finetune(model, small_split(1), ChannelMask(), {}, "finetune", 0, [course])[-1]
     counts = PlainEvaluator(model.with_weights(best.weights), test).badnet
     assert PlainEvaluator(model, test).badnet.attack_success == 1
