@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.net_counter import NetCounter
@@ -21,6 +19,7 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.methods import NET_POLICIES, make_nets, repaired
 from prune_core.model.layer_sets import resolve_layer_set
+from prune_core.model.memory import out_of_memory, typed
 from prune_core.orders import OrderInput, channel_order
 from prune_core.policies.registry import empty_mask, prune
 from prune_core.repair.nets import Given, MadeNet
@@ -67,7 +66,8 @@ def run_trial(
             raise
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
-        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started)
+        whose = "input" if isinstance(error, InputError) else "fault"
+        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started, failure=whose)
     finally:
         evaluators.exchange()
 
@@ -165,6 +165,4 @@ def _telling(watch: Watch, pruned: int) -> Callable[[int, int, str], None]:
 def machine_fault(error: Exception) -> bool:
     """Whether trying again may help: memory or files were out of reach. All else a trial meets
     again, since it follows from its settings and its data."""
-    if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, OSError) or out_of_memory(typed(error))

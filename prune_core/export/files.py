@@ -14,13 +14,14 @@ import torch
 from prune_core.compaction.compact import Compacted, compact
 from prune_core.counts import Counts, wilson_interval
 from prune_core.data.images import LabeledImages
+from prune_core.errors import ExportMismatch
 from prune_core.evaluation.numerics import ExactNet
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import latencies, multiply_adds, parameters
 from prune_core.export.n_plus_one import goodnet_classes
 from prune_core.export.n_plus_one_onnx import pair_onnx
 from prune_core.export.safetensors import safetensors_bytes, with_safetensors
-from prune_core.export.zeroed import ExportMismatch, verified, write_goodnet
+from prune_core.export.zeroed import verified, write_goodnet
 from prune_core.files.onnx_read import read_onnx
 from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask

@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from prune_core.counts import Counts
-from prune_core.errors import InputError
+from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.constants import Weights, constants, to_safetensors
 from prune_core.files.write import write_whole
@@ -28,10 +28,6 @@ from prune_core.reader import client as contained
 
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
-
-
-class ExportMismatch(RuntimeError):
-    """A written file does not do what the pruned network did: a fault of ours, not the caller's."""
 
 
 def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:

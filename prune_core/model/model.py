@@ -22,6 +22,7 @@ from prune_core.files.constants import Weights, constants, replaced, weights_dig
 from prune_core.files.onnx_read import first_line, normalized
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.masks import ChannelMask
+from prune_core.model.memory import out_of_memory, typed
 from prune_core.model.onnx2torch_import import load_onnx2torch
 from prune_core.reader import client as contained
 
@@ -131,10 +132,8 @@ class PrunableModel:
         in any way, which becomes an InputError. Memory that is not there is the machine's."""
         try:
             yield
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except Exception as error:
-            if "allocate memory" in str(error):
+            if out_of_memory(typed(error)):
                 raise
             raise InputError(
                 f"{self.name} does not take images of {tuple(shape)}: {first_line(error)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prune_core import ALGORITHM_VERSION
@@ -21,7 +21,7 @@ from sweeps.storage.manifest import Manifest, read_manifest
 from sweeps.storage.parquet import parquet_bytes
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
-from sweeps.sweep import SweepResult
+from sweeps.sweep import Log, SweepResult
 from sweeps.tracking.address import SQLITE, TrackingAway, sqlite_path
 from sweeps.tracking.background import BackgroundTracking
 from sweeps.tracking.mlflow_runs import Tracking
@@ -40,6 +40,11 @@ def open_tracking(config: Config, storage: Storage) -> Tracking:
                 f"tracking.uri is not set, and storage {storage.place!r} is no local folder that "
                 "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
             )
+        if any(sign in str(folder) for sign in "%?"):
+            raise InputError(
+                f"storage {storage.place!r}: MLflow's SQLite file cannot be in {folder}, since % and ? mean "
+                "something else in its address; expected a folder without them, or tracking.uri set"
+            )
         uri = f"{SQLITE}{folder}/mlflow.db"
     # MLflow alone would put artifacts into the working folder; a server knows its own place.
     artifacts = None
@@ -48,7 +53,7 @@ def open_tracking(config: Config, storage: Storage) -> Tracking:
     return Tracking(uri, config.tracking.experiment, artifacts)
 
 
-class SweepLog:
+class SweepLog(Log):
     """Hands a sweep to MLflow in the background; what MLflow does not take never fails a trial."""
 
     def __init__(self, config: Config, storage: Storage, warn: Callable[[str], None]) -> None:
@@ -78,17 +83,22 @@ class SweepLog:
         same = before.config.tracking == self.config.tracking and before.digests == manifest.digests
         return before.mlflow_run_id if same else None
 
-    def trial(self, record: TrialRecord) -> None:
+    def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
+        """What was done before is logged too: MLflow may have been away then."""
+        for record in there:
+            self.ended(record)
+
+    def ended(self, record: TrialRecord) -> None:
         if self.background is not None:
             store, key = self.store, record.key
             self.background.log_trial(key, record.status, lambda: store.read(key))
 
-    def finish(self, result: SweepResult, inputs: TrialInputs) -> None:
+    def finished(self, result: SweepResult, inputs: TrialInputs) -> None:
         if self.background is None:
             return
         self.background.settle()
         for record in result.records:
-            self.trial(record)
+            self.ended(record)
         for point in result.frontier.points:
             weights = self.store.weights(point.trial_key, point.step, point.weights)
             net = inputs.model.with_weights(weights)
