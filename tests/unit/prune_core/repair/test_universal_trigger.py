@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from small_nets import TARGET, small_badnet, small_split
 
+from prune_core.evaluation.numerics import target_margin
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.masks import ChannelMask
 from prune_core.repair.finetune import Course, finetune
-from prune_core.repair.losses import attack_margin, image_tensor
+from prune_core.repair.losses import image_tensor
 from prune_core.repair.universal_trigger import find_trigger, with_trigger
 
 SPAN, SIZE = (0.0, 3.0), 0.3
@@ -32,7 +33,7 @@ def test_a_found_trigger_raises_the_margin_of_images_it_has_not_seen(tmp_path: P
     start = limit * (2 * torch.rand(trigger.shape, generator=torch.Generator().manual_seed(0)) - 1)
 
     def margin(change: torch.Tensor) -> float:
-        return float(attack_margin(model.logits(with_trigger(others, change, SPAN)), TARGET).mean())
+        return float(target_margin(model.logits(with_trigger(others, change, SPAN)), TARGET).mean())
 
     assert margin(trigger) > margin(start) + 0.5
     assert torch.equal(trigger, found(0)) and not torch.equal(trigger, found(1))
