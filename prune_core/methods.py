@@ -65,9 +65,9 @@ def method_of(policy: str, repair: str = "none", order_needs: str | None = None)
     Raises InputError for names that there are not.
     """
     if policy not in ALL_POLICIES:
-        raise InputError(f"policy {policy!r} is unknown; there are {', '.join(ALL_POLICIES)}")
+        raise InputError(f"policy {policy!r} is unknown; expected one of {', '.join(ALL_POLICIES)}")
     if repair not in REPAIRS:
-        raise InputError(f"repair {repair!r} is unknown; there are {', '.join(REPAIRS)}")
+        raise InputError(f"repair {repair!r} is unknown; expected one of {', '.join(REPAIRS)}")
     first, then = ALL_POLICIES[policy], REPAIRS[repair]
     assumptions = [first.assumption, then.assumption if then is not None else WEIGHTS_ALONE]
     if first.ordered and order_needs is not None:

@@ -16,7 +16,7 @@ from prune_core.repair.scaling import DEFAULT, scale_channels
 def make_nets(policy: str, given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
     """The nets of a policy, from the mildest on. Raises InputError."""
     if policy not in NET_POLICIES:
-        raise InputError(f"policy {policy!r} makes no nets; those that do: {', '.join(NET_POLICIES)}")
+        raise InputError(f"policy {policy!r} returns no networks; those that do: {', '.join(NET_POLICIES)}")
     yield from _MAKERS[policy](given, layer_set, tell)
 
 
@@ -24,7 +24,7 @@ def repaired(repair: str, given: Given, start: Candidate, tell: Tell) -> Iterato
     """What a repair makes of a net, the best balanced last. Raises InputError, also when true labels
     are needed and there are none."""
     if REPAIRS.get(repair) is None:
-        raise InputError(f"repair {repair!r} does nothing; there are {', '.join(REPAIRS)}")
+        raise InputError(f"repair {repair!r} does nothing; expected one of {', '.join(REPAIRS)}")
     for net in finetune(
         given.model,
         given.valid,
@@ -37,7 +37,7 @@ def repaired(repair: str, given: Given, start: Candidate, tell: Tell) -> Iterato
     ):
         note = (
             f"{repair}, {net.course}, round {net.round}: {net.agreement:.2%} agreement with the BadNet, "
-            f"{net.attack_success:.2%} attack success on images kept apart"
+            f"{net.attack_success:.2%} attack success on the hold-out"
         )
         yield Candidate(start.mask, net.weights, "; ".join(filter(None, [start.note, note])))
 
@@ -46,7 +46,7 @@ def _scale(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]
     stages = len(DEFAULT.pressures)
     for state in scale_channels(given.model, given.valid, layer_set, given.seed):
         tell(state.stage + 1, stages, "scaling")
-        note = f"scaled, pressure {DEFAULT.pressures[state.stage]:g}"
+        note = f"scaled, regularisation strength {DEFAULT.pressures[state.stage]:g}"
         yield Candidate(state.mask, state.weights, note)
 
 

@@ -168,7 +168,7 @@ POLICIES: dict[str, Callable[[float], Rule]] = {
 def make_rule(policy: str, x: float) -> Rule:
     """The rule of a policy at a bound of ``x`` points. Raises InputError."""
     if policy not in POLICIES:
-        raise InputError(f"policy {policy!r} is unknown; there are {', '.join(POLICIES)}")
+        raise InputError(f"policy {policy!r} is unknown; expected one of {', '.join(POLICIES)}")
     if not 0 <= x <= 100:
         raise InputError(f"X is {x}; expected percentage points of clean accuracy, 0 to 100")
     return POLICIES[policy](x)

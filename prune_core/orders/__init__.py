@@ -83,10 +83,10 @@ def find_order(name: str) -> KnownOrder:
     """By ``NAME`` or ``across:NAME``. Raises InputError for one that is not there."""
     plain = name.removeprefix(ACROSS)
     if plain not in ORDERS:
-        raise InputError(f"order {name!r} is unknown; there are {', '.join(ORDERS)}")
+        raise InputError(f"order {name!r} is unknown; expected one of {', '.join(ORDERS)}")
     if name != plain and ORDERS[plain].scale is None:
         raise InputError(
-            f"order {name!r}: {plain} says nothing about channels of different layers; "
+            f"order {name!r}: {plain} does not compare channels of different layers; "
             f"write {plain!r}, which goes layer by layer"
         )
     return ORDERS[plain]

@@ -40,7 +40,7 @@ POLICIES = (*RULES, *WALKS)
 def prune(policy: str, x: float, evaluator: Evaluator, order: Sequence[Channel]) -> Steps:
     """Every step of a trial: a policy at a bound of ``x`` points. Raises InputError at once."""
     if policy not in POLICIES:
-        raise InputError(f"policy {policy!r} is unknown; there are {', '.join(POLICIES)}")
+        raise InputError(f"policy {policy!r} is unknown; expected one of {', '.join(POLICIES)}")
     if policy in RULES:
         return prune_greedily(evaluator, order, make_rule(policy, x))
     if not 0 <= x <= 100:

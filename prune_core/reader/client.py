@@ -154,7 +154,7 @@ def _reason(status: int, seconds: float) -> str:
         return "reading it took more computing time than a file of its size needs (it may be damaged)"
     if status < 0:
         name = signal.Signals(-status).name
-        return f"it crashed the library that reads it ({name}): damaged, or made to do harm"
+        return f"it crashed the library that reads it ({name}): damaged, or crafted to do harm"
     return f"it could not be read within {seconds:.0f} s"
 
 

@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 FULL = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
 _STORE = "Ray's object store is full"
 _ADVICE = (
-    "end what fills it (`ray memory` lists it), or give Ray more memory (`ray start --object-store-memory`) "
+    "free space (`ray memory` lists its use), or give Ray more memory (`ray start --object-store-memory`) "
     "or disk; the same command goes on"
 )
 
@@ -105,7 +105,7 @@ def _join(address: str | None) -> None:
             ray.shutdown()
             raise InputError(
                 f"Ray did not start on this machine in {starts} attempts: {reason}; expected a machine with "
-                "time and memory for it; a sweep runs without Ray by --executor inline"
+                "time and memory for it; --executor inline sweeps without Ray"
             ) from None
         raise _refused(address, reason) from None
 

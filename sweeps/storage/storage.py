@@ -82,7 +82,7 @@ class Storage:
 
     def _check_there(self) -> None:
         if self.begun and self.local is not None and not (self.local / MARK).is_file():
-            raise Away(f"the folder is gone, or another one: it has no file {MARK}")
+            raise Away(f"the folder is gone or was replaced: it has no file {MARK}")
 
     def write_bytes(self, name: str, data: bytes) -> None:
         self._check_there()

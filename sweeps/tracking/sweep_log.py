@@ -37,7 +37,7 @@ def open_tracking(config: Config, storage: Storage) -> Tracking:
         folder = storage.local
         if folder is None:
             raise InputError(
-                f"tracking.uri is not set, and storage {storage.place!r} is no local folder that "
+                f"tracking.uri is not set, and storage {storage.place!r} is not a local folder that "
                 "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
             )
         uri = f"{SQLITE}{folder}/mlflow.db"

@@ -141,7 +141,7 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
         (lambda: elsewhere(net(), "x" * 300), "which is no place: [Errno 36] File name too long"),
         (lambda: elsewhere(net(), "a", length="9)9"), "which is no place: invalid literal for int()"),
         (lambda: padded(net()), "what a node Conv puts out cannot be inferred"),
-        (lambda: latin_name(net()), "onnx.NodeProto.name is no UTF-8 text"),
+        (lambda: latin_name(net()), "onnx.NodeProto.name is not UTF-8 text"),
         (lambda: undefined(net()), "net.onnx: "),
         (lambda: declared(net(9), TensorProto.BOOL, [2, 1, 1, 1]), "its shapes cannot be inferred: "),
         (lambda: declared(net(9), TensorProto.FLOAT, [3, 1, 1, 1]), "its shapes cannot be inferred: "),
@@ -152,7 +152,7 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
             lambda: net(m=np.zeros(2, np.int64)).SerializeToString(),
             "conv: its batch normalization's running_mean holds torch.int64; expected floats",
         ),
-        (lambda: below_zero(net()), "conv: its batch normalization has an epsilon of -1e-05"),
+        (lambda: below_zero(net()), "conv: its batch normalisation has an epsilon of -1e-05"),
         (lambda: holds_nothing(net(), "strides"), "the list 'strides' of a node Conv is empty"),
         (lambda: wide("LRN", size=2**40), "a node LRN needs 17592186044448 values for one image"),
         (

@@ -111,5 +111,5 @@ def test_x_is_points(x) -> None:
 
 
 def test_unknown_policy() -> None:
-    with pytest.raises(InputError, match="'best' is unknown; there are seed"):
+    with pytest.raises(InputError, match="'best' is unknown; expected one of seed"):
         make_rule("best", 1)
