@@ -309,7 +309,7 @@ def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
                 "or more"
             )
         parts |= {
-            f"batch normalization's {key}": value
+            f"batch normalisation's {key}": value
             for key, value in norm.state_dict().items()
             if key != "num_batches_tracked"
         }

@@ -232,7 +232,7 @@ def test_images_that_claim_more_than_the_file_can_hold(tmp_path: Path) -> None:
             data[row] = 0
         file["label"] = np.zeros(300)
     assert packed.stat().st_size < 2**22
-    assert "packed at most 50 times" in refusal(read_images, packed)
+    assert "compressed at most 50 times" in refusal(read_images, packed)
 
 
 def test_a_filter_that_would_load_a_plugin(tmp_path: Path) -> None:
