@@ -160,7 +160,7 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
             f"a node Conv needs {(4 + 2**21 + 1) ** 2} values for one image",
         ),
         (lambda: told_otherwise(net()), f"'padded' has {2 * (4 + 2**16) ** 2} values for one image"),
-        (lambda: worked_out(net()), "what a node ConstantOfShape puts out cannot be inferred"),
+        (lambda: worked_out(net()), "what a node ConstantOfShape outputs cannot be inferred"),
     ],
     ids=[
         "null",
