@@ -14,20 +14,21 @@ import torch
 from prune_core.compaction.compact import Compacted, compact
 from prune_core.counts import Counts, wilson_interval
 from prune_core.data.images import LabeledImages
+from prune_core.errors import ExportMismatch
 from prune_core.evaluation.numerics import ExactNet
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import latencies, multiply_adds, parameters
 from prune_core.export.n_plus_one import goodnet_classes
 from prune_core.export.n_plus_one_onnx import pair_onnx
 from prune_core.export.safetensors import safetensors_bytes, with_safetensors
-from prune_core.export.zeroed import ExportMismatch, verified, write_goodnet
+from prune_core.export.zeroed import verified, write_goodnet
 from prune_core.files.onnx_read import read_onnx
 from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, build_model, load_model, read_proto
 
 # What the kinds of files are, for people; in the order in which they are listed.
-KINDS = {
+FORMATS = {
     "onnx": "the pruned network, channels zeroed",
     "small-onnx": "the same function, pruned channels removed",
     "goodnet-onnx": "BadNet and pruned network side by side: N + 1 classes, the last is 'backdoored'",
@@ -41,7 +42,7 @@ class Written:
     """The files of one GoodNet.
 
     Attributes:
-        models: kind (of ``KINDS``) -> file.
+        models: kind (of ``FORMATS``) -> file.
         mask: JSON: pruned channels, what became of biases, digest of the BadNet.
         pruned: what the mask has to say.
         mask_alone: the GoodNet is the BadNet with the mask; no weights were changed beside.
@@ -65,7 +66,7 @@ class Written:
 def write_formats(
     model: PrunableModel,
     mask: ChannelMask,
-    badnet_path: Path,
+    badnet_path: Path | None,
     destination: Path,
     image: tuple[int, int, int],
     architecture: str | None = None,
@@ -73,11 +74,14 @@ def write_formats(
     """``export.write_goodnet``, and beside it ``<destination>-small.onnx``,
     ``<destination>-goodnet.onnx`` and ``<destination>.safetensors``, each whole or not at all.
 
-    ``image`` is (C, H, W) of the images. Raises InputError as ``write_goodnet`` does.
+    ``image`` is (C, H, W) of the images; ``badnet_path`` is None for a network without changed weights
+    whose file is not at hand. Raises InputError as ``write_goodnet`` does.
     """
     first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
     pruned = read_onnx(first)
-    badnet = read_proto(badnet_path, architecture) if model.weights else model.proto
+    badnet = (
+        model.proto if not model.weights or badnet_path is None else read_proto(badnet_path, architecture)
+    )
     small = compact(pruned, as_input(model, image))
     models = {"onnx": first}
     if others:
@@ -89,7 +93,7 @@ def write_formats(
     ):
         models[kind] = destination.with_name(name)
         write_whole(models[kind], data)
-    in_order = {k: models[k] for k in KINDS if k in models}
+    in_order = {k: models[k] for k in FORMATS if k in models}
     return Written(in_order, mask_path, mask, not model.weights, small, image)
 
 

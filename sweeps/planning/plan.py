@@ -21,7 +21,7 @@ from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
 from sweeps.records import TrialRecord
-from sweeps.settings import TrialSettings
+from sweeps.settings import TrialSettings, plugin_versions
 from sweeps.storage.journal import Journal
 from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
 from sweeps.storage.record_store import RecordStore, finished
@@ -41,7 +41,10 @@ def plan(config: Config, inputs: TrialInputs, storage: Storage) -> Manifest:
         asked = {
             f: v for f, v in config.sweep.model_dump(mode="json").items() if f not in ("samples", "budget")
         }  # with more of either the same search goes on
-        identity = json.dumps([asked, digests, ALGORITHM_VERSION], sort_keys=True)
+        parts = [asked, digests, ALGORITHM_VERSION]
+        if versions := plugin_versions(config.sweep.orders, config.sweep.policies):
+            parts.append(versions)
+        identity = json.dumps(parts, sort_keys=True)
     else:
         trials = {inputs.key(s): s for s in listed(config.sweep, inputs.model)}
         identity = json.dumps(list(trials))
