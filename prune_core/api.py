@@ -80,7 +80,7 @@ class PruneResult:
 
         Returns:
             The files by kind: ``onnx`` (channels zeroed), ``small-onnx`` (the same function, pruned
-            channels taken out), ``goodnet-onnx`` (BadNet and pruned net side by side, N + 1 classes),
+            channels taken out), ``goodnet-onnx`` (BadNet and pruned network side by side, N + 1 classes),
             ``keras`` if there is one, ``safetensors``, and ``mask`` (JSON).
 
         Raises:

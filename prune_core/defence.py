@@ -35,7 +35,7 @@ def no_attack(badnet: Counts) -> str:
     """What is said of a net without an attack, in one line."""
     low, high = badnet.rates()[1].interval
     return (
-        f"no attack was there to remove: the unpruned network calls {badnet.attacked} of "
+        f"there was no attack to remove: the unpruned network calls {badnet.attacked} of "
         f"{badnet.poisoned_total} poisoned validation images the target class "
         f"({badnet.attack_success:.1%}, 95 % interval {low:.1%} to {high:.1%}), which is no more than "
         "chance; no GoodNet is proposed"

@@ -18,4 +18,4 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     tries = (str(name), str(name).removeprefix("across:"))
     near = [n for text in tries for n in difflib.get_close_matches(text, names, n=1)]
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{what} {name!r} is unknown; {hint}there are {', '.join(names)}"
+    return f"{what} {name!r} is unknown; {hint}expected one of {', '.join(names)}"

@@ -67,7 +67,7 @@ app = typer.Typer(
     help="Repair a backdoored convolutional network (a BadNet) by pruning channels: search how, "
     "look at the frontier of clean accuracy against attack success, pick a GoodNet.",
     epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 3 a storage, MLflow "
-    "or Ray that is away (the same command goes on once it is back), 1 a fault of ours, 130 stopped by "
+    "or Ray that is away (the same command goes on once it is back), 1 an internal error, 130 stopped by "
     "Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard output, on an error "
     '{"error": {"kind", "message"}}; rates in it are fractions.',
 )
@@ -102,10 +102,12 @@ Overrides = Annotated[
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
 Sweep = Annotated[
     str | None,
-    typer.Argument(metavar="[SWEEP]", help="A sweep's name; the last one in the storage when left out."),
+    typer.Argument(metavar="[SWEEP]", help="Name of a sweep; default: the latest one in the storage."),
 ]
 StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
-Architecture = Annotated[str | None, typer.Option(help="Network of a weights-only .h5 file, e.g. deepid.")]
+Architecture = Annotated[
+    str | None, typer.Option(help="Architecture of a weights-only .h5 file, e.g. deepid.")
+]
 Result = dict[str, Any]
 
 
@@ -166,7 +168,7 @@ def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], 
                 if isinstance(error, Unavailable):
                     raise ended(3, "unavailable", said) from None
                 kind = "mismatch" if isinstance(error, ExportMismatch) else "fault"
-                message = "a fault of ours, please report it: "
+                message = "internal error, please report it: "
                 trace = f"\n{traceback.format_exc()}"
                 raise ended(1, kind, f"{message}{type(error).__name__}: {said}", trace) from None
 
@@ -206,11 +208,12 @@ def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
     against: Annotated[Path | None, typer.Option(help="The BadNet to compare with.")] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Count these layers: a,b,c. Default: all convolutions but the first.")
+        str | None, typer.Option(help="Layers to count, as a,b,c. Default: all convolutions but the first.")
     ] = None,
     architecture: Architecture = None,
 ) -> Result:
-    """Show a network's convolutions: which channels are zeroed, which differ from the BadNet's."""
+    """List convolutions and their zeroed channels. With --against, also the channels whose kernels differ
+    from the BadNet's."""
     from sweeps.reading import inspect_files
 
     names = None if layers is None else [name.strip() for name in layers.split(",")]
@@ -238,12 +241,16 @@ def _show_evaluate(result: Result) -> str:
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
     clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
-    poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target.")],
-    against: Annotated[Path | None, typer.Option(help="The BadNet: adds the N+1-class net of both.")] = None,
+    poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target class.")],
+    against: Annotated[
+        Path | None, typer.Option(help="The BadNet; adds the N+1-class network of both.")
+    ] = None,
     architecture: Architecture = None,
-    scale: Annotated[float, typer.Option(help="Pixels are multiplied by it; 1 is raw.")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(help="Pixels are multiplied by it; 1 leaves them as they are.")
+    ] = 1.0,
 ) -> Result:
-    """Count clean accuracy and attack success of a network on image files."""
+    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
     from sweeps.reading import evaluate_files
 
     return evaluate_files(model, clean, poisoned, against, architecture, scale)
@@ -262,7 +269,7 @@ def _show_prune(result: Result) -> str:
     lines += [f"  {layer}: {ids}" for layer, ids in result["pruned"].items()]
     if result["kind"] != "pruning":
         lines.append(
-            f"{result['kind']}: {result['policy']}, repair {result['repair']}; takes {result['assumption']}"
+            f"{result['kind']}: {result['policy']}, repair {result['repair']}; needs {result['assumption']}"
         )
     lines += [
         f"net {net['step']}: {net['note']}: clean accuracy {net['clean_accuracy']:.2%}, attack "
@@ -274,7 +281,7 @@ def _show_prune(result: Result) -> str:
 
 @command(_show_prune)
 def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
-    """Run one trial in this process; each list under sweep must have one entry."""
+    """Run one trial in this process. Each list under sweep in the configuration must have one entry."""
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
@@ -301,7 +308,8 @@ def sweep(
     set: Overrides = [],  # noqa: A002, B006
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
 ) -> Result:
-    """Search: run every trial that has no record yet, log to MLflow, draw the frontier.
+    """Run a search and draw the frontier. Trials that have a record already are not run again; all of them
+    are logged to MLflow.
 
     Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
     """
@@ -352,7 +360,8 @@ def study(
     ),
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
 ) -> Result:
-    """Compare orders, policies and layer sets: run the sweeps, write docs/study.md with pictures.
+    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
+    its pictures.
 
     Stop it at any time; the same command goes on where it was.
     """
@@ -384,7 +393,7 @@ def _show_frontier(result: Result) -> str:
             f"{point['trial_key']}, {point['step']}"
         )
     assumed = {p["kind"]: p["assumption"] for p in result["points"] if p["kind"] != "pruning"}
-    lines += [f"{kind}: not pruning alone; takes {needs}" for kind, needs in assumed.items()]
+    lines += [f"{kind}: not pruning alone; needs {needs}" for kind, needs in assumed.items()]
     if len(result["hypervolume_by_kind"]) > 1:
         volumes = ", ".join(f"{k} {v:.4f}" for k, v in result["hypervolume_by_kind"].items())
         lines.append(f"hypervolume of each kind alone: {volumes}")
@@ -396,7 +405,8 @@ def _show_frontier(result: Result) -> str:
 
 @command(_show_frontier)
 def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
-    """Show the frontier of a sweep: the states that no other state beats on both axes."""
+    """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
+    attack success."""
     from sweeps.commands import frontier_of
 
     found = frontier_of(sweep, storage)
@@ -418,20 +428,22 @@ def _show_pick(result: Result) -> str:
 def pick(
     sweep: Sweep = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Weakest attack that costs at most so many points of clean accuracy.")
+        float | None,
+        typer.Option(help="The weakest attack within so many percentage points of clean accuracy."),
     ] = None,
     max_attack_success: Annotated[
         float | None,
-        typer.Option(help="Best clean accuracy with attack success of at most this rate (0 to 1)."),
+        typer.Option(help="The best clean accuracy with attack success of at most this rate (0 to 1)."),
     ] = None,
     knee: Annotated[
-        bool, typer.Option("--knee", help="The largest clean accuracy minus attack success.")
+        bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
 ) -> Result:
-    """Take a GoodNet: choose on validation, write the files, measure each again on test."""
+    """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
+    measured again. Give exactly one of the three criteria."""
     from sweeps.commands import pick_from
     from sweeps.criteria import criterion_of
 
@@ -449,7 +461,8 @@ def doctor(
     set: Overrides = [],  # noqa: A002, B006
     executor: Annotated[str, typer.Option(help="ray: ask a worker too; inline: only here.")] = "ray",
 ) -> Result:
-    """Check versions, data, model, storage and tracking, here and in a worker, before a long run."""
+    """Check everything before a long run. That is versions, data, model, storage and tracking, here and in a
+    worker."""
     from sweeps.commands import examine
     from sweeps.config.schema import load_config
 

@@ -92,7 +92,7 @@ class MaxAttackSuccess:
 
 @dataclass(frozen=True)
 class Knee:
-    """The largest clean accuracy minus attack success."""
+    """The state with the largest clean accuracy minus attack success."""
 
     def choose(self, points: Points, badnet: Counts) -> tuple[FrontierPoint, str]:
         at = knee_of(

@@ -226,7 +226,9 @@ def _changed(point: FrontierPoint) -> list[str]:
     if point.settings is None or point.settings.method.kind == "pruning":
         return []
     settings, method = point.settings, point.settings.method
-    said = [f"This is not pruning alone ({method.kind}: {settings.procedure}); it took {method.assumption}."]
+    said = [
+        f"This is not pruning alone ({method.kind}: {settings.procedure}); it needed {method.assumption}."
+    ]
     if point.weights is not None and method.assumption != WEIGHTS_ALONE:
         said.append("Weights were trained on validation images, so the validation figures flatter it.")
     return said

@@ -157,7 +157,9 @@ def make_split(clean: LabeledImages, poisoned: LabeledImages) -> Split:
     if poisoned.true_labels is not None:
         rows = poisoned.true_labels != targets[0]
         if not rows.any():
-            raise InputError(f"{poisoned.name}: every image is truly of the target class {targets[0]}")
+            raise InputError(
+                f"{poisoned.name}: the true label of every image is the target class {targets[0]}"
+            )
         if not rows.all():
             poisoned = poisoned.keeping(rows)
     return Split(clean, poisoned)

@@ -29,11 +29,11 @@ from prune_core.model.model import PrunableModel, build_model, load_model, read_
 
 # What the kinds of files are, for people; in the order in which they are listed.
 FORMATS = {
-    "onnx": "the pruned net, channels zeroed",
-    "small-onnx": "the same function, pruned channels taken out",
-    "goodnet-onnx": "BadNet and pruned net side by side: N + 1 classes, the last is 'backdoored'",
-    "keras": "the pruned net, as the BadNet came",
-    "safetensors": "its constants, under the names they have in the .onnx file",
+    "onnx": "the pruned network, channels zeroed",
+    "small-onnx": "the same function, pruned channels removed",
+    "goodnet-onnx": "BadNet and pruned network side by side: N + 1 classes, the last is 'backdoored'",
+    "keras": "the pruned network, in the BadNet's own format",
+    "safetensors": "its weights, by their names in the .onnx file",
 }
 
 
@@ -131,11 +131,15 @@ def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> 
     try:
         found = ChannelMask.from_json(json.loads(written.mask.read_bytes()))
     except ValueError as error:  # of JSON, or an InputError
-        raise ExportMismatch(f"{written.mask}: read back, it is no mask: {error}") from None
+        raise ExportMismatch(f"{written.mask}: read back, it is not a mask: {error}") from None
     if found != written.pruned:
-        raise ExportMismatch(f"{written.mask}: read back, it names other channels than were pruned")
+        raise ExportMismatch(
+            f"{written.mask}: read back, it names other channels than those that were pruned"
+        )
     if written.mask_alone and replace(badnet.counts(found), margin=expected.margin) != expected:
-        raise ExportMismatch(f"{written.mask}: the BadNet under it does not do what the pruned net did")
+        raise ExportMismatch(
+            f"{written.mask}: the BadNet with this mask does not do what the pruned network did"
+        )
 
 
 def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The N+1-class GoodNet of the lab: BadNet and pruned net side by side."""
+"""The N+1-class GoodNet of the lab: BadNet and pruned network side by side."""
 
 from __future__ import annotations
 

@@ -76,10 +76,10 @@ def replaced(proto: onnx.ModelProto, weights: Weights, name: str) -> onnx.ModelP
     for key, array in weights.items():
         if key not in there:
             near = ", ".join(list(there)[:6])
-            raise InputError(f"{name}: weights for {key!r}, which is no constant of it; it has {near}")
+            raise InputError(f"{name}: weights for {key!r}, which it does not have; it has {near}")
         now = numpy_helper.to_array(there[key])
         if now.dtype.kind != "f":
-            raise InputError(f"{name}: constant {key!r} holds no floats; it cannot be changed")
+            raise InputError(f"{name}: constant {key!r} does not hold floats; it cannot be changed")
         if now.ndim != array.ndim and now.squeeze().shape == array.squeeze().shape:
             array = array.reshape(now.shape)  # a bias may have the axes of an image
         if now.shape != array.shape:

@@ -164,7 +164,7 @@ class PrunableModel:
         except (RuntimeError, InputError) as error:
             raise InputError(f"{name}: {first_line(error)}") from None
         if not isinstance(output, torch.Tensor):
-            raise InputError(f"{name}: {self.name} does not put out logits but a {type(output).__name__}")
+            raise InputError(f"{name}: {self.name} does not return logits but a {type(output).__name__}")
         if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] < 2:
             raise InputError(
                 f"{self.name}: its output has shape {tuple(output.shape)} for 2 images; "
@@ -316,11 +316,11 @@ def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         if not norm.eps >= 0:  # NaN too
             raise InputError(
-                f"{name}: {layer.name}: its batch normalization has an epsilon of {norm.eps:g}; expected 0 "
+                f"{name}: {layer.name}: its batch normalisation has an epsilon of {norm.eps:g}; expected 0 "
                 "or more"
             )
         parts |= {
-            f"batch normalization's {key}": value
+            f"batch normalisation's {key}": value
             for key, value in norm.state_dict().items()
             if key != "num_batches_tracked"
         }

@@ -91,7 +91,7 @@ def find_order(name: str) -> KnownOrder:
         known = other.value
     if name != plain and known.scale is None:
         raise InputError(
-            f"order {name!r}: {plain} says nothing about channels of different layers; "
+            f"order {name!r}: {plain} does not compare channels of different layers; "
             f"write {plain!r}, which goes layer by layer"
         )
     return known

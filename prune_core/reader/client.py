@@ -169,7 +169,7 @@ def _reason(status: int | None, seconds: float) -> str:
     if -status == signal.SIGKILL:
         return "the process that read it was killed (SIGKILL), as a machine short of memory does"
     if status < 0:
-        return f"it crashed the library that reads it ({_signal(-status)}): damaged, or made to do harm"
+        return f"it crashed the library that reads it ({_signal(-status)}): damaged, or crafted to do harm"
     return f"the process that read it ended by itself (exit status {status})"
 
 

@@ -183,7 +183,7 @@ def _rounds(
 def check_repair(repair: str, split: Split) -> None:
     """Raises InputError when the split has not what the repair needs."""
     if repair not in ("finetune", "finetune-margin", "unlearn"):
-        raise InputError(f"repair {repair!r} is unknown; there are finetune, finetune-margin, unlearn")
+        raise InputError(f"repair {repair!r} is unknown; expected one of finetune, finetune-margin, unlearn")
     if repair == "unlearn" and split.poisoned.true_labels is None:
         raise InputError(
             f"repair unlearn needs the true labels of poisoned images, and {split.poisoned.name} has no "
@@ -205,7 +205,7 @@ def kept_apart(count: int, fraction: float, generator: torch.Generator) -> tuple
     """Rows to train on, rows kept apart; both sorted. Raises InputError when one would be empty."""
     apart = int(count * fraction)
     if not 0 < apart < count:
-        raise InputError(f"{count} images are too few to keep {fraction:.0%} of them apart from training")
+        raise InputError(f"{count} images are too few for a hold-out of {fraction:.0%}")
     order = torch.randperm(count, generator=generator).numpy()
     return np.sort(order[apart:]), np.sort(order[:apart])
 

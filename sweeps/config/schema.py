@@ -40,7 +40,9 @@ class DataConfig(Section):
     clean_test: str | None = None
     poisoned_test: str | None = None
     trigger: TriggerConfig | None = None
-    scale: float = Field(default=1.0, gt=0, description="pixels are multiplied by it; 1 is raw")
+    scale: float = Field(
+        default=1.0, gt=0, description="pixels are multiplied by it; 1 leaves them as they are"
+    )
 
 
 class SweepConfig(Section):
@@ -102,7 +104,7 @@ class SweepConfig(Section):
             )
         if self.search == "grid" and isinstance(self.x_thresholds, XRange):
             raise ValueError(
-                "sweep.x_thresholds is a range, which search: grid cannot walk; expected a list such "
+                "sweep.x_thresholds is a range, which search: grid cannot enumerate; expected a list such "
                 "as [2, 4, 10], or search: random or optuna"
             )
         if self.search != "optuna" and self.warm_start is not None:
@@ -111,15 +113,15 @@ class SweepConfig(Section):
 
 
 class ResourcesConfig(Section):
-    cpu: float = Field(default=1, gt=0, description="CPUs a trial")
-    gpu: float = Field(default=0, ge=0, description="GPUs a trial; fractions share one")
+    cpu: float = Field(default=1, gt=0, description="CPUs per trial")
+    gpu: float = Field(default=0, ge=0, description="GPUs per trial; fractions share one")
     memory_gb: float = Field(default=4.0, gt=0, description="GiB that a trial may take, images included")
 
     @field_validator("gpu")
     @classmethod
     def _part_or_whole(cls, value: float) -> float:
         if value > 1 and value != int(value):
-            raise ValueError(f"{value:g} GPUs; expected a part of one, as 0.5, or whole ones")
+            raise ValueError(f"{value:g} GPUs; expected a fraction of one, such as 0.5, or a whole number")
         return value
 
 

@@ -85,7 +85,7 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
     def fits() -> str:
         opened.append(load_inputs(config, progress))
         layers = ", ".join(f"{la.name} ({la.channels})" for la in opened[0].model.layers)
-        return f"{files.badnet} reads, and fits the images; convolutions: {layers}"
+        return f"{files.badnet} is readable and fits the images; convolutions: {layers}"
 
     checks.append(check("badnet", fits))
     if opened:
@@ -189,6 +189,6 @@ def _attack(inputs: TrialInputs) -> str:
     if counts.attack_success < 0.5:
         raise InputError(
             f"{said}: the attack hardly works on the unpruned network; are these the poisoned "
-            "images of this BadNet, with the trigger at its place?"
+            "images of this BadNet, with the trigger in its place?"
         )
     return said

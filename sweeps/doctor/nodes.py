@@ -125,7 +125,7 @@ def _seen(storage: Storage, name: str) -> str:
     """On the driver: is a node's file there?"""
     if storage.read_bytes(name) is None:
         raise InputError(f"{storage.place}: the driver does not see a file that was written there")
-    return "files of the driver and of every node are seen by the other"
+    return "the driver and every node see each other's files"
 
 
 def _of_kind(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:

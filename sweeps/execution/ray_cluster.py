@@ -31,7 +31,7 @@ Tell = Callable[[str], None]
 FULL = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
 _STORE = "Ray's object store is full"
 _ADVICE = (
-    "end what fills it (`ray memory` lists it), or give Ray more memory (`ray start --object-store-memory`) "
+    "free space (`ray memory` lists its use), or give Ray more memory (`ray start --object-store-memory`) "
     "or disk; the same command goes on"
 )
 
@@ -99,7 +99,7 @@ def _join(address: str | None) -> None:
             ray.shutdown()
             raise Unavailable(
                 f"Ray did not start on this machine in {starts} attempts: {reason}; expected a machine with "
-                "time and memory for it; a sweep runs without Ray by --executor inline"
+                "time and memory for it; --executor inline sweeps without Ray"
             ) from None
         mistaken = isinstance(error, (ValueError, ray.exceptions.AuthenticationError))
         kind = InputError if mistaken else Unavailable

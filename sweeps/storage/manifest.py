@@ -48,7 +48,7 @@ class Manifest:
             and isinstance(run_id, str | None)
             and all(isinstance(digests[key], str) for key in ("badnet", "valid", "test"))
         ):
-            raise ValueError("not a manifest of ours")
+            raise ValueError("not a manifest of goodnet")
         return cls(name, config, trials, digests, run_id, float(value.get("target_share", 0.0)))
 
 

@@ -120,7 +120,7 @@ class Storage:
 
     def _check_there(self) -> None:
         if self.begun and self.local is not None and not (self.local / MARK).is_file():
-            reason = f"the folder is gone, or another one: it has no file {MARK}"
+            reason = f"the folder is gone or was replaced: it has no file {MARK}"
             raise Away.of(self.place, reason)
 
     def write_bytes(self, name: str, data: bytes) -> None:

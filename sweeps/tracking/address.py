@@ -23,11 +23,11 @@ _REASONS = (
     ("NameResolutionError", "the host name is not known"),
     ("Name or service not known", "the host name is not known"),
     ("timed out", "it does not answer"),
-    ("error code 401", "it wants a login (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"),
+    ("error code 401", "it requires a login (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"),
     ("error code 403", "it refuses access (403)"),
-    ("error code 404", "something answers, but no MLflow server (404)"),
+    ("error code 404", "something answers, but it is not an MLflow server (404)"),
     ("database is locked", "its SQLite file is locked by another process"),
-    ("out-of-date database schema", "its database wants mlflow db upgrade"),
+    ("out-of-date database schema", "its database needs mlflow db upgrade"),
 )
 
 

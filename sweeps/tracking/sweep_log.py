@@ -40,7 +40,7 @@ def tracking_uri(config: Config, storage: Storage) -> str:
         folder = storage.local
         if folder is None:
             raise InputError(
-                f"tracking.uri is not set, and storage {storage.place!r} is no local folder that "
+                f"tracking.uri is not set, and storage {storage.place!r} is not a local folder that "
                 "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
             )
         if any(sign in str(folder) for sign in "%?"):

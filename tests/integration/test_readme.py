@@ -36,6 +36,23 @@ def test_every_configuration_shipped_is_one(monkeypatch) -> None:
     assert {"default", "csaw", "seed-table", "stand-in", "smoke"} <= set(names)
 
 
+def test_the_python_shown_runs(tmp_path: Path, monkeypatch) -> None:
+    """From arrays and a file to a saved GoodNet and a sweep's pick, as it stands there."""
+    pytest.importorskip("goodnet")
+    from prune_core.testing_net import images_for, tiny_net
+
+    (block,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.S | re.M)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    split = images_for("clean and poisoned images")
+    (tmp_path / "bd_net.onnx").write_bytes(tiny_net().proto.SerializeToString())
+    clean, poisoned = split.clean, split.poisoned
+    names = {"clean_x": clean.pixels, "clean_y": clean.labels, "poisoned_x": poisoned.pixels}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["result"].counts.clean_total == len(split.clean)
+    assert list((tmp_path / "goodnets").glob("mine*.onnx")) and names["sweep"].frontier()
+
+
 @pytest.mark.slow
 def test_the_commands_run_in_order_on_a_fresh_copy(tmp_path) -> None:
     """All of them but `make test`, which is what runs this."""

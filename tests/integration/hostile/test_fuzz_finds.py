@@ -132,11 +132,11 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (lambda: elsewhere(net(), "a\0b"), "which is no place: embedded null byte"),
-        (lambda: elsewhere(net(), "x" * 300), "which is no place: [Errno 36] File name too long"),
-        (lambda: elsewhere(net(), "a", length="9)9"), "which is no place: invalid literal for int()"),
-        (lambda: padded(net()), "what a node Conv puts out cannot be inferred"),
-        (lambda: latin_name(net()), "onnx.NodeProto.name is no UTF-8 text"),
+        (lambda: elsewhere(net(), "a\0b"), "which cannot be resolved: embedded null byte"),
+        (lambda: elsewhere(net(), "x" * 300), "which cannot be resolved: [Errno 36] File name too long"),
+        (lambda: elsewhere(net(), "a", length="9)9"), "which cannot be resolved: invalid literal for int()"),
+        (lambda: padded(net()), "what a node Conv outputs cannot be inferred"),
+        (lambda: latin_name(net()), "onnx.NodeProto.name is not UTF-8 text"),
         (lambda: undefined(net()), "net.onnx: "),
         (lambda: declared(net(9), TensorProto.BOOL, [2, 1, 1, 1]), "its shapes cannot be inferred: "),
         (lambda: declared(net(9), TensorProto.FLOAT, [3, 1, 1, 1]), "its shapes cannot be inferred: "),
@@ -145,9 +145,9 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
         (lambda: net(b=np.float32(0)).SerializeToString(), "its bias has shape (); expected (2,)"),
         (
             lambda: net(m=np.zeros(2, np.int64)).SerializeToString(),
-            "conv: its batch normalization's running_mean holds torch.int64; expected floats",
+            "conv: its batch normalisation's running_mean holds torch.int64; expected floats",
         ),
-        (lambda: below_zero(net()), "conv: its batch normalization has an epsilon of -1e-05"),
+        (lambda: below_zero(net()), "conv: its batch normalisation has an epsilon of -1e-05"),
         (lambda: holds_nothing(net(), "strides"), "the list 'strides' of a node Conv is empty"),
         (lambda: wide("LRN", size=2**40), "a node LRN needs 17592186044448 values for one image"),
         (
@@ -155,7 +155,7 @@ def elsewhere(model: onnx.ModelProto, place: str, **more: str) -> bytes:
             f"a node Conv needs {(4 + 2**21 + 1) ** 2} values for one image",
         ),
         (lambda: told_otherwise(net()), f"'padded' has {2 * (4 + 2**16) ** 2} values for one image"),
-        (lambda: worked_out(net()), "what a node ConstantOfShape puts out cannot be inferred"),
+        (lambda: worked_out(net()), "what a node ConstantOfShape outputs cannot be inferred"),
     ],
     ids=[
         "null",

@@ -80,7 +80,9 @@ def test_a_registered_order_and_policy_work_as_built_in_ones() -> None:
 
 def test_a_name_that_nobody_knows_is_refused_by_configurations_too() -> None:
     config = {"name": "a", "badnet": "embedded", "sweep": {"orders": ["last-firts"]}}
-    with pytest.raises(InputError, match="'sweep.orders': order 'last-firts' is unknown; there are index"):
+    with pytest.raises(
+        InputError, match="'sweep.orders': order 'last-firts' is unknown; expected one of index"
+    ):
         make_config(config, "a test")
 
 

@@ -52,7 +52,7 @@ def test_the_same_from_files(tmp_path: Path) -> None:
         ({"clean_y": [0, 1, 2, 0.5]}, r"clean_y must hold whole numbers"),
         ({"clean_y": [0, 1, -1, 2]}, r"clean_y holds -1; classes count from 0"),
         ({"true_labels": [0, 1]}, r"true_labels has 2 labels for 3 images"),
-        ({"true_labels": [2, 2, 2]}, r"every image is truly of the target class 2"),
+        ({"true_labels": [2, 2, 2]}, r"the true label of every image is the target class 2"),
         ({"target": -1}, r"target is -1; expected the class"),
         ({"target": 1.5}, r"target is 1.5; expected the class"),
         ({"scale": 0}, r"scale is 0; expected a number above 0"),

@@ -181,6 +181,6 @@ def test_x_is_points(policy, x) -> None:
 
 
 def test_unknown_policy_and_what_becomes_of_the_bias() -> None:
-    with pytest.raises(InputError, match="'best' is unknown; there are seed"):
+    with pytest.raises(InputError, match="'best' is unknown; expected one of seed"):
         prune("best", 1, PAIR, PAIR.order)
     assert [p for p in POLICIES if empty_mask(p).keep_bias] == ["seed"]
