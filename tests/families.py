@@ -67,11 +67,16 @@ def settle(net: nn.Module, images: np.ndarray) -> None:
     with torch.no_grad():
         net(given)
         net.eval()
-        last = [m for m in net.modules() if isinstance(m, nn.Linear)][-1:]
-        for layer in last:
-            logits = net(given)
-            layer.weight /= logits.std()
-            layer.bias.copy_((layer.bias - logits.mean(0)) / logits.std())
+        # SqueezeNet's last layer is a convolution, behind which a ReLU stands.
+        kinds = (nn.Linear,) if any(isinstance(m, nn.Linear) for m in net.modules()) else (nn.Conv2d,)
+        last = [m for m in net.modules() if isinstance(m, kinds)][-1]
+        seen: list[torch.Tensor] = []
+        handle = last.register_forward_hook(lambda module, given, output: seen.append(output))
+        net(given)
+        handle.remove()
+        logits = seen[0].transpose(0, 1).flatten(1)  # (classes, ...)
+        last.weight /= logits.std()  # type: ignore[operator]
+        last.bias.copy_((last.bias - logits.mean(1)) / logits.std())  # type: ignore[operator]
     net.requires_grad_(False)
 
 
@@ -121,7 +126,7 @@ def logits_of(net: nn.Module, images: np.ndarray) -> np.ndarray:
     exact = copy.deepcopy(net).double().eval()
     with torch.no_grad():
         return np.concatenate(
-            [exact(torch.from_numpy(part).double()).numpy() for part in np.split(images, [50])]
+            [exact(torch.from_numpy(part).double()).numpy() for part in np.array_split(images, 4)]
         )
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
+from prune_core.files.onnx_fold import Constants
+
 BATCH = 2  # shapes are inferred for two images, so that the batch axis is told from one of size 1
 
 
@@ -196,13 +198,39 @@ def read_flow(proto: onnx.ModelProto, shape: Sequence[int]) -> Flow:
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
+    shapes = _shapes(model)
+    while _say_shapes(model, shapes):
+        shapes = _shapes(model)
+    return Flow(proto, {given.name: (BATCH, *shape), **shapes}, held)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Those that can be inferred whole, of values that nodes put out."""
     found = shape_inference.infer_shapes(model, data_prop=True)
-    shapes = {given.name: (BATCH, *shape)}
+    shapes = {}
     for value in (*found.graph.value_info, *found.graph.output):
         dims = value.type.tensor_type.shape.dim
-        if all(d.HasField("dim_value") for d in dims):
+        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             shapes[value.name] = tuple(d.dim_value for d in dims)
-    return Flow(proto, shapes, held)
+    return shapes
+
+
+def _say_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Put what Shape nodes say, and what others make of that, in as constants, where shape inference
+    does not follow it; whether there was any."""
+    graph, changed = model.graph, False
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] in shapes and not node.attribute:
+            size = np.array(shapes[node.input[0]], np.int64)
+            value = onnx.helper.make_node(
+                "Constant", [], list(node.output), node.name, value=numpy_helper.from_array(size)
+            )
+            node.CopyFrom(value)
+            changed = True
+    for name, array in Constants(model).made.items() if changed else ():
+        maker = next(n for n in graph.node if name in n.output)
+        maker.CopyFrom(onnx.helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array)))
+    return changed
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, np.ndarray]:

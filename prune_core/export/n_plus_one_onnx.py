@@ -31,7 +31,9 @@ def pair_onnx(badnet: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelPro
     numbers = constants_of(graph)
     given = [i for i in graph.input if i.name not in numbers]
     classes = [d.dim_value for d in graph.output[0].type.tensor_type.shape.dim[1:]]
-    graph.initializer.append(numpy_helper.from_array(np.ones((1, 1), np.float32), f"{prefix}one"))
+    kind = badnet.graph.output[0].type.tensor_type.elem_type or TensorProto.FLOAT
+    ones = np.ones((1, 1), helper.tensor_dtype_to_np_dtype(kind))
+    graph.initializer.append(numpy_helper.from_array(ones, f"{prefix}one"))
     logits = [_before_softmax(graph, value) for value in (ours, theirs)]
 
     def value(name: str) -> str:
@@ -43,7 +45,7 @@ def pair_onnx(badnet: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelPro
     node("ArgMax", [logits[0]], value("badnet_class"), axis=1, keepdims=1)
     node("ArgMax", [logits[1]], value("pruned_class"), axis=1, keepdims=1)
     node("Equal", [value("badnet_class"), value("pruned_class")], value("equal"))
-    node("Cast", [value("equal")], value("agree"), to=TensorProto.FLOAT)
+    node("Cast", [value("equal")], value("agree"), to=kind)
     if logits[1] == theirs:  # the net ends in logits
         node("Softmax", [theirs], value("probabilities"), axis=1)
         theirs = value("probabilities")
@@ -54,7 +56,7 @@ def pair_onnx(badnet: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelPro
     size = classes[0] + 1 if classes and classes[0] else "classes"
     batch = given[0].type.tensor_type.shape.dim[0]
     first = batch.dim_value or batch.dim_param or "n"
-    graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [first, size]))
+    graph.output.append(helper.make_tensor_value_info(output, kind, [first, size]))
     del graph.value_info[:]
     both.ir_version = max(both.ir_version, 4)
     opset = next(o.version for o in both.opset_import if o.domain in ("", "ai.onnx"))

@@ -19,7 +19,7 @@ def safetensors_bytes(proto: onnx.ModelProto) -> bytes:
 
     Constant nodes are part of the graph and are left to it.
     """
-    arrays = {t.name: np.ascontiguousarray(numpy_helper.to_array(t)) for t in proto.graph.initializer}
+    arrays = {t.name: np.asarray(numpy_helper.to_array(t), order="C") for t in proto.graph.initializer}
     return save(arrays, metadata={entry.key: entry.value for entry in proto.metadata_props})
 
 

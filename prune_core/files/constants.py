@@ -37,7 +37,7 @@ def weights_digest(weights: Weights) -> str:
 
 def to_safetensors(weights: Weights) -> bytes:
     """As a safetensors file; ``from_safetensors`` is its inverse."""
-    return save({name: np.ascontiguousarray(weights[name]) for name in sorted(weights)})
+    return save({name: np.asarray(weights[name], order="C") for name in sorted(weights)})
 
 
 def from_safetensors(data: bytes, source: str) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from families import EXPORTERS, FAMILIES, exported, family, split_of
 def test_a_family_is_read_pruned_and_written(name: str, exporter: str, tmp_path: Path) -> None:
     net, side = family(name)
     path = exported(net, exporter, side, tmp_path / "net.onnx")
-    found = check_network(net, side, path, split_of(net, side))
+    found = check_network(net, side, path, split_of(net, side, 100), split_of(net, side, 20))
     assert found["images"] == 200
     if table := os.environ.get("GOODNET_FAMILIES"):  # a file that gets a line for each
         with Path(table).open("a") as file:
