@@ -12,10 +12,11 @@ from prune_core.counts import Counts
 from prune_core.errors import InputError
 from sweeps.commands import pick_from
 from sweeps.config.schema import Config, load_config, make_config
+from sweeps.criteria import criterion_of
+from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
 from sweeps.records import TrialRecord
 from sweeps.results import FrontierPoint, described
-from sweeps.storage.manifest import Manifest
 from sweeps.storage.storage import open_storage
 from sweeps.sweep import SweepResult, run_sweep
 from sweeps.tracking.sweep_log import SweepLog
@@ -86,11 +87,9 @@ class Sweep:
             self.name,
             self.config.storage,
             Path(out),
+            criterion_of(max_accuracy_drop, max_attack_success, knee),
             register,
             _log.warning,
-            max_accuracy_drop=max_accuracy_drop,
-            max_attack_success=max_attack_success,
-            knee=knee,
         )
 
 
@@ -138,12 +137,8 @@ def _config(config: Any, overrides: Sequence[str]) -> Config:
     )
 
 
-class _Quiet:
-    """A watcher that logs what is amiss, and nothing else."""
-
-    def preparing(self, what: str, fraction: float) -> None: ...
-    def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None: ...
-    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None: ...
+class _Quiet(SweepEvents):
+    """Logs what is amiss, and nothing else."""
 
     def ended(self, record: TrialRecord) -> None:
         if record.status == "failed":

@@ -8,13 +8,14 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from prune_core.errors import InputError
+from prune_core.errors import ExportMismatch, InputError, Unavailable
 from sweeps.console import SweepProgress, printable, rates, say
 from sweeps.execution.stopping import exit_status, stoppable
 
@@ -23,17 +24,52 @@ if TYPE_CHECKING:
     from sweeps.storage.storage import Storage
     from sweeps.sweep import SweepResult
 
+
+class _Commands(TyperGroup):
+    """The commands; with --json, what is wrong with the command line itself is told as JSON too."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        as_json = standalone_mode and "--json" in given
+        run = functools.partial(super().main, args, prog_name, complete_var)
+        try:
+            status = run(standalone_mode and not as_json, windows_expand_args, **extra)
+        except Exception as error:
+            if not (as_json and hasattr(error, "format_message")):  # as all of Typer's own have
+                raise
+            error.show()  # type: ignore[attr-defined]
+            print(_error_json("input", error.format_message()))
+            sys.exit(error.exit_code)  # type: ignore[attr-defined]
+        if as_json:
+            sys.exit(status or 0)
+        return status
+
+
+def _error_json(kind: str, message: str) -> str:
+    return json.dumps({"error": {"kind": kind, "message": " ".join(message.split())}})
+
+
 app = typer.Typer(
     name="goodnet",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Repair a backdoored convolutional network (a BadNet) by pruning channels: search how, "
     "look at the frontier of clean accuracy against attack success, pick a GoodNet.",
-    epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 1 a fault of "
-    "ours, 130 stopped by Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard "
-    "output; rates in it are fractions.",
+    epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 3 a storage, MLflow "
+    "or Ray that is away (the same command goes on once it is back), 1 a fault of ours, 130 stopped by "
+    "Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard output, on an error "
+    '{"error": {"kind", "message"}}; rates in it are fractions.',
 )
 
 
@@ -100,25 +136,39 @@ def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], 
     def decorate(function: Callable[..., Result]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
+            printed = False
+
+            def ended(status: int, kind: str, message: str, details: str = "") -> typer.Exit:
+                """Says it, and is what to raise."""
+                say(f"goodnet: {message}" + details)
+                if as_json and not printed:
+                    print(_error_json(kind, message), flush=True)
+                return typer.Exit(status)
+
             try:
                 with _stdout_kept_for_the_result() as put:
                     result = function(*args, **kwargs)
                     put(json.dumps(result, allow_nan=False) if as_json else printable(show(result)))
+                    printed = True
                     if result.get("ok") is False:
                         raise typer.Exit(2)
                 if result.get("stopped"):
                     raise KeyboardInterrupt
             except typer.Exit:
                 raise
-            except InputError as error:
-                say(f"goodnet: {' '.join(str(error).split())}")
-                raise typer.Exit(2) from None
             except KeyboardInterrupt:
-                say("goodnet: stopped; finished trials are kept, the same command goes on from there")
-                raise typer.Exit(exit_status()) from None
-            except Exception:
-                say("goodnet: a fault of ours, please report it:\n" + traceback.format_exc())
-                raise typer.Exit(1) from None
+                message = "stopped; finished trials are kept, the same command goes on from there"
+                raise ended(exit_status(), "stopped", message) from None
+            except Exception as error:
+                said = " ".join(str(error).split())
+                if isinstance(error, InputError):
+                    raise ended(2, "input", said) from None
+                if isinstance(error, Unavailable):
+                    raise ended(3, "unavailable", said) from None
+                kind = "mismatch" if isinstance(error, ExportMismatch) else "fault"
+                message = "a fault of ours, please report it: "
+                trace = f"\n{traceback.format_exc()}"
+                raise ended(1, kind, f"{message}{type(error).__name__}: {said}", trace) from None
 
         signature = _with_json_option(function)
         run.__signature__ = signature  # type: ignore[attr-defined]
@@ -386,17 +436,10 @@ def pick(
 ) -> Result:
     """Take a GoodNet: choose on validation, write the files, measure each again on test."""
     from sweeps.commands import pick_from
+    from sweeps.criteria import criterion_of
 
-    return pick_from(
-        sweep,
-        storage,
-        out,
-        register,
-        say,
-        max_accuracy_drop=max_accuracy_drop,
-        max_attack_success=max_attack_success,
-        knee=knee,
-    )
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
+    return pick_from(sweep, storage, out, criterion, register, say)
 
 
 def _show_doctor(result: Result) -> str:

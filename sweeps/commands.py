@@ -20,6 +20,7 @@ from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
+    from sweeps.criteria import Criterion
     from sweeps.sweep import SweepResult, TestCounter
 
 # Imports inside functions: a frontier is shown without torch, whose import alone takes longer.
@@ -44,7 +45,7 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
 
     record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
     if record.status == "failed":
-        raise RuntimeError(record.reason)
+        raise (InputError if record.failure == "input" else RuntimeError)(record.reason)
     return trial_json(record, inputs)
 
 
@@ -199,63 +200,45 @@ def pick_from(
     name: str | None,
     place: str,
     out: Path,
-    register: bool,
+    criterion: Criterion,
+    registered: bool,
     warn: Callable[[str], None],
-    **criterion: Any,
 ) -> Result:
-    """Choose a point of a sweep's frontier and write its GoodNet into ``out``. ``criterion`` is
-    that of ``pick.choose``. A registry that fails costs a warning, not the files."""
+    """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
+    MLflow too. A registry that fails costs a warning, not the files."""
     from prune_core.evaluation.plain import PlainEvaluator
     from sweeps.inputs.load import input_files, load_inputs
-    from sweeps.pick import check_criterion, pick
-    from sweeps.reports.model_card import cost_tags
+    from sweeps.pick import pick, register
     from sweeps.sweep import TestCounter
 
     storage = open_storage(place)
     manifest = read_manifest(storage, name)
-    check_criterion(**criterion)
-    inputs = load_inputs(manifest.config)
-    frontier = _frontier(storage, manifest, TestCounter(inputs, manifest.config, storage))
-    valid, test = (PlainEvaluator(inputs.model, split) for split in (inputs.valid, inputs.test))
-    badnet = input_files(manifest.config).badnet
+    config = manifest.config
+    inputs = load_inputs(config)
+    frontier = _frontier(storage, manifest, TestCounter(inputs, config, storage))
+    store = RecordStore(storage)
 
-    def registered(path: Path, result: Result) -> str | None:
+    def registering(onnx: Path, result: Result) -> str | None:
         from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
 
         try:
-            tracking = open_tracking(manifest.config, storage)
+            tracking = open_tracking(config, storage)
             tracking.check()
-            tags = {
-                "sweep": manifest.name,
-                "trial_key": result["point"]["trial_key"],
-                **cost_tags(result["cost"]),
-            }
-            beside = {Path(result[key]).name: Path(result[key]).read_bytes() for key in ("card", "mask_file")}
-            small = next(f["path"] for f in result["files"] if f["kind"] == "small-onnx")
-            version = tracking.register(
-                path.read_bytes(),
-                f"goodnet-{manifest.config.name}",
-                "goodnet",
-                manifest.mlflow_run_id,
-                tags,
-                result["why"],
-                {**beside, Path(small).name: Path(small).read_bytes()},
-            )
+            return register(tracking, manifest, onnx, result)
         except Exception as error:  # the files are written; a registry in any trouble is no reason
             warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")
             return None
-        return f"models:/goodnet-{manifest.config.name}/{version}"
 
     return pick(
         manifest,
         frontier,
-        valid,
-        test,
-        badnet,
+        PlainEvaluator(inputs.model, inputs.valid),
+        PlainEvaluator(inputs.model, inputs.test),
+        input_files(config).badnet,
         out,
-        **criterion,
-        register=registered if register else None,
-        weights=lambda p: RecordStore(storage).weights(p.trial_key, p.step, p.weights),
+        criterion,
+        registering if registered else None,
+        weights=lambda p: store.weights(p.trial_key, p.step, p.weights),
     )
 
 

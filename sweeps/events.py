@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
-
-from sweeps.records import TrialRecord
-from sweeps.storage.manifest import Manifest
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeps.inputs.trial_inputs import TrialInputs
+    from sweeps.progress import Progress
+    from sweeps.records import TrialRecord
+    from sweeps.storage.manifest import Manifest
     from sweeps.sweep import SweepResult
 
 
-class SweepEvents(Protocol):
-    """Told of a sweep from the driver's thread, in this order; subclasses answer to what they want.
+class SweepEvents:
+    """Told of a sweep from the driver's thread. Does nothing by itself: a listener answers to what it
+    wants to hear.
 
     No method may raise for trouble of its own: a sweep does not fail because nobody hears of it.
     """
@@ -25,8 +26,8 @@ class SweepEvents(Protocol):
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         """The sweep's trials are known: ``total`` of them, of which ``there`` were done before."""
 
-    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None:
-        """A trial has tried that many of its candidates and pruned that many channels."""
+    def candidates(self, key: str, progress: Progress) -> None:
+        """How far a trial has come with its candidates."""
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over and its record is stored."""
@@ -52,9 +53,9 @@ class Everyone(SweepEvents):
         for listener in self.listeners:
             listener.planned(manifest, there, total)
 
-    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None:
+    def candidates(self, key: str, progress: Progress) -> None:
         for listener in self.listeners:
-            listener.candidates(key, tried, total, pruned)
+            listener.candidates(key, progress)
 
     def ended(self, record: TrialRecord) -> None:
         for listener in self.listeners:

@@ -1,4 +1,4 @@
-"""What is installed only where it is wanted: Ray and Optuna, MLflow, pictures, the digits of the default."""
+"""What is installed only where wanted: Ray, MLflow, pictures, the digits of the embedded default."""
 
 from __future__ import annotations
 

@@ -12,19 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.net_counter import NetCounter
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
-from prune_core.methods import NET_POLICIES
+from prune_core.methods import NET_POLICIES, make_nets, repaired
 from prune_core.model.layer_sets import resolve_layer_set
-from prune_core.net_policies import make_nets, repaired
+from prune_core.model.memory import out_of_memory, typed
 from prune_core.orders import OrderInput, channel_order
 from prune_core.policies.registry import empty_mask, prune
-from prune_core.repair.nets import Candidate, Given
+from prune_core.repair.nets import Given, MadeNet
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Progress, Watch
@@ -68,7 +66,8 @@ def run_trial(
             raise
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
-        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started)
+        whose = "input" if isinstance(error, InputError) else "fault"
+        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started, failure=whose)
     finally:
         evaluators.exchange()
 
@@ -83,7 +82,7 @@ class TrialOutcome:
         nets: every net that was made otherwise than by pruning, in turn.
     """
 
-    final: Candidate
+    final: MadeNet
     valid: Counts
     steps: tuple[PruneStep, ...] = ()
     nets: tuple[ChangedNet, ...] = ()
@@ -151,12 +150,12 @@ def _with_nets(outcome: TrialOutcome, nets: Sequence[ChangedNet]) -> TrialOutcom
     outcome = replace(outcome, nets=tuple(nets))
     for net in reversed(nets):
         if net.accepted:
-            return replace(outcome, final=Candidate(net.mask, net.weights or {}, net.note), valid=net.counts)
+            return replace(outcome, final=MadeNet(net.mask, net.weights or {}, net.note), valid=net.counts)
     return outcome
 
 
-def _pruned(mask: ChannelMask) -> Candidate:
-    return Candidate(mask, {}, "")
+def _pruned(mask: ChannelMask) -> MadeNet:
+    return MadeNet(mask, {}, "")
 
 
 def _telling(watch: Watch, pruned: int) -> Callable[[int, int, str], None]:
@@ -166,6 +165,4 @@ def _telling(watch: Watch, pruned: int) -> Callable[[int, int, str], None]:
 def machine_fault(error: Exception) -> bool:
     """Whether trying again may help: memory or files were out of reach. All else a trial meets
     again, since it follows from its settings and its data."""
-    if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, OSError) or out_of_memory(typed(error))

@@ -12,7 +12,7 @@ from prune_core.evaluation.evaluator import Evaluator
 from prune_core.evaluation.net_counter import NetCounter
 from prune_core.files.constants import weights_digest
 from prune_core.model.model import PrunableModel
-from prune_core.repair.nets import Candidate
+from prune_core.repair.nets import MadeNet
 from sweeps.records import ChangedNet
 
 BEYOND = 2  # nets in a row that are beyond X end a policy's walk
@@ -27,7 +27,7 @@ class Bound:
     model: PrunableModel
     evaluator: Evaluator
 
-    def judged(self, made: Iterable[Candidate]) -> Iterator[ChangedNet]:
+    def judged(self, made: Iterable[MadeNet]) -> Iterator[ChangedNet]:
         """Every net with its counts, and whether it is within the bound; numbered from 0."""
         count, badnet = NetCounter(self.model, self.evaluator), self.evaluator.badnet
         for step, net in enumerate(made):
@@ -44,7 +44,7 @@ def until_beyond(nets: Iterable[ChangedNet]) -> Iterator[ChangedNet]:
             return
 
 
-def _judged(step: int, net: Candidate, counts: Counts, badnet: Counts, x: float) -> ChangedNet:
+def _judged(step: int, net: MadeNet, counts: Counts, badnet: Counts, x: float) -> ChangedNet:
     within = counts.clean_accuracy_fell(since=badnet) <= exact_points(x)
     digest = weights_digest(net.weights) if net.weights else None
     kept = net.weights if within and digest else None

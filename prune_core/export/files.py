@@ -14,20 +14,21 @@ import torch
 from prune_core.compaction.compact import Compacted, compact
 from prune_core.counts import Counts, wilson_interval
 from prune_core.data.images import LabeledImages
+from prune_core.errors import ExportMismatch
 from prune_core.evaluation.numerics import ExactNet
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import latencies, multiply_adds, parameters
 from prune_core.export.n_plus_one import goodnet_classes
 from prune_core.export.n_plus_one_onnx import pair_onnx
 from prune_core.export.safetensors import safetensors_bytes, with_safetensors
-from prune_core.export.zeroed import ExportMismatch, verified, write_goodnet
+from prune_core.export.zeroed import verified, write_goodnet
 from prune_core.files.onnx_read import read_onnx
 from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, build_model, load_model, read_proto
 
 # What the kinds of files are, for people; in the order in which they are listed.
-KINDS = {
+FORMATS = {
     "onnx": "the pruned net, channels zeroed",
     "small-onnx": "the same function, pruned channels taken out",
     "goodnet-onnx": "BadNet and pruned net side by side: N + 1 classes, the last is 'backdoored'",
@@ -41,7 +42,7 @@ class Written:
     """The files of one GoodNet.
 
     Attributes:
-        models: kind (of ``KINDS``) -> file.
+        models: kind (of ``FORMATS``) -> file.
         mask: JSON: pruned channels, what became of biases, digest of the BadNet.
         pruned: what the mask has to say.
         mask_alone: the GoodNet is the BadNet with the mask; no weights were changed beside.
@@ -92,7 +93,7 @@ def write_formats(
     ):
         models[kind] = destination.with_name(name)
         write_whole(models[kind], data)
-    in_order = {k: models[k] for k in KINDS if k in models}
+    in_order = {k: models[k] for k in FORMATS if k in models}
     return Written(in_order, mask_path, mask, not model.weights, small, image)
 
 

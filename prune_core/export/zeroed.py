@@ -6,7 +6,6 @@ pruned channels and no others.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from dataclasses import replace
@@ -17,21 +16,19 @@ import onnx
 from onnx import numpy_helper
 
 from prune_core.counts import Counts
-from prune_core.errors import InputError
+from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.constants import Weights, constants, to_safetensors
+from prune_core.files.onnx_fold import Constants, held_constants
+from prune_core.files.onnx_tail import Users, tail_of
 from prune_core.files.write import write_whole
 from prune_core.keras_files.h5 import KERAS_SUFFIXES
 from prune_core.masks import ChannelMask
-from prune_core.model.model import PrunableModel, load_model
+from prune_core.model.model import PrunableModel, file_digest, load_model
 from prune_core.reader import client as contained
 
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
-
-
-class ExportMismatch(RuntimeError):
-    """A written file does not do what the pruned network did: a fault of ours, not the caller's."""
 
 
 def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
@@ -46,23 +43,27 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
-    convs = [node for node in graph.node if node.op_type == "Conv"]
+    numbers = [number for number, node in enumerate(graph.node) if node.op_type == "Conv"]
+    convs = [graph.node[number] for number in numbers]
+    known, users = Constants(model.proto), Users(model.proto.graph)
+
+    def zero_rows(
+        graph: onnx.GraphProto, node: onnx.NodeProto, position: int, rows: list[int], axis: int = 0
+    ) -> None:
+        name = node.input[position]
+        _zero_rows(graph, node, position, rows, axis, known[name] if name in known.made else None)
+
     for name, rows in mask.by_layer().items():
         layer = model.layer(name)
         conv = convs[layer.onnx_index]
-        _zero_rows(graph, conv, 1, rows)
+        zero_rows(graph, conv, 1, rows)
         if mask.keep_bias:
             continue
-        if len(conv.input) > 2:
-            _zero_rows(graph, conv, 2, rows)
-        if layer.batch_norm is not None:
-            norm = next(
-                node
-                for node in graph.node
-                if node.op_type == "BatchNormalization" and node.input[0] == conv.output[0]
-            )
-            _zero_rows(graph, norm, 1, rows)
-            _zero_rows(graph, norm, 2, rows)
+        if len(conv.input) > 2 and conv.input[2]:
+            zero_rows(graph, conv, 2, rows)
+        for part in tail_of(graph, numbers[layer.onnx_index], known, users):
+            for position, axis in part.zeroed.items():
+                zero_rows(graph, graph.node[part.node], position, rows, axis)
     _set_metadata(proto, {MASK_KEY: json.dumps(mask.to_json()), BADNET_KEY: model.badnet_digest})
     return proto
 
@@ -102,7 +103,7 @@ def write_goodnet(
 def _check_badnet(path: Path, model: PrunableModel) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the BadNet that was pruned")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != model.badnet_digest:
+    if file_digest(path) != model.badnet_digest:
         raise InputError(
             f"{path}: not the BadNet that was pruned (its digest differs); give the file that the sweep used"
         )
@@ -170,14 +171,22 @@ def _write_keras(
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _zero_rows(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, rows: list[int]) -> None:
-    """Set rows of the constant at input ``position`` to zero, for this node only."""
+def _zero_rows(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    position: int,
+    rows: list[int],
+    axis: int,
+    made: np.ndarray | None,
+) -> None:
+    """Set rows (along ``axis``) of the constant at input ``position`` to zero, for this node only.
+    ``made``: the constant, where nodes make it of others; it then gets one that stands in the file."""
     name = node.input[position]
-    tensor = constants(graph)[name]
-    array = np.array(numpy_helper.to_array(tensor))
-    array[rows] = 0
+    tensor = None if made is not None else constants(graph).get(name)
+    array = np.array(_held(graph, name) if made is None else made)
+    array[(slice(None),) * axis + (rows,)] = 0
     uses = sum(list(other.input).count(name) for other in graph.node)
-    if uses + sum(output.name == name for output in graph.output) == 1:
+    if tensor is not None and uses + sum(output.name == name for output in graph.output) == 1:
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
         return
     copy = _new_name(graph, name)
@@ -187,6 +196,11 @@ def _zero_rows(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, rows
         # Before IR version 4 every initializer has to stand among the inputs as well.
         graph.input.add().CopyFrom(given)
         graph.input[-1].name = copy
+
+
+def _held(graph: onnx.GraphProto, name: str) -> np.ndarray:
+    array: np.ndarray = numpy_helper.to_array(held_constants(graph)[name])
+    return array
 
 
 def _new_name(graph: onnx.GraphProto, name: str) -> str:

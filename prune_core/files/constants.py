@@ -50,7 +50,8 @@ def from_safetensors(data: bytes, source: str) -> dict[str, np.ndarray]:
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """The graph's constants by value name: initializers, and what Constant nodes hold."""
+    """The graph's constants by value name, as they stand in it: initializers, and the tensors of
+    Constant nodes."""
     found = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -79,6 +80,8 @@ def replaced(proto: onnx.ModelProto, weights: Weights, name: str) -> onnx.ModelP
         now = numpy_helper.to_array(there[key])
         if now.dtype.kind != "f":
             raise InputError(f"{name}: constant {key!r} holds no floats; it cannot be changed")
+        if now.ndim != array.ndim and now.squeeze().shape == array.squeeze().shape:
+            array = array.reshape(now.shape)  # a bias may have the axes of an image
         if now.shape != array.shape:
             raise InputError(f"{name}: weights for {key!r} have shape {array.shape}; expected {now.shape}")
         with np.errstate(over="ignore"):

@@ -1,8 +1,10 @@
-"""ONNX files in: read without running anything, and made ready for onnx2torch."""
+"""ONNX files in: read without running anything."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -12,8 +14,6 @@ from onnx import external_data_helper, shape_inference, version_converter
 
 from prune_core.errors import InputError
 
-# onnx2torch 1.5.15 has no converter for Reshape-19, Transpose-21 and others that follow.
-NEWEST_OPSET = 17
 MAX_BYTES = 2 * 2**30
 MAX_NODES = 20_000  # the largest convolutional networks there are have a few thousand
 # What ONNX's own code raises for a model that is none.
@@ -28,16 +28,32 @@ REFUSALS = (
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """The checked model of a ``.onnx`` file, weights inside. Raises InputError."""
+    return read_onnx_named(path)[0]
+
+
+def read_onnx_named(
+    path: Path, beside: Callable[[int], None] = lambda size: None
+) -> tuple[onnx.ModelProto, str]:
+    """``read_onnx``, and what names the network: SHA-256 of the file, and of the weights that lie in
+    files beside it where there are any.
+
+    Args:
+        beside: told how many bytes lie in other files, before they are read.
+    """
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path}: larger than 2 GiB, the most that an ONNX file may be")
+    data = path.read_bytes()
     try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, OSError, ValueError):
+        proto = onnx.ModelProto.FromString(data)
+    except (DecodeError, ValueError):
         raise InputError(f"{path}: not an ONNX model (or cut short)") from None
     if (nodes := len(proto.graph.node)) > MAX_NODES:
         raise InputError(f"{path}: {nodes} nodes; at most {MAX_NODES}")
     _check_texts(proto, path)
-    _load_external_data(proto, path)
+    digest = hashlib.sha256(data).hexdigest()
+    if tensors := _external_tensors(proto, path, len(data), beside):
+        _load_external_data(proto, path)
+        digest = _digest_with(digest, tensors)
     try:
         onnx.checker.check_model(proto)
     except REFUSALS as error:
@@ -52,7 +68,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             raise InputError(
                 f"{path}: operator {node.op_type} of domain {node.domain!r} is not standard ONNX"
             )
-    return proto
+    return proto, digest
 
 
 def _check_texts(message: Message, path: Path) -> None:
@@ -66,8 +82,12 @@ def _check_texts(message: Message, path: Path) -> None:
                 _check_texts(inner, path)
 
 
-def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
+def _external_tensors(
+    proto: onnx.ModelProto, path: Path, size: int, beside: Callable[[int], None]
+) -> list[onnx.TensorProto]:
+    """The tensors whose values lie in other files, all within the model's folder. Raises InputError."""
     folder = path.resolve().parent
+    sizes: dict[Path, int] = {}
     tensors = [
         t for t in external_data_helper._get_all_tensors(proto) if external_data_helper.uses_external_data(t)
     ]
@@ -87,96 +107,30 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
             )
         if not there:
             raise InputError(f"{path}: external data file {place!r} of tensor {tensor.name!r} is missing")
-        if target.stat().st_size > MAX_BYTES:
+        sizes[target] = target.stat().st_size
+        if sizes[target] > MAX_BYTES:
             raise InputError(f"{path}: external data file {place!r} is larger than 2 GiB")
+    if size + sum(sizes.values()) > MAX_BYTES:
+        raise InputError(f"{path}: with its external data larger than 2 GiB, the most that can be read")
     if tensors:
-        try:
-            external_data_helper.load_external_data_for_model(proto, str(folder))
-        except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
-            raise InputError(f"{path}: external data cannot be read: {first_line(error)}") from None
+        beside(sum(sizes.values()))
+    return tensors
 
 
-def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """A copy that onnx2torch can take, which computes the same function for any batch size.
-
-    Constants become initializers, batch dimensions become free, the opset comes down to 17, and
-    nodes are named by position (``node_0`` ...), so that no name of the file reaches Python code.
-    """
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
-    for node in model.graph.node:
-        _say_zeros(node, name)
-    _constants_to_initializers(model.graph)
-    _free_the_batch(model.graph)
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if opset > NEWEST_OPSET:
-        try:
-            model = version_converter.convert_version(model, NEWEST_OPSET)
-        except REFUSALS as error:
-            raise InputError(
-                f"{name}: opset {opset} cannot be brought down to {NEWEST_OPSET}: {first_line(error)}"
-            ) from None
-    # Two initializers of one name cannot be: after renaming nodes only tensors carry names.
-    for position, node in enumerate(model.graph.node):
-        node.name = f"node_{position}"
-    return model
+def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(path.resolve().parent))
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise InputError(f"{path}: external data cannot be read: {first_line(error)}") from None
 
 
-def _say_zeros(node: onnx.NodeProto, name: str) -> None:
-    """A number of an attribute that is left out is 0, and onnx2torch takes it for a value of its own
-    kind, which counts as true; so the 0 is put in. Raises InputError for an empty list, likewise."""
-    kinds = onnx.AttributeProto
-    held = {kinds.INT: "i", kinds.FLOAT: "f", kinds.STRING: "s"}
-    lists = {kinds.INTS: "ints", kinds.FLOATS: "floats", kinds.STRINGS: "strings"}
-    for attribute in node.attribute:
-        if attribute.type in held:
-            field = held[attribute.type]
-            setattr(attribute, field, getattr(attribute, field))
-        elif attribute.type in lists and not getattr(attribute, lists[attribute.type]):
-            said = first_line(ValueError(attribute.name))
-            raise InputError(f"{name}: the list {said!r} of a node {node.op_type} is empty")
-
-
-def _constants_to_initializers(graph: onnx.GraphProto) -> None:
-    kept = []
-    for node in graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value"), None)
-        if node.op_type == "Constant" and value is not None:
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(value)
-            tensor.name = node.output[0]
-        else:
-            kept.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
-def _free_the_batch(graph: onnx.GraphProto) -> None:
-    """Exporters may freeze the batch size in the input and in Reshape targets; free both."""
-    initializers = {t.name: t for t in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in initializers]
-    if len(inputs) != 1 or not inputs[0].type.tensor_type.shape.dim:
-        return
-    batch = inputs[0].type.tensor_type.shape.dim[0]
-    frozen = batch.dim_value if batch.HasField("dim_value") else None
-    for value in (*inputs, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if dims:
-            dims[0].dim_param = "n"
-    if frozen is None:
-        return
-    del graph.value_info[:]
-    for number, node in enumerate(graph.node):
-        if node.op_type != "Reshape" or node.input[1] not in initializers:
-            continue
-        shape = onnx.numpy_helper.to_array(initializers[node.input[1]]).copy()
-        zero_is_zero = any(a.name == "allowzero" and a.i for a in node.attribute)
-        if shape.size > 1 and shape[0] == frozen and not zero_is_zero:
-            shape[0] = 0
-            tensor = onnx.numpy_helper.from_array(shape, f"goodnet_reshape_{number}")
-            graph.initializer.append(tensor)
-            node.input[1] = tensor.name
+def _digest_with(file_digest: str, tensors: Sequence[onnx.TensorProto]) -> str:
+    """SHA-256 over a file's digest and the values, now loaded, that it took from other files."""
+    state = hashlib.sha256(f"{file_digest} with {len(tensors)}".encode())
+    for tensor in tensors:
+        state.update(struct.pack("<q", len(tensor.raw_data)))
+        state.update(tensor.raw_data)
+    return state.hexdigest()
 
 
 def first_line(error: BaseException) -> str:

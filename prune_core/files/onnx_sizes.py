@@ -12,6 +12,7 @@ from prune_core.errors import InputError
 from prune_core.files.onnx_read import REFUSALS, first_line
 
 MAX_VALUES = 2**25
+MAX_TOLD = 2**10  # values of a constant that may say how large another value becomes
 # Operators whose attributes can ask for more values than they are given.
 GROWING = frozenset(
     (
@@ -77,8 +78,7 @@ def check_sizes(model: onnx.ModelProto, name: str, image: Sequence[int] | None =
 
 def _for_one_image(model: onnx.ModelProto, image: Sequence[int] | None) -> onnx.ModelProto:
     """A copy whose shapes follow from its input alone; what the file says of them is left out."""
-    one = onnx.ModelProto()
-    one.CopyFrom(model)
+    one = without_weights(model)
     held = {t.name for t in one.graph.initializer}
     for given in one.graph.input:
         dims = given.type.tensor_type.shape.dim
@@ -91,6 +91,22 @@ def _for_one_image(model: onnx.ModelProto, image: Sequence[int] | None) -> onnx.
     for output in one.graph.output:
         output.type.tensor_type.ClearField("shape")
     del one.graph.value_info[:]
+    return one
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large constants have a type and a shape, but no values: enough to infer shapes,
+    and small, however large the network is."""
+    one = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    one.graph.CopyFrom(onnx.GraphProto(name=model.graph.name))
+    for field in ("node", "input", "output", "value_info"):
+        getattr(one.graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= MAX_TOLD:
+            one.graph.initializer.add().CopyFrom(tensor)
+        else:
+            bare = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            one.graph.initializer.append(bare)
     return one
 
 

@@ -19,10 +19,12 @@ from torch import fx, nn
 
 from prune_core.errors import InputError
 from prune_core.files.constants import Weights, constants, replaced, weights_digest
-from prune_core.files.onnx_read import first_line, normalized
+from prune_core.files.onnx_normalize import normalized
+from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.masks import ChannelMask
-from prune_core.model.onnx2torch_import import load_onnx2torch
+from prune_core.model.convert import to_torch
+from prune_core.model.memory import out_of_memory, typed
 from prune_core.reader import client as contained
 
 _log = logging.getLogger(__name__)
@@ -53,9 +55,10 @@ class PrunableModel:
         layers: 2-d convolutions, first to last in the graph's order of computation.
         image_shape: (C, H, W) of an input image; an entry is None where the file leaves it open.
         channels_last: the graph wants (n, H, W, C); ``logits`` takes care of it.
-        digest: what the network is: SHA-256 of its file, and of ``weights`` where there are any.
+        digest: what the network is: SHA-256 of its file, of the weights that lie in files beside it,
+            and of ``weights`` where there are any.
         weights: what has been changed since, by name of the ONNX constant; see ``with_weights``.
-        file_digest: SHA-256 of the file that it was made from; None where that is ``digest``.
+        file_digest: ``digest`` of the file that it was made from; None where that is ``digest``.
     """
 
     proto: onnx.ModelProto
@@ -70,7 +73,7 @@ class PrunableModel:
 
     @property
     def badnet_digest(self) -> str:
-        """SHA-256 of the file, whatever has been changed since."""
+        """``digest`` of the file, whatever has been changed since."""
         return self.file_digest or self.digest
 
     def with_weights(self, weights: Weights) -> PrunableModel:
@@ -131,10 +134,8 @@ class PrunableModel:
         in any way, which becomes an InputError. Memory that is not there is the machine's."""
         try:
             yield
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except Exception as error:
-            if "allocate memory" in str(error):
+            if out_of_memory(typed(error)):
                 raise
             raise InputError(
                 f"{self.name} does not take images of {tuple(shape)}: {first_line(error)}"
@@ -224,16 +225,27 @@ def load_model(path: str | Path, architecture: str | None = None) -> PrunableMod
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model (.h5 of Keras, or .onnx)")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return build_model(read_proto(path, architecture), digest, path.name)
+    proto, digest = _read(path, architecture)
+    return build_model(proto, digest, path.name)
+
+
+def file_digest(path: Path) -> str:
+    """``PrunableModel.digest`` of the network in a file. Raises InputError."""
+    digest, _ = contained.read("digest", path)
+    return str(digest)
 
 
 def read_proto(path: Path, architecture: str | None = None) -> onnx.ModelProto:
     """The ONNX form of a model file, as the reader process finds it (``model_files.proto_of``)."""
+    return _read(path, architecture)[0]
+
+
+def _read(path: Path, architecture: str | None) -> tuple[onnx.ModelProto, str]:
+    """The ONNX form of a model file, and the digest of all bytes that make it."""
     said, (data,) = contained.read("model", path, architecture=architecture)
     if said["assumed"] is not None:
         _say_assumed(path.name, said["assumed"])
-    return onnx.ModelProto.FromString(data.tobytes())
+    return onnx.ModelProto.FromString(data.tobytes()), str(said["digest"])
 
 
 @functools.cache  # once for each file, however often it is read
@@ -244,17 +256,13 @@ def _say_assumed(name: str, architecture: str) -> None:
 def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel:
     """From an ONNX model to a PrunableModel. Raises InputError as ``load_model`` does."""
     model = normalized(proto, name)
-    try:
-        graph = load_onnx2torch().convert(model)
-    except NotImplementedError as error:
-        raise InputError(f"{name}: an operator is not supported: {first_line(error)}") from None
-    except Exception as error:  # a hostile or odd graph can make the converter fail in any way
-        raise InputError(
-            f"{name}: the network cannot be read: {type(error).__name__}: {first_line(error)}"
-        ) from None
-    graph = graph.float().eval().requires_grad_(False)
+    graph = to_torch(model, name).float().eval().requires_grad_(False)
     _drop_final_softmax(graph)
-    layers = _conv_layers(graph, [n.name for n in proto.graph.node if n.op_type == "Conv"])
+    names = [n.name for n in proto.graph.node if n.op_type == "Conv"]
+    # A Conv's number in the file, of each of those that are in the graph.
+    layers = _conv_layers(
+        graph, {n.name: int(n.doc_string) for n in model.graph.node if n.op_type == "Conv"}, names
+    )
     for layer in layers:
         _check_channels(graph, layer, name)
     if not layers:
@@ -274,16 +282,19 @@ def _drop_final_softmax(graph: fx.GraphModule) -> None:
         graph.recompile()
 
 
-def _conv_layers(graph: fx.GraphModule, onnx_names: list[str]) -> tuple[ConvLayer, ...]:
+def _conv_layers(
+    graph: fx.GraphModule, numbers: dict[str, int], onnx_names: list[str]
+) -> tuple[ConvLayer, ...]:
     layers: list[ConvLayer] = []
     used: set[str] = set()
     convs = [n for n in graph.graph.nodes if n.op == "call_module" and _is_conv(graph, str(n.target))]
-    for index, node in enumerate(convs):
+    for node in convs:
+        index = numbers[str(node.target)]
         module = graph.get_submodule(str(node.target))
         conv = module[-1] if isinstance(module, nn.Sequential) else module
         if not isinstance(conv, nn.Conv2d):
             continue
-        name = onnx_names[index] if index < len(onnx_names) else ""
+        name = onnx_names[index]
         if not name or name in used or not name.isprintable() or ".." in name.split("/"):
             name = f"conv_{index + 1}"
         used.add(name)

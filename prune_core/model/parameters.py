@@ -12,7 +12,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from prune_core.files.onnx_read import normalized
+from prune_core.files.constants import constants
+from prune_core.files.onnx_normalize import normalized
 from prune_core.model.model import ConvLayer, PrunableModel
 
 
@@ -50,9 +51,10 @@ def parameters_of(model: PrunableModel) -> list[Parameter]:
     than the file.
     """
     graph = normalized(model.proto, model.name).graph
-    arrays = {t.name: t for t in graph.initializer}
+    file = constants(model.proto.graph)
+    arrays = {t.name: t for t in graph.initializer if t.name in file}
     uses: dict[str, int] = {}
-    for node in graph.node:
+    for node in model.proto.graph.node:
         for value in node.input:
             uses[value] = uses.get(value, 0) + 1
     found: list[Parameter] = []

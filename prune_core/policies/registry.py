@@ -1,4 +1,4 @@
-"""The policies by name: which rule or which walks make a trial."""
+"""The policies by name: a rule of one pass, or a walk of its own."""
 
 from __future__ import annotations
 
@@ -6,36 +6,19 @@ from collections.abc import Callable, Sequence
 
 from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import Evaluator
-from prune_core.greedy import prune_greedily
+from prune_core.greedy import Steps, prune_best_first, prune_in_one_pass
 from prune_core.masks import Channel, ChannelMask
+from prune_core.policies.plateau import prune_over_plateaus
 from prune_core.policies.registered import KnownPolicy, Walks, check_known, checked_steps, policy_plugins
-from prune_core.policies.walk import Steps, Walk
-from prune_core.policies.walks import along_the_order, best_first, swap, take_back
-from prune_core.rules import POLICIES as RULES
-from prune_core.rules import make_rule
-
-
-def plateau(evaluator: Evaluator, order: Sequence[Channel], x: float) -> Steps:
-    """Along the order with bounded plateau moves; then what is not needed is taken back."""
-    walk = Walk.start(evaluator, x)
-    yield from along_the_order(walk, order)
-    yield from take_back(walk)
-
-
-def best(evaluator: Evaluator, order: Sequence[Channel], x: float) -> Steps:
-    """Best first; take back what is not needed; swap; take back again."""
-    walk = Walk.start(evaluator, x)
-    yield from best_first(walk, order)
-    yield from take_back(walk)
-    yield from swap(walk, order)
-    yield from take_back(walk)
-
+from prune_core.policies.seed import prune_as_the_author
+from prune_core.rules import RULES, check_x, make_rule
 
 WALKS: dict[str, Callable[[Evaluator, Sequence[Channel], float], Steps]] = {
-    "plateau": plateau,
-    "best-first": best,
+    "seed": prune_as_the_author,
+    "plateau": prune_over_plateaus,
+    "best-first": prune_best_first,
 }
-POLICIES = (*RULES, *WALKS)
+POLICIES = ("seed", *RULES, "plateau", "best-first")
 # "scale" makes nets (``methods.NET_POLICIES``); the other names there cannot be registered anyway.
 OTHERS = policy_plugins(lambda: (*POLICIES, "scale"))
 
@@ -89,9 +72,8 @@ def prune(policy: str, x: float, evaluator: Evaluator, order: Sequence[Channel])
     if policy not in POLICIES and other is None:
         raise InputError(OTHERS.unknown(policy))
     if policy in RULES:
-        return prune_greedily(evaluator, order, make_rule(policy, x))
-    if not 0 <= x <= 100:
-        raise InputError(f"X is {x}; expected percentage points of clean accuracy, 0 to 100")
+        return prune_in_one_pass(evaluator, order, make_rule(policy, x))
+    check_x(x)
     if other is not None:
         return checked_steps(policy, other.value.walk, evaluator, order, x)
     return WALKS[policy](evaluator, order, x)
@@ -99,4 +81,4 @@ def prune(policy: str, x: float, evaluator: Evaluator, order: Sequence[Channel])
 
 def empty_mask(policy: str) -> ChannelMask:
     """Where a policy starts: nothing pruned; whether pruning leaves the bias is the policy's."""
-    return ChannelMask(keep_bias=policy in RULES and make_rule(policy, 0).keep_bias)
+    return ChannelMask(keep_bias=policy == "seed")

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,10 +22,16 @@ from prune_core.files.constants import from_safetensors
 from prune_core.files.images import read_fields
 from prune_core.files.pictures import read_rgba
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
-from prune_core.reader.model_files import proto_of
+from prune_core.reader.model_files import digest_of, proto_of
+
+try:
+    import resource
+except ImportError:  # where the system has no such bounds
+    resource = None  # type: ignore[assignment]
 
 GROWTH = 2**30  # bytes of memory beyond what a file of no size may take
 PER_BYTE = 64  # more for each byte of the file: compressed images become larger
+PER_BYTE_BESIDE = 12  # copies of weights: as read, checked, made ready, handed over
 LARGEST = 40 * 2**30
 CPU_SECONDS = 5.0
 BYTES_PER_SECOND = 20e6
@@ -34,9 +40,17 @@ _LENGTH = 8
 Found = tuple[Any, Sequence[np.ndarray]]
 
 
-def _model(path: Path, architecture: str | None = None) -> Found:
-    proto, assumed = proto_of(path, architecture)
-    return {"assumed": assumed}, [np.frombuffer(proto.SerializeToString(), np.uint8)]
+Beside = Callable[[int], None]  # told how many bytes lie in other files, before they are read
+
+
+def _model(path: Path, beside: Beside, architecture: str | None = None) -> Found:
+    proto, assumed, digest = proto_of(path, architecture, beside)
+    data = np.frombuffer(proto.SerializeToString(), np.uint8)
+    return {"assumed": assumed, "digest": digest}, [data]
+
+
+def _digest(path: Path, beside: Beside) -> Found:
+    return digest_of(path, beside), []
 
 
 def _images(path: Path) -> Found:
@@ -66,13 +80,15 @@ def _pruned_keras(
         write_pruned_keras(
             path, Path(destination), pruned, keep_bias=keep_bias, architecture=architecture, weights=changed
         )
-    except OSError as error:  # of reading, these are InputErrors
-        raise InputError(f"a copy of {path} cannot be written: {error.strerror or error}") from None
+    except OSError as error:  # of reading, these are InputErrors; HDF5's words would name a temporary file
+        why = os.strerror(error.errno) if error.errno else "HDF5 cannot write it"
+        raise InputError(f"a copy of {path} cannot be written: {why}") from None
     return None, []
 
 
 FUNCTIONS: dict[str, Callable[..., Found]] = {
     "model": _model,
+    "digest": _digest,
     "images": _images,
     "picture": _picture,
     "weights_only": _weights_only,
@@ -80,25 +96,33 @@ FUNCTIONS: dict[str, Callable[..., Found]] = {
 }
 
 
-def limits(path: Path) -> None:
-    """Bounds for the next file: memory, and computing time after which the kernel ends us."""
+WITH_OTHER_FILES = ("model", "digest")
+
+
+def limits(path: Path, beside: int = 0) -> None:
+    """Bounds for the next file: memory (on Linux), and computing time after which the kernel ends us.
+    ``beside``: bytes of other files that belong to it; weights, which do not become larger."""
     try:
         size = path.stat().st_size
     except OSError:
         size = 0
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
-    room = pages * resource.getpagesize() + GROWTH + min(size * PER_BYTE, LARGEST)
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if sys.platform == "linux":
+    # Elsewhere than on Linux a process cannot learn how much it has, and RLIMIT_AS is not kept.
+    if resource is not None and sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        room = pages * resource.getpagesize() + GROWTH + min(size * PER_BYTE, LARGEST)
+        room += min(beside * PER_BYTE_BESIDE, LARGEST)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         allowed = room if hard == resource.RLIM_INFINITY else min(room, hard)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + size / BYTES_PER_SECOND)
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + (size + beside) / BYTES_PER_SECOND)
 
 
-def answer(request: dict[str, Any]) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
+def answer(request: dict[str, Any], beside: Beside) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
     """Do what is asked: a result, an error of the file (one line), or a fault of ours."""
-    path = Path(request.pop("path"))
-    act = FUNCTIONS[request.pop("what")]
+    path, what = Path(request.pop("path")), request.pop("what")
+    act = FUNCTIONS[what]
+    if what in WITH_OTHER_FILES:
+        request["beside"] = beside
     try:
         result, arrays = act(path, **request)
         return {"result": result}, arrays
@@ -123,7 +147,7 @@ def send(channel: socket.socket, said: dict[str, Any], arrays: Sequence[np.ndarr
     if not arrays:
         channel.sendall(head + data)
         return
-    fd = os.memfd_create("goodnet")
+    fd = nameless_file()
     try:
         os.ftruncate(fd, offset)
         for start, array in zip(offsets, arrays, strict=True):
@@ -132,6 +156,14 @@ def send(channel: socket.socket, said: dict[str, Any], arrays: Sequence[np.ndarr
     finally:
         os.close(fd)
     channel.sendall(data)
+
+
+def nameless_file() -> int:
+    """A file in memory where the system has such; elsewhere one on disk whose name is gone already."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("goodnet")
+    with tempfile.TemporaryFile(prefix="goodnet-") as file:
+        return os.dup(file.fileno())
 
 
 def _put(fd: int, array: np.ndarray, offset: int) -> None:
@@ -148,8 +180,14 @@ def main(fd: int) -> None:
     with channel.makefile("rb") as stream:
         while head := stream.read(_LENGTH):
             request = json.loads(stream.read(int.from_bytes(head, "big")))
-            limits(Path(request["path"]))
-            said, arrays = answer(request)
+            path = Path(request["path"])
+            limits(path)
+
+            def beside(size: int, path: Path = path) -> None:
+                limits(path, size)
+                send(channel, {"beside": size}, [])
+
+            said, arrays = answer(request, beside)
             signal.setitimer(signal.ITIMER_PROF, 0)
             send(channel, said, arrays)
 

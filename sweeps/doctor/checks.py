@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import Requirement
 
 from prune_core.data.images import read_images
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
 from sweeps.inputs.load import input_files, load_inputs
@@ -101,7 +101,7 @@ def check(name: str, ask: Callable[[], str]) -> Check:
 
 
 def failed(name: str, error: Exception) -> Check:
-    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, (InputError, Unavailable)) else f"{type(error).__name__}: "
     detail = kind + (" ".join(str(error).split())[:500] or "no message")
     return {"name": name, "ok": False, "detail": detail}
 

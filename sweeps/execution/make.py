@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prune_core.errors import InputError
 from sweeps.config.schema import Config
-from sweeps.execution.executor import Executor, Listener
+from sweeps.events import SweepEvents
+from sweeps.execution.executor import Executor
 from sweeps.execution.inline import InlineExecutor
 from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -16,11 +17,11 @@ class LateRayExecutor:
     """``ray_executor.RayExecutor``, imported (seconds) only when there are trials to run."""
 
     def run(
-        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, listener: Listener
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
     ) -> None:
         from sweeps.execution.ray_executor import RayExecutor
 
-        RayExecutor().run(trials, inputs, config, storage, listener)
+        RayExecutor().run(trials, inputs, config, storage, events)
 
 
 def make_executor(name: str) -> Executor:

@@ -314,9 +314,10 @@ class Tracking:
         if record.reason is not None:
             # Four spaces: code, since the UI shows Markdown, and a reason may name what a file holds.
             note = "    " + " ".join(record.reason.split())
-            self._set_tags(child.run_id, {"goodnet.reason": record.reason, NOTE: note})
+            facts = {"goodnet.reason": record.reason, "goodnet.failure": record.failure or "unknown"}
+            self._set_tags(child.run_id, {**facts, NOTE: note})
         elif child.complete == "failed":
-            for tag in ("goodnet.reason", NOTE):
+            for tag in ("goodnet.reason", "goodnet.failure", NOTE):
                 self._client.delete_tag(child.run_id, tag)
         status = "FINISHED" if record.status == "done" else "FAILED"
         ended = child.started + int(1000 * record.seconds)

@@ -55,6 +55,7 @@ def trial_files(record: TrialRecord) -> dict[str, bytes]:
         "settings": record.settings.to_json(),
         "status": record.status,
         "reason": record.reason,
+        "failure": record.failure,
         "seconds": record.seconds,
         "channels_pruned": len(record.mask),
         **described(record.settings),

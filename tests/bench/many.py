@@ -18,6 +18,7 @@ import psutil
 
 from sweeps.config.schema import Config, make_config
 from sweeps.evaluators import Evaluators
+from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
@@ -52,7 +53,7 @@ def cpu_of_all(process: psutil.Process) -> float:
     return total
 
 
-class Samples:
+class Samples(SweepEvents):
     """A watcher that notes, every so many trials, the time, the CPU of all processes, and the driver's
     memory."""
 
@@ -73,13 +74,6 @@ class Samples:
     def planned(self, *what: object) -> None:
         self.note()
 
-    def preparing(self, *what: object) -> None: ...
-    def candidates(self, *what: object) -> None: ...
-    def trouble(self, line: str) -> None: ...
-    def start(self, manifest: object) -> None: ...
-    def trial(self, record: object) -> None: ...
-    def finish(self, *what: object) -> None: ...
-
 
 def pure(trials: int, folder: str) -> Found:
     """The same trials by a plain loop, without storage."""
@@ -98,7 +92,7 @@ def swept(trials: int, folder: str, executor: str) -> Found:
     samples = Samples(max(1, trials // 20))
     config = config_of(trials, folder)
     load_inputs(config)  # makes the BadNet
-    result = run_sweep(config, open_storage(config.storage), make_executor(executor), samples, samples)
+    result = run_sweep(config, open_storage(config.storage), make_executor(executor), samples)
     assert len(result.records) == trials
     return {"rows": samples.rows, "after": samples.me.memory_info().rss / 2**20}
 

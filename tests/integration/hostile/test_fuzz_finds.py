@@ -19,7 +19,7 @@ from prune_core.compaction.compact import compact
 from prune_core.data.images import LabeledImages, make_split
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.files.onnx_read import normalized
+from prune_core.files.onnx_normalize import normalized
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.model.model import load_model

@@ -17,9 +17,9 @@ from prune_core.evaluation.cached import Known, RememberingEvaluator
 from prune_core.evaluation.evaluator import EVERYTHING, Evaluator
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
-from prune_core.greedy import prune_greedily
 from prune_core.masks import Channel, ChannelMask
-from prune_core.rules import POLICIES, make_rule
+from prune_core.policies.registry import prune
+from prune_core.rules import RULES
 from sweeps.config.schema import ResourcesConfig, SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -69,7 +69,7 @@ class Counting:
         return self.inner.counts(mask, ask)
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("policy", sorted({*RULES, "seed"}))
 @pytest.mark.parametrize("kind", ["Chain", "Residual"])
 def test_walks_that_share_a_memory_are_those_of_separate_ones(policy: str, kind: str) -> None:
     """Longest first, so that others start on what it found and part somewhere."""
@@ -81,11 +81,10 @@ def test_walks_that_share_a_memory_are_those_of_separate_ones(policy: str, kind:
     alone = 0
     for x in (40.0, 10.0, 2.0):
         for length in (len(order), len(order) // 2):
-            rule = make_rule(policy, x)
             evaluator = RememberingEvaluator(split, lambda: shared, memory)
-            steps = list(prune_greedily(evaluator, order[:length], rule))
+            steps = list(prune(policy, x, evaluator, order[:length]))
             separate = Counting(plain)
-            assert steps == list(prune_greedily(separate, order[:length], rule))
+            assert steps == list(prune(policy, x, separate, order[:length]))
             alone += separate.asked
     assert shared.asked < alone / 2
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from prune_core.counts import Ask, Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import EVERYTHING
+from prune_core.greedy import Walk, best_first, swap, take_back
 from prune_core.masks import Channel, ChannelMask
+from prune_core.policies.plateau import PLATEAU_MOVES, along_the_order
 from prune_core.policies.registry import POLICIES, empty_mask, prune
-from prune_core.policies.walk import Walk
-from prune_core.policies.walks import PLATEAU_MOVES, along_the_order, best_first, swap, take_back
 from sweeps.records import TrialRecord
 from sweeps.settings import TrialSettings
 from sweeps.storage.record_store import RecordStore

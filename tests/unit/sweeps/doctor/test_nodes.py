@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prune_core.errors import InputError
+from prune_core.errors import Unavailable
 from sweeps.config.schema import Config, make_config
 from sweeps.doctor import nodes
 from sweeps.doctor.nodes import diagnose_nodes
@@ -102,7 +102,7 @@ def test_no_cluster_at_the_address_is_one_line(address, said, monkeypatch) -> No
     from sweeps.execution.ray_cluster import connected
 
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(InputError, match=f"RAY_ADDRESS {address!r}: .*{said}"), connected():
+    with pytest.raises(Unavailable, match=f"RAY_ADDRESS {address!r}: .*{said}"), connected():
         pass
 
 
@@ -119,7 +119,7 @@ def test_a_ray_that_does_not_start_is_one_line(goodnet, smoke_config, monkeypatc
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", slow)
     said = goodnet("sweep", smoke_config)
-    assert said.status == 2 and len(asked) == 2 and "Traceback" not in said.err
+    assert said.status == 3 and len(asked) == 2 and "Traceback" not in said.err
     last = said.err.strip().splitlines()[-1]
     assert last.startswith("goodnet: Ray did not start on this machine in 2 attempts: The current node timed")
     assert "--executor inline" in last

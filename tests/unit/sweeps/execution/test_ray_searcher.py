@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 import threading
 import time
@@ -15,9 +14,7 @@ from sweeps.config.schema import ResourcesConfig  # noqa: E402
 from sweeps.execution.attempts import Lost  # noqa: E402
 from sweeps.execution.ray_searcher import (  # noqa: E402
     GIB,
-    ForgettingScheduler,
     QueueSearcher,
-    every_loss_is_one_trial,
     needs,
     slots,
 )
@@ -86,39 +83,6 @@ def test_no_more_are_out_than_can_run(cluster: list[dict], address: str, most: i
     assert isinstance(handed.suggest("next"), dict) and handed.suggest("too many") is None
 
 
-def test_tune_lets_go_of_what_is_over() -> None:
-    """With the lists that Tune's controller has."""
-    from ray.tune.execution.tune_controller import TuneController
-
-    source = inspect.getsource(TuneController)
-    names = ("_trials", "_live_trials", "_stopped_trials", "_trials_to_cache", "_trial_metadata")
-    assert all(f"self.{name}:" in source for name in names), "Ray has renamed them"
-
-    class Ended:
-        def __init__(self, trial_id: str) -> None:
-            self.trial_id, self.status = trial_id, "RUNNING"
-
-        def is_finished(self) -> bool:
-            return self.status != "RUNNING"
-
-    class Controller:
-        def __init__(self) -> None:
-            self._trials, self._stopped_trials, self._trials_to_cache = [], set(), set()
-            self._trial_metadata: dict[str, str] = {}
-
-    controller, scheduler, trials = Controller(), ForgettingScheduler(), [Ended(str(i)) for i in range(5)]
-    controller._trials += trials
-    for done, trial in enumerate(trials, start=1):
-        scheduler.on_trial_complete(controller, trial, {})
-        trial.status = "TERMINATED"
-        controller._stopped_trials.add(trial)
-        controller._trials_to_cache.add(trial)
-        controller._trial_metadata[trial.trial_id] = "state"
-        assert controller._trials == trials[done - 1 :]
-    assert controller._stopped_trials == controller._trials_to_cache == {trials[-1]}
-    assert list(controller._trial_metadata) == ["4"]
-
-
 def test_all_are_handed_out_once_then_it_is_over(cluster: list[dict]) -> None:
     cluster.append(node("127.0.0.1", CPU=1))
     handed = QueueSearcher(Listed(grid(3)), {"CPU": 1})
@@ -166,34 +130,3 @@ def test_what_never_began_is_no_attempt_until_long_after(cluster: list[dict], mo
     while (pause := lost.pause(trial, counts=False)) is not None:
         now, left = now + pause, left + 1
     assert left < 12
-
-
-def test_a_worker_killed_for_memory_is_a_lost_worker() -> None:
-    """To Tune by itself it is an error that ends the sweep."""
-    from types import SimpleNamespace
-
-    from ray.air.execution._internal import RayActorManager
-    from ray.exceptions import OutOfMemoryError, RayActorError
-
-    told: list[Exception] = []
-    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
-    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
-    error = OutOfMemoryError("low on memory\nmore")
-    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
-    with pytest.raises(RuntimeError, match="unexpected exception"):
-        RayActorManager._actor_task_failed(manager, task, error)  # type: ignore[arg-type]
-    with every_loss_is_one_trial():
-        RayActorManager._actor_task_failed(  # by name, as Tune does
-            self=manager, tracked_actor_task=task, exception=error
-        )  # type: ignore[arg-type]
-    assert isinstance(told[0], RayActorError) and "OutOfMemoryError: low on memory" in str(told[0])
-
-
-def test_tune_adds_no_callback_of_its_own() -> None:
-    """The one that it adds where none of its kind is given keeps every trial, 38 kB each."""
-    from ray.tune.utils.callback import _create_default_callbacks
-
-    from sweeps.execution.ray_executor import _Relay
-
-    given = [_Relay(None, None, None, None)]  # type: ignore[arg-type]
-    assert _create_default_callbacks(list(given), config={}, air_verbosity=None) == given
