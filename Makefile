@@ -12,7 +12,7 @@ KILLS ?= --count 20
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep study test test-wheel fuzz kill-points mlflow-server test-slow check bench ui pick doctor submit test-cluster clean setup
+.PHONY: help sweep study test test-wheel fuzz kill-points mlflow-server test-slow check bench docs ui pick doctor submit test-cluster clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,9 @@ bench: $(VENV)/ready  ## what trials cost, to docs/performance.md; KERAS=1: the 
 	  $(PYTHON) -m venv $(VENV)-keras && \
 	  $(VENV)-keras/bin/pip install -q $$(sed -nE 's/^ *"(tensorflow-cpu==[^"]+)".*/\1/p' pyproject.toml); fi
 	$(BIN)/python -m tests.bench $(if $(KERAS),--keras $(VENV)-keras/bin/python)
+
+docs: $(VENV)/ready  ## the documentation as a site, to build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: $(VENV)/ready  ## format, lint, types, and who imports whom
 	$(BIN)/ruff format --check .
