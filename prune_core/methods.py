@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prune_core.errors import InputError
-from prune_core.names import unknown
+from prune_core.plugins.names import unknown
 from prune_core.policies.registry import OTHERS, POLICIES
 
 if TYPE_CHECKING:  # they load torch, and most commands only want to know a policy by name

@@ -15,7 +15,7 @@ from sweeps.config.schema import Config, load_config, make_config
 from sweeps.criteria import criterion_of
 from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.results import FrontierPoint, described
 from sweeps.storage.storage import open_storage
 from sweeps.sweep import SweepResult, run_sweep

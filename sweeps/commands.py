@@ -12,7 +12,7 @@ from prune_core.errors import InputError
 from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
 from sweeps.progress import Progress
-from sweeps.records import State
+from sweeps.records.trial_record import State
 from sweeps.results import Frontier, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
@@ -34,8 +34,8 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     from sweeps.evaluators import Evaluators
     from sweeps.inputs.load import load_inputs
     from sweeps.planning.grid import only_trial
+    from sweeps.records.trial_report import TrialReport
     from sweeps.trial import run_trial
-    from sweeps.trial_report import TrialReport
 
     inputs = load_inputs(config, progress)
     settings = only_trial(config.sweep, inputs.model)

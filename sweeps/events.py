@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sweeps.inputs.trial_inputs import TrialInputs
     from sweeps.progress import Progress
-    from sweeps.records import TrialRecord
+    from sweeps.records.trial_record import TrialRecord
     from sweeps.storage.manifest import Manifest
     from sweeps.sweep_result import SweepResult
 

@@ -15,8 +15,8 @@ from prune_core.defence import attack_is_there, no_attack
 from prune_core.frontier import hypervolume, non_dominated
 from prune_core.masks import ChannelMask
 from sweeps.limits import DAMAGE, read_table
-from sweeps.records import State, TrialRecord
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import State, TrialRecord
 from sweeps.storage.parquet import parquet_bytes
 from sweeps.storage.storage import Storage
 
@@ -153,9 +153,10 @@ def measured_frontier(
     target_share: float = 0.0,
 ) -> Frontier:
     """The frontier with test counts; ``test_counts`` is asked only for states that an earlier call
-    has not measured. Kept as ``sweeps/<name>.frontier.parquet``."""
+    has not measured. Kept as ``sweeps/<name>.frontier.parquet``, which is written where it changes."""
     file = f"sweeps/{name}.frontier.parquet"
-    known = _known_test_counts(storage.read_bytes(file))
+    before = _kept_rows(storage.read_bytes(file))
+    known = _test_counts(before)
     for record in records:
         for state in record.states()[-1:]:
             if record.test is not None and state.mask == record.mask:  # the trial's final net
@@ -174,12 +175,17 @@ def measured_frontier(
     attack = np.array([p.valid.attack_success for p in points])
     by_kind = {} if control else hypervolumes(records)
     frontier = Frontier(tuple(points), hypervolume(accuracy, attack), by_kind, badnet if control else None)
-    storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
+    if _rows(frontier) != before:
+        storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
     return frontier
 
 
 def frontier_table(frontier: Frontier) -> pa.Table:
     """One row a point: rates and counts of both splits, and the mask as JSON."""
+    return pa.Table.from_pylist(_rows(frontier))
+
+
+def _rows(frontier: Frontier) -> list[dict[str, Any]]:
     rows = []
     for point in frontier.points:
         row: dict[str, Any] = {
@@ -196,7 +202,7 @@ def frontier_table(frontier: Frontier) -> pa.Table:
             row |= {f"{split}_{k}": v for k, v in counts.to_json().items() if k[-8:] != "interval"}
             row[f"{split}_counts"] = json.dumps(counts.to_json())
         rows.append(row)
-    return pa.Table.from_pylist(rows)
+    return rows
 
 
 def _net_digest(net: State | FrontierPoint) -> str:
@@ -204,11 +210,18 @@ def _net_digest(net: State | FrontierPoint) -> str:
     return net.mask.digest + (f"+{net.weights}" if net.weights else "")
 
 
-def _known_test_counts(data: bytes | None) -> dict[str, Counts]:
+def _kept_rows(data: bytes | None) -> list[dict[str, Any]] | None:
+    """The table that an earlier call has kept; None where there is none, or a damaged one."""
     if data is None:
-        return {}
+        return None
     try:
-        rows = read_table(data).to_pylist()
-        return {r["net_digest"]: Counts.from_json(json.loads(r["test_counts"])) for r in rows}
+        return list(read_table(data).to_pylist())
+    except DAMAGE:
+        return None
+
+
+def _test_counts(rows: list[dict[str, Any]] | None) -> dict[str, Counts]:
+    try:
+        return {r["net_digest"]: Counts.from_json(json.loads(r["test_counts"])) for r in rows or ()}
     except DAMAGE:
         return {}

@@ -14,7 +14,7 @@ from sweeps.execution.executor import Executor
 from sweeps.inputs.load import load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.plan import close, plan, queue_of
-from sweeps.records import State, TrialRecord
+from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import measured_frontier
 from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.manifest import Manifest, read_records, write_manifest

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier
 from sweeps.storage.manifest import Manifest
 from sweeps.storage.storage import Storage

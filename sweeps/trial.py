@@ -26,9 +26,9 @@ from prune_core.repair.nets import Given, MadeNet
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Progress, Watch
-from sweeps.records import ChangedNet, TrialRecord
-from sweeps.settings import TrialSettings
-from sweeps.trial_nets import Bound, until_beyond
+from sweeps.records.net_bound import Bound, until_beyond
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import ChangedNet, TrialRecord
 
 
 def run_trial(

@@ -9,9 +9,9 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from sweeps.config.schema import make_config
 from sweeps.planning.queue import Listed
-from sweeps.records import TrialRecord
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier, FrontierPoint, frontier_states
-from sweeps.settings import TrialSettings
 from sweeps.storage.manifest import Manifest
 
 BADNET = (990, 500)  # of 1000 clean and 500 poisoned images

@@ -10,7 +10,7 @@ import numpy as np
 from prune_core.errors import InputError
 from prune_core.orders.given import OrderInput, Scores
 from prune_core.orders.known import KnownOrder
-from prune_core.plugins import Plugins, check_function, check_needs
+from prune_core.plugins.registry import Plugins, check_function, check_needs
 
 MOST_NEEDED = "poisoned images with true labels"  # what an order that declares nothing is taken to need
 _SCALES = ("common", "layer", None)

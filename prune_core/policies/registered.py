@@ -11,7 +11,7 @@ from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import Evaluator
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
-from prune_core.plugins import Plugins, check_function, check_needs
+from prune_core.plugins.registry import Plugins, check_function, check_needs
 
 Walks = Callable[[Evaluator, Sequence[Channel], float], Iterator[PruneStep]]
 ARGUMENTS = "evaluator, order, x"

@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from prune_core.errors import InputError
 from prune_core.methods import REPAIRS, method_of
-from prune_core.names import unknown
 from prune_core.orders import find_order
+from prune_core.plugins.names import unknown
 from sweeps.config.search import BudgetConfig, Section, XRange, checked_x
 from sweeps.config.yaml_limits import check_yaml
 from sweeps.limits import DAMAGE

@@ -8,8 +8,8 @@ from collections import Counter
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Tell, Watch
-from sweeps.records import TrialRecord
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.record_store import RecordStore, finished, keep
 from sweeps.storage.retry import PATIENCE
 from sweeps.trial import run_trial

@@ -44,8 +44,8 @@ from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress, Tell
-from sweeps.records import TrialRecord
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.record_store import RecordStore, keep
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage

@@ -24,7 +24,7 @@ from sweeps.execution.ray_private import forget
 from sweeps.execution.throttle import Throttle
 from sweeps.planning.objectives import DIRECTIONS
 from sweeps.planning.queue import TrialQueue
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 
 GIB = 2**30
 

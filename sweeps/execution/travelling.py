@@ -8,7 +8,7 @@ from ray import cloudpickle
 
 from prune_core import orders
 from prune_core.errors import InputError
-from prune_core.plugins import Plugin, Plugins
+from prune_core.plugins.registry import Plugin, Plugins
 from prune_core.policies import registry
 from sweeps.config.schema import SweepConfig
 

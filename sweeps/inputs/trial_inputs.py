@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prune_core.data.images import Split
 from prune_core.masks import Channel
-from sweeps.settings import TrialSettings, trial_key
+from sweeps.records.settings import TrialSettings, trial_key
 
 if TYPE_CHECKING:
     from prune_core.model.model import PrunableModel

@@ -11,7 +11,7 @@ from prune_core.model.model import PrunableModel
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
 from sweeps.planning.search_space import SearchSpace
-from sweeps.settings import FINAL_LAYER, WHOLE_LAYER, TrialSettings
+from sweeps.records.settings import FINAL_LAYER, WHOLE_LAYER, TrialSettings
 
 
 def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from prune_core.counts import Counts
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 
 # The names under which a trial reports them, and where they should go.
 DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {

@@ -26,7 +26,7 @@ from sweeps.config.search import BudgetConfig, XRange
 from sweeps.planning.objectives import DIRECTIONS
 from sweeps.planning.queue import Found, TrialQueue
 from sweeps.planning.search_space import Options, SearchSpace
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 
 REPEATS = 20  # suggestions in a row that are known; then one that is not known is drawn
 STUDY = "goodnet"

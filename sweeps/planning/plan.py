@@ -20,8 +20,8 @@ from sweeps.planning.grid import trials_of
 from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
-from sweeps.records import TrialRecord
-from sweeps.settings import TrialSettings, plugin_versions
+from sweeps.records.settings import TrialSettings, plugin_versions
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.journal import Journal
 from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
 from sweeps.storage.record_store import RecordStore, finished

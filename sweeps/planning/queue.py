@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from sweeps.config.search import BudgetConfig
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 
 Walk = tuple[str, str, int]
 Found = Mapping[str, float]  # what a trial found, by the names of ``objectives``

@@ -16,7 +16,7 @@ from prune_core.model.model import PrunableModel
 from prune_core.orders import find_order
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
-from sweeps.settings import FINAL_LAYER, NO_ORDER, TrialSettings
+from sweeps.records.settings import FINAL_LAYER, NO_ORDER, TrialSettings
 
 Options = Sequence[Any] | XRange
 Pick = Callable[[str, Options], Any]

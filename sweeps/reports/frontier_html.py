@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs_version
 
 from prune_core.counts import Counts, Rate
-from sweeps.records import TrialRecord
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.frontier_scene import CAVEAT, MARKS, Path, Scene, kind_of, make_scene
 from sweeps.results import Frontier, FrontierPoint
-from sweeps.settings import TrialSettings
 
 INK, GREY, RED = "#16213A", "#6B7280", "#C1121F"
 

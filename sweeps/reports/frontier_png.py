@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.frontier_scene import CAVEAT, MARKS, Scene, kind_of, kinds_of, make_scene
 from sweeps.results import Frontier
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from prune_core.counts import Counts
 from prune_core.defence import no_attack
-from sweeps.records import TrialRecord
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier, FrontierPoint
-from sweeps.settings import TrialSettings
 
 CAVEAT = "Low attack success on one trigger is not “clean”."
 # Told apart by colour-blind people too (Okabe and Ito 2008); the frontier keeps black.

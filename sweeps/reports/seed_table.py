@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from prune_core.counts import Counts
 from prune_core.masks import ChannelMask
-from sweeps.records import TrialRecord
-from sweeps.settings import FINAL_LAYER, WHOLE_LAYER
+from sweeps.records.settings import FINAL_LAYER, WHOLE_LAYER
+from sweeps.records.trial_record import TrialRecord
 
 METHOD = "Method or accuracy loss"
 COLUMNS = (

@@ -15,8 +15,8 @@ import numpy as np
 from prune_core.counts import Counts, exact_points
 from prune_core.frontier import hypervolume
 from prune_core.methods import KINDS
-from sweeps.records import State, TrialRecord
-from sweeps.settings import NO_ORDER
+from sweeps.records.settings import NO_ORDER
+from sweeps.records.trial_record import State, TrialRecord
 
 POINTS = (2.0, 4.0, 10.0)  # of clean accuracy below the BadNet's: where attack success is compared
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from prune_core.frontier import non_dominated
+from sweeps.records.settings import NO_ORDER
 from sweeps.reports.frontier_scene import COLOURS
 from sweeps.reports.study import Way
-from sweeps.settings import NO_ORDER
 
 SHOWN = 6  # frontiers in a picture: more lines cannot be told apart
 MARKERS = "osD^vPX"

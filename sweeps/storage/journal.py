@@ -11,7 +11,7 @@ import time
 import uuid
 
 from sweeps.limits import DAMAGE, NAME
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 from sweeps.storage.storage import Storage
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from prune_core.errors import InputError
 from sweeps.config.schema import Config, make_config
 from sweeps.limits import DAMAGE, NAME
-from sweeps.records import TrialRecord
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.journal import Journal
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage

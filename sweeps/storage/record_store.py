@@ -17,8 +17,8 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from sweeps.limits import DAMAGE, read_table
 from sweeps.progress import Tell
-from sweeps.records import ChangedNet, TrialRecord
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import ChangedNet, TrialRecord
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
 

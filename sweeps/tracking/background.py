@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.manifest import Manifest
 from sweeps.tracking.address import shown, why
 

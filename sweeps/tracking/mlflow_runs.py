@@ -42,12 +42,12 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # noqa: E402
 
 from prune_core.errors import InputError  # noqa: E402
-from sweeps.records import TrialRecord  # noqa: E402
+from sweeps.records.trial_record import TrialRecord  # noqa: E402
+from sweeps.records.trial_report import TrialReport  # noqa: E402
 from sweeps.storage.manifest import Manifest  # noqa: E402
 from sweeps.tracking.address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
 from sweeps.tracking.trial_files import stepped_metrics, trial_files  # noqa: E402
-from sweeps.trial_report import TrialReport  # noqa: E402
 
 BATCH = 1000  # metrics that one log_batch takes
 TAGS = 100  # tags that one log_batch takes

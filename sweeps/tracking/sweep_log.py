@@ -13,7 +13,7 @@ from prune_core.export.zeroed import pruned_onnx
 from sweeps.config.schema import Config
 from sweeps.extras import command, installed, need
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
 from sweeps.results import frontier_table
 from sweeps.storage.manifest import Manifest, read_manifest

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from prune_core.counts import Counts
 from prune_core.masks import Channel
-from sweeps.records import TrialRecord
-from sweeps.trial_report import TrialReport
+from sweeps.records.trial_record import TrialRecord
+from sweeps.records.trial_report import TrialReport
 
 
 class SteppedMetric(NamedTuple):

@@ -13,8 +13,8 @@ from sweeps.config.schema import ResourcesConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.search_space import spelled
+from sweeps.records.settings import TrialSettings
 from sweeps.reports.study import lowest_attack_within
-from sweeps.settings import TrialSettings
 from sweeps.trial import run_trial
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]

@@ -11,7 +11,7 @@ from prune_core.model.model import load_model
 from sweeps.config.schema import ResourcesConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 from sweeps.trial import run_trial
 
 LAYERS = ("conv_4", "conv_3", "conv_2")

@@ -22,7 +22,7 @@ from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.storage import open_storage
 from sweeps.sweep import run_sweep
 from sweeps.trial import run_trial

@@ -13,7 +13,7 @@ from cluster_of_machines import BIN, NODE, PATIENCE, give_token, put_config, put
 from machines import ROOT, SHARED, Machine, Network, off_all
 from mlflow import MlflowClient
 
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 

@@ -39,7 +39,7 @@ def test_every_configuration_shipped_is_one(monkeypatch) -> None:
 def test_the_python_shown_runs(tmp_path: Path, monkeypatch) -> None:
     """From arrays and a file to a saved GoodNet and a sweep's pick, as it stands there."""
     pytest.importorskip("goodnet")
-    from prune_core.testing_net import images_for, tiny_net
+    from prune_core.testing.net import images_for, tiny_net
 
     (block,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.S | re.M)
     monkeypatch.chdir(tmp_path)

@@ -25,7 +25,7 @@ from sweeps.config.schema import load_config, make_config
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 from sweeps.storage.manifest import read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage

@@ -30,7 +30,7 @@ from sweeps.inputs.embedded import EmbeddedFiles, make_embedded
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.queue import Listed
-from sweeps.records import TrialRecord
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.manifest import read_records
 from sweeps.storage.storage import Storage
 

@@ -30,8 +30,8 @@ from prune_core.data.triggers import read_trigger
 from prune_core.errors import InputError
 from prune_core.model.model import load_model
 from prune_core.reader import client as contained
+from sweeps.cli.console import printable
 from sweeps.config.schema import load_config
-from sweeps.console import printable
 from sweeps.reports.frontier_html import frontier_page
 from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_store import RecordStore

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import goodnet
-from prune_core.testing_net import images_for, tiny_net
+from prune_core.testing.net import images_for, tiny_net
 
 ROOT = Path(goodnet.__file__).resolve().parents[1]
 HEAVY = ("torch", "numpy", "onnx", "ray", "mlflow", "pydantic", "pyarrow")

@@ -12,11 +12,11 @@ import prune_core.orders as orders
 from prune_core.api import prune
 from prune_core.errors import InputError
 from prune_core.methods import ALL_POLICIES, CLEAN, TRUE_LABELS, method_of
-from prune_core.plugins import Plugins
+from prune_core.plugins.registry import Plugins
 from prune_core.policies import registry
-from prune_core.testing_net import images_for, tiny_net
+from prune_core.testing.net import images_for, tiny_net
 from sweeps.config.schema import make_config
-from sweeps.settings import TrialSettings, trial_key
+from sweeps.records.settings import TrialSettings, trial_key
 
 
 def last_first(given):

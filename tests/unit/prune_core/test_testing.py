@@ -13,8 +13,8 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.orders import ORDERS, KnownOrder
 from prune_core.policies.registry import POLICIES, prune
-from prune_core.testing import check_order, check_policy
-from prune_core.testing_net import images_for, tiny_net
+from prune_core.testing.checks import check_order, check_policy
+from prune_core.testing.net import images_for, tiny_net
 
 CALLS = iter(range(10**6))
 

@@ -7,7 +7,7 @@ import inspect
 import pytest
 from factories import make_record
 
-from sweeps.console import SweepProgress
+from sweeps.cli.console import SweepProgress
 from sweeps.events import Everyone, SweepEvents
 
 EVENTS = [name for name, _ in inspect.getmembers(SweepEvents, inspect.isfunction)]

@@ -6,7 +6,7 @@ import json
 
 from factories import make_counts, make_record
 
-from sweeps.trial_report import TrialReport
+from sweeps.records.trial_report import TrialReport
 
 COMMON = {"trial_key", "settings", "seconds", "channels_pruned", "kind", "policy", "repair", "assumption",
           "weights", "nets", "valid", "test"}  # fmt: skip

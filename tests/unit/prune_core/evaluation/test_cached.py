@@ -24,7 +24,7 @@ from sweeps.config.schema import ResourcesConfig, SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.storage import Storage
 from sweeps.trial import run_trial

@@ -15,8 +15,8 @@ from prune_core.greedy import Walk, best_first, swap, take_back
 from prune_core.masks import Channel, ChannelMask
 from prune_core.policies.plateau import PLATEAU_MOVES, along_the_order
 from prune_core.policies.registry import POLICIES, empty_mask, prune
-from sweeps.records import TrialRecord
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 

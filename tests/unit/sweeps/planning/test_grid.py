@@ -16,7 +16,7 @@ from prune_core.model.model import PrunableModel, load_model
 from sweeps.config.schema import SweepConfig, load_config
 from sweeps.inputs.embedded_training import DeepIDNet, keras_config, keras_weights
 from sweeps.planning.plan import listed
-from sweeps.settings import trial_key
+from sweeps.records.settings import trial_key
 
 ROOT = Path(__file__).resolve().parents[4]
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))

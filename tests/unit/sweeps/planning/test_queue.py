@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.planning.queue import Listed
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 
 ORDERS = ("index", "l1", "activation")
 GRID = [

@@ -15,7 +15,7 @@ from sweeps.planning.optuna_queue import AskTell, Study, Suggested
 from sweeps.planning.plan import listed
 from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 
 MODEL, _ = made("Chain", 2)
 WIDE = SweepConfig(

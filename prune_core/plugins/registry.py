@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prune_core.errors import InputError
-from prune_core.names import unknown
+from prune_core.plugins.names import unknown
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

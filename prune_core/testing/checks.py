@@ -26,9 +26,9 @@ from prune_core.model.model import PrunableModel
 from prune_core.orders import KnownOrder, OrderInput, rank
 from prune_core.orders.given import Score
 from prune_core.orders.registered import MOST_NEEDED, check_known, checked_scores
-from prune_core.plugins import NEEDS
+from prune_core.plugins.registry import NEEDS
 from prune_core.policies.registered import Walks, checked_steps
-from prune_core.testing_net import LAYER_SET, images_for, tiny_net
+from prune_core.testing.net import LAYER_SET, images_for, tiny_net
 
 X_TRIED = (0.0, 3.0, 20.0, 100.0)  # percentage points
 MOST_STEPS = 10_000  # on 12 channels: by then a policy does not end

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from prune_core.counts import Counts
 from prune_core.greedy import PruneStep
-from sweeps.records import ChangedNet, TrialRecord
+from sweeps.records.trial_record import ChangedNet, TrialRecord
 
 SPLITS = ("badnet_valid", "badnet_test", "valid", "test")
 BRIEF = ("clean_accuracy", "attack_success", "clean_correct", "attacked", "margin", "complete")

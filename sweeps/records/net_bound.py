@@ -13,7 +13,7 @@ from prune_core.evaluation.net_counter import NetCounter
 from prune_core.files.constants import weights_digest
 from prune_core.model.model import PrunableModel
 from prune_core.repair.nets import MadeNet
-from sweeps.records import ChangedNet
+from sweeps.records.trial_record import ChangedNet
 
 BEYOND = 2  # nets in a row that are beyond X end a policy's walk
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prune_core.counts import Counts
     from sweeps.progress import Progress as TrialProgress
-    from sweeps.records import TrialRecord
+    from sweeps.records.trial_record import TrialRecord
     from sweeps.storage.manifest import Manifest
 
 

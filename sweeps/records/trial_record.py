@@ -13,7 +13,7 @@ from prune_core.counts import Counts
 from prune_core.files.constants import Weights
 from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
-from sweeps.settings import TrialSettings
+from sweeps.records.settings import TrialSettings
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,206 @@
+"""The commands of ``goodnet``: each reads its part of the command line and calls one function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeps.cli import show
+from sweeps.cli.command import Result, app, command
+from sweeps.cli.console import SweepProgress, say
+from sweeps.execution.stopping import stoppable
+
+if TYPE_CHECKING:
+    from sweeps.config.schema import Config
+    from sweeps.storage.storage import Storage
+    from sweeps.sweep_result import SweepResult
+
+
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.",
+    ),
+]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
+Sweep = Annotated[
+    str | None,
+    typer.Argument(metavar="[SWEEP]", help="Name of a sweep; default: the latest one in the storage."),
+]
+StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
+Architecture = Annotated[
+    str | None, typer.Option(help="Architecture of a weights-only .h5 file, e.g. deepid.")
+]
+
+
+@command(show.inspect)
+def inspect(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
+    against: Annotated[Path | None, typer.Option(help="The BadNet to compare with.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers to count, as a,b,c. Default: all convolutions but the first.")
+    ] = None,
+    architecture: Architecture = None,
+) -> Result:
+    """List convolutions and their zeroed channels. With --against, also the channels whose kernels differ
+    from the BadNet's."""
+    from sweeps.reading import inspect_files
+
+    names = None if layers is None else [name.strip() for name in layers.split(",")]
+    return inspect_files(model, against, names, architecture)
+
+
+@command(show.evaluate)
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
+    clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
+    poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target class.")],
+    against: Annotated[
+        Path | None, typer.Option(help="The BadNet; adds the N+1-class network of both.")
+    ] = None,
+    architecture: Architecture = None,
+    scale: Annotated[
+        float, typer.Option(help="Pixels are multiplied by it; 1 leaves them as they are.")
+    ] = 1.0,
+) -> Result:
+    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
+    from sweeps.reading import evaluate_files
+
+    return evaluate_files(model, clean, poisoned, against, architecture, scale)
+
+
+@command(show.prune)
+def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
+    """Run one trial in this process. Each list under sweep in the configuration must have one entry."""
+    from sweeps.commands import prune_once
+    from sweeps.config.schema import load_config
+
+    with SweepProgress() as progress:
+        return prune_once(load_config(config, set), progress.preparing)
+
+
+@command(show.sweep)
+def sweep(
+    config: ConfigFile,
+    set: Overrides = [],  # noqa: A002, B006
+    executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+) -> Result:
+    """Run a search and draw the frontier. Trials that have a record already are not run again; all of them
+    are logged to MLflow.
+
+    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
+    """
+    from sweeps.config.schema import load_config
+    from sweeps.storage.storage import open_storage
+
+    settings = load_config(config, set)
+    storage = open_storage(settings.storage)
+    return _swept(settings, storage, executor).to_json(storage)
+
+
+def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
+    from sweeps.execution.make import make_executor
+
+    chosen = make_executor(executor)
+    from sweeps.sweep import run_sweep
+    from sweeps.tracking.sweep_log import SweepLog
+
+    log = SweepLog(settings, storage, say)
+    with stoppable():
+        try:
+            with SweepProgress() as progress:
+                return run_sweep(settings, storage, chosen, progress, log)
+        finally:
+            log.close()
+
+
+@command(show.study)
+def study(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Sweeps to compare.")],
+    set: Overrides = [],  # noqa: A002, B006
+    out: Annotated[Path, typer.Option(help="Folder for study.md and its pictures.")] = Path("docs"),
+    remarks: Annotated[Path, typer.Option(help="Markdown put in front of the tables.")] = Path(
+        "docs/study-remarks.md"
+    ),
+    executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+) -> Result:
+    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
+    its pictures.
+
+    Stop it at any time; the same command goes on where it was.
+    """
+    from sweeps.commands import study_of
+    from sweeps.config.schema import head_of, load_config
+
+    return study_of(
+        [(load_config(c, set), head_of(c)) for c in configs],
+        lambda c, storage: _swept(c, storage, executor),
+        out,
+        remarks,
+    )
+
+
+@command(show.frontier)
+def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
+    """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
+    attack success."""
+    from sweeps.commands import frontier_of
+
+    found = frontier_of(sweep, storage)
+    return {
+        "points": [p.to_json() for p in found.points],
+        "hypervolume": found.hypervolume,
+        "hypervolume_by_kind": dict(found.by_kind),
+        **found.control_json(),
+    }
+
+
+@command(show.pick)
+def pick(
+    sweep: Sweep = None,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option(help="The weakest attack within so many percentage points of clean accuracy."),
+    ] = None,
+    max_attack_success: Annotated[
+        float | None,
+        typer.Option(help="The best clean accuracy with attack success of at most this rate (0 to 1)."),
+    ] = None,
+    knee: Annotated[
+        bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
+    storage: StoragePlace = "runs",
+    register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
+) -> Result:
+    """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
+    measured again. Give exactly one of the three criteria."""
+    from sweeps.commands import pick_from
+    from sweeps.criteria import criterion_of
+
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
+    return pick_from(sweep, storage, out, criterion, register, say)
+
+
+@command(show.doctor)
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file.")] = None,
+    set: Overrides = [],  # noqa: A002, B006
+    executor: Annotated[str, typer.Option(help="ray: ask a worker too; inline: only here.")] = "ray",
+) -> Result:
+    """Check everything before a long run. That is versions, data, model, storage and tracking, here and in a
+    worker."""
+    from sweeps.commands import examine
+    from sweeps.config.schema import load_config
+
+    settings = None if config is None else load_config(config, set)
+    return examine(settings, executor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,124 @@
+"""What commands say to people: their JSON as a few lines of text."""
+
+from __future__ import annotations
+
+from sweeps.cli.command import Result
+from sweeps.cli.console import rates
+
+
+def inspect(result: Result) -> str:
+    lines = [
+        f"{la['name']}: {la['channels']} channels, {len(la['zeroed'])} zeroed"
+        + (f": {la['zeroed']}" if la["zeroed"] else "")
+        for la in result["layers"]
+    ]
+    lines.append(f"pruned: {result['channels_pruned']} of {result['channels_total']} channels")
+    if result["against"] is not None:
+        changed = result["changed"]
+        total = sum(len(ids) for ids in changed.values())
+        lines.append(f"kernels that differ from the BadNet's: {total}")
+        lines += [f"  {layer}: {ids}" for layer, ids in changed.items() if ids]
+    return "\n".join(lines)
+
+
+def evaluate(result: Result) -> str:
+    from prune_core.counts import Rate
+
+    lines = [
+        f"clean accuracy: {Rate('clean_accuracy', result['clean_correct'], result['clean_total'])}",
+        f"attack success: {Rate('attack_success', result['attacked'], result['poisoned_total'])}",
+    ]
+    if "goodnet_clean_accuracy" in result:
+        lines.append(
+            f"N+1-class GoodNet: clean accuracy {result['goodnet_clean_accuracy']:.2%}, attack "
+            f"success {result['goodnet_attack_success']:.2%}, "
+            f"poisoned images detected {result['detected_poisoned']:.2%}"
+        )
+    lines.append("Low attack success on one trigger does not mean that the network is clean.")
+    return "\n".join(lines)
+
+
+def prune(result: Result) -> str:
+    from prune_core.counts import Counts
+
+    lines = [
+        f"{split} {net}: {rates(Counts.from_json(result[net][split]))}"
+        for net in ("badnet",)
+        for split in ("valid", "test")
+    ]
+    lines += [f"{split}: {rates(Counts.from_json(result[split]))}" for split in ("valid", "test")]
+    lines.append(f"pruned: {result['channels_pruned']} of {result['channels_total']} channels")
+    lines += [f"  {layer}: {ids}" for layer, ids in result["pruned"].items()]
+    if result["kind"] != "pruning":
+        lines.append(
+            f"{result['kind']}: {result['policy']}, repair {result['repair']}; needs {result['assumption']}"
+        )
+    lines += [
+        f"net {net['step']}: {net['note']}: clean accuracy {net['clean_accuracy']:.2%}, attack "
+        f"success {net['attack_success']:.2%} on validation" + ("" if net["accepted"] else "; beyond X")
+        for net in result["nets"]
+    ]
+    return "\n".join(lines)
+
+
+def sweep(result: Result) -> str:
+    if not result.get("attack_present", True):
+        return f"sweep {result['sweep']}: {result['trials']} trials; {result['note']}"
+    ended = f"ended by {result['ended_by']}, {result['left']} left\n" if "ended_by" in result else ""
+    return (
+        f"sweep {result['sweep']}: {result['trials']} trials: {result['done']} done, "
+        f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
+        f"frontier: {result['frontier_size']} points, hypervolume {result['hypervolume']:.4f}\n"
+        f"see it: goodnet frontier {result['sweep']}; take a GoodNet: goodnet pick "
+        f"{result['sweep']} --knee"
+    )
+
+
+def study(result: Result) -> str:
+    lines = [
+        f"{name}: {s['trials']} trials, {s['ways']} ways"
+        + (
+            f"; best: {s['best']['policy']}, {s['best']['order']}, hypervolume {s['best']['hypervolume']:.4f}"
+            if s["best"]
+            else ""
+        )
+        for name, s in result["sweeps"].items()
+    ]
+    return "\n".join([*lines, f"wrote {result['page']}"])
+
+
+def frontier(result: Result) -> str:
+    if not result.get("attack_present", True):
+        return str(result["note"])
+    lines = [
+        "validation: clean acc.  attack    test: clean acc.  attack       gap: acc.  attack    "
+        "pruned  kind             trial, step"
+    ]
+    for point in result["points"]:
+        test = point["test"]
+        lines.append(
+            f"{point['clean_accuracy']:>22.2%}{point['attack_success']:>8.2%}"
+            f"{test['clean_accuracy']:>18.2%}{test['attack_success']:>8.2%}"
+            f"{100 * point['gap']['clean_accuracy']:>+16.2f}{100 * point['gap']['attack_success']:>+8.2f}"
+            f"{point['channels_pruned']:>10}  {point['kind'] or 'unknown':<17}"
+            f"{point['trial_key']}, {point['step']}"
+        )
+    assumed = {p["kind"]: p["assumption"] for p in result["points"] if p["kind"] != "pruning"}
+    lines += [f"{kind}: not pruning alone; needs {needs}" for kind, needs in assumed.items()]
+    if len(result["hypervolume_by_kind"]) > 1:
+        volumes = ", ".join(f"{k} {v:.4f}" for k, v in result["hypervolume_by_kind"].items())
+        lines.append(f"hypervolume of each kind alone: {volumes}")
+    lines.append(
+        f"hypervolume {result['hypervolume']:.4f} (validation); chosen on validation, test only reports"
+    )
+    return "\n".join(lines)
+
+
+def pick(result: Result) -> str:
+    written = "\n".join(f"wrote {f['path']}, measured again" for f in result["files"])
+    registered = f"\nregistered: {result['registered']}" if result.get("registered") else ""
+    return f"{result['why']}\n{written}{registered}"
+
+
+def doctor(result: Result) -> str:
+    return "\n".join(f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}: {c['detail']}" for c in result["checks"])
