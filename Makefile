@@ -1,5 +1,6 @@
 # make help lists the targets. Everything is installed into .venv on first use.
 PYTHON ?= $(or $(shell command -v python3.11),python3)
+CONSTRAINTS := constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/default.yaml
@@ -11,17 +12,17 @@ KILLS ?= --count 20
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep study test fuzz kill-points mlflow-server test-slow check bench ui pick doctor submit test-cluster clean setup
+.PHONY: help sweep study test test-wheel fuzz kill-points mlflow-server test-slow check bench docs ui pick doctor submit test-cluster clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/ready: pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "goodnet needs Python 3.11; point PYTHON at one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { echo "goodnet needs Python 3.11, 3.12 or 3.13; point PYTHON at one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@# torch first: whatever else wants torch then finds this version.
-	$(BIN)/pip install -q $$(sed -nE 's/^ *"(torch==[^"]+)".*/\1/p' pyproject.toml)
-	$(BIN)/pip install -q -e '.[test]'
+	$(BIN)/pip install -q -c $(CONSTRAINTS) torch
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[test]'
 	@touch $@
 
 setup: $(VENV)/ready  ## make the environment (the other targets do it by themselves)
@@ -39,7 +40,7 @@ ui: $(VENV)/ready  ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db
 
 mlflow-server: $(VENV)/ready  ## MLflow on PostgreSQL; MLFLOW_BACKEND_STORE_URI=postgresql+psycopg://...
-	@$(BIN)/python -c 'import psycopg' 2>/dev/null || $(BIN)/pip install -q -e '.[server]'
+	@$(BIN)/python -c 'import psycopg' 2>/dev/null || $(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[server]'
 	@infra/mlflow-server.sh
 
 doctor: $(VENV)/ready  ## check versions, data, model, storage, tracking before a long run
@@ -50,6 +51,9 @@ submit: $(VENV)/ready  ## a sweep on a cluster; CLUSTER=infra/local.yaml CONFIG=
 
 test: $(VENV)/ready  ## the tests, about ten minutes on two cores
 	$(BIN)/pytest
+
+test-wheel:  ## the wheel in empty environments of Python 3.11, 3.12, 3.13: without extras, then with all
+	@.ci/wheel
 
 fuzz: $(VENV)/ready  ## hostile files in numbers; FUZZ='--count 100000 --seed 1'
 	PYTHONPATH=.:tests $(BIN)/python -m fuzz $(FUZZ)
@@ -74,10 +78,14 @@ bench: $(VENV)/ready  ## what trials cost, to docs/performance.md; KERAS=1: the 
 	  $(VENV)-keras/bin/pip install -q $$(sed -nE 's/^ *"(tensorflow-cpu==[^"]+)".*/\1/p' pyproject.toml); fi
 	$(BIN)/python -m tests.bench $(if $(KERAS),--keras $(VENV)-keras/bin/python)
 
-check: $(VENV)/ready  ## format, lint and types
+docs: $(VENV)/ready  ## the documentation as a site, to build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: $(VENV)/ready  ## format, lint, types, and who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 clean:  ## remove the environment and caches; runs/ and goodnets/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -76,6 +76,38 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """``hits`` of ``total`` images, their fraction, and its 95 % Wilson interval."""
+
+    name: str
+    hits: int
+    total: int
+
+    @property
+    def rate(self) -> float:
+        """The fraction, in [0, 1]."""
+        return self.hits / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high) of the 95 % Wilson interval, fractions."""
+        return wilson_interval(self.hits, self.total)
+
+    @property
+    def low(self) -> float:
+        return self.interval[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval[1]
+
+    def __str__(self) -> str:
+        """``97.25% (389/400, 95 %: 95.14% to 98.46%)``."""
+        low, high = self.interval
+        return f"{self.rate:.2%} ({self.hits}/{self.total}, 95 %: {low:.2%} to {high:.2%})"
+
+
+@dataclass(frozen=True)
 class Counts:
     """What a net does on one split (clean images and poisoned images).
 
@@ -119,6 +151,17 @@ class Counts:
         """Fraction of poisoned images that get their true label; None when that is not known."""
         return None if self.recovered is None else self.recovered / self.poisoned_total
 
+    def rates(self) -> tuple[Rate, ...]:
+        """``clean_accuracy``, ``attack_success``, and ``recovered_accuracy`` where that is known: each
+        with its counts and interval."""
+        known = [
+            Rate("clean_accuracy", self.clean_correct, self.clean_total),
+            Rate("attack_success", self.attacked, self.poisoned_total),
+        ]
+        if self.recovered is not None:
+            known.append(Rate("recovered_accuracy", self.recovered, self.poisoned_total))
+        return tuple(known)
+
     def clean_accuracy_fell(self, since: Counts) -> Fraction:
         """Points of clean accuracy lost since ``since``, exactly (negative when it rose)."""
         now = Fraction(self.clean_correct, self.clean_total)
@@ -136,9 +179,9 @@ class Counts:
             "poisoned_total": self.poisoned_total,
             "margin": self.margin,
             "complete": self.complete,
-            "clean_accuracy_interval": wilson_interval(self.clean_correct, self.clean_total),
-            "attack_success_interval": wilson_interval(self.attacked, self.poisoned_total),
         }
+        clean, attack, *_ = self.rates()
+        out |= {f"{r.name}_interval": r.interval for r in (clean, attack)}
         if self.recovered is not None:
             out["recovered"] = self.recovered
             out["recovered_accuracy"] = self.recovered_accuracy

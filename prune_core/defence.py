@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.counts import Counts, wilson_interval
+from prune_core.counts import Counts
 
 # Below this attack success nobody would call it a backdoor: a trigger hides part of an image, and a
 # clean network that sees less of it errs somewhere.
@@ -27,15 +27,15 @@ def attack_is_there(badnet: Counts, target_share: float) -> bool:
     """Whether poisoned images get the target more often than chance would have it: the lower end of
     the 95 % Wilson interval of attack success lies above ``target_share`` (the fraction of clean
     images of the target class) and above 5 %. ``badnet``: counts on validation."""
-    low, _ = wilson_interval(badnet.attacked, badnet.poisoned_total)
+    low = badnet.rates()[1].low
     return low > max(target_share, LEAST_ATTACK)
 
 
 def no_attack(badnet: Counts) -> str:
     """What is said of a net without an attack, in one line."""
-    low, high = wilson_interval(badnet.attacked, badnet.poisoned_total)
+    low, high = badnet.rates()[1].interval
     return (
-        f"no attack was there to remove: the unpruned network calls {badnet.attacked} of "
+        f"there was no attack to remove: the unpruned network calls {badnet.attacked} of "
         f"{badnet.poisoned_total} poisoned validation images the target class "
         f"({badnet.attack_success:.1%}, 95 % interval {low:.1%} to {high:.1%}), which is no more than "
         "chance; no GoodNet is proposed"

@@ -26,4 +26,4 @@ def make_evaluator(
         from prune_core.incremental.evaluator import IncrementalEvaluator  # it builds on this module
 
         return IncrementalEvaluator(model, split, memory_gb)
-    raise InputError(f"evaluator {kind!r} is unknown; there are incremental, plain")
+    raise InputError(f"evaluator {kind!r} is unknown; expected one of incremental, plain")

@@ -6,10 +6,17 @@ assumptions, and a figure of one says nothing of another.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from prune_core.errors import InputError
-from prune_core.policies.registry import POLICIES
+from prune_core.names import unknown
+from prune_core.policies.registry import OTHERS, POLICIES
+
+if TYPE_CHECKING:  # they load torch, and most commands only want to know a policy by name
+    from prune_core.model.layer_sets import LayerSet
+    from prune_core.repair.nets import Given, MadeNet, Tell
 
 WEIGHTS_ALONE = "weights alone"
 CLEAN = "clean images"
@@ -64,20 +71,83 @@ def method_of(policy: str, repair: str = "none", order_needs: str | None = None)
 
     Raises InputError for names that there are not.
     """
-    if policy not in ALL_POLICIES:
-        raise InputError(f"policy {policy!r} is unknown; there are {', '.join(ALL_POLICIES)}")
     if repair not in REPAIRS:
-        raise InputError(f"repair {repair!r} is unknown; there are {', '.join(REPAIRS)}")
-    first, then = ALL_POLICIES[policy], REPAIRS[repair]
+        raise InputError(unknown("repair", repair, REPAIRS))
+    first, then = _first(policy), REPAIRS[repair]
     assumptions = [first.assumption, then.assumption if then is not None else WEIGHTS_ALONE]
     if first.ordered and order_needs is not None:
-        assumptions.append(next((a for a, word in _WORDS.items() if word in order_needs), WEIGHTS_ALONE))
+        assumptions.append(_assumption(order_needs))
     strongest = max(assumptions, key=_WEAKEST_FIRST.index)
     if then is None:
         return replace(first, assumption=strongest)
     return Method(then.kind, strongest, True, first.ordered)
 
 
+def policy_names() -> tuple[str, ...]:
+    """Built in, registered, offered by packages."""
+    return (*ALL_POLICIES, *OTHERS.names())
+
+
+def _first(policy: str) -> Method:
+    if policy in ALL_POLICIES:
+        return ALL_POLICIES[policy]
+    other = OTHERS.find(policy)
+    if other is None:
+        raise InputError(unknown("policy", policy, policy_names()))
+    return Method("pruning", _assumption(other.value.needs))
+
+
+def _assumption(needs: str) -> str:
+    return next((a for a, word in _WORDS.items() if word in needs), WEIGHTS_ALONE)
+
+
 def repairable(policy: str) -> bool:
     """Whether a repair may follow; a published baseline is its whole procedure."""
-    return ALL_POLICIES[policy].kind != "baseline"
+    return _first(policy).kind != "baseline"
+
+
+def make_nets(policy: str, given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
+    """The nets of a policy of ``NET_POLICIES``, from the mildest on. Raises InputError."""
+    if policy not in NET_POLICIES:
+        raise InputError(f"policy {policy!r} returns no networks; those that do: {', '.join(NET_POLICIES)}")
+    if policy == "scale":
+        return _scale(given, layer_set, tell)
+    from prune_core.baselines import BASELINES
+
+    return BASELINES[policy](given, layer_set, tell)
+
+
+def repaired(repair: str, given: Given, start: MadeNet, tell: Tell) -> Iterator[MadeNet]:
+    """What a repair makes of a net, the best balanced last. Raises InputError, also when true labels
+    are needed and there are none."""
+    if REPAIRS.get(repair) is None:
+        raise InputError(f"repair {repair!r} does nothing; expected one of {', '.join(REPAIRS)}")
+    from prune_core.repair.finetune import COURSES, finetune
+    from prune_core.repair.nets import MadeNet
+
+    for net in finetune(
+        given.model,
+        given.valid,
+        start.mask,
+        start.weights,
+        repair,
+        given.seed,
+        COURSES,
+        tell=lambda done, total: tell(done, total, repair),
+    ):
+        note = (
+            f"{repair}, {net.course}, round {net.round}: {net.agreement:.2%} agreement with the BadNet, "
+            f"{net.attack_success:.2%} attack success on the hold-out"
+        )
+        yield MadeNet(start.mask, net.weights, "; ".join(filter(None, [start.note, note])))
+
+
+def _scale(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
+    from prune_core.repair.nets import MadeNet
+    from prune_core.repair.scaling import DEFAULT, scale_channels
+
+    stages = len(DEFAULT.pressures)
+    for state in scale_channels(given.model, given.valid, layer_set, given.seed):
+        tell(state.stage + 1, stages, "scaling")
+        note = f"scaled, regularisation strength {DEFAULT.pressures[state.stage]:g}"
+        yield MadeNet(state.mask, state.weights, note)

@@ -8,32 +8,87 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from prune_core.errors import InputError
+from prune_core.errors import ExportMismatch, InputError, Unavailable
 from sweeps.console import SweepProgress, printable, rates, say
 from sweeps.execution.stopping import exit_status, stoppable
 
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
-    from sweeps.sweep import SweepResult
+    from sweeps.storage.storage import Storage
+    from sweeps.sweep_result import SweepResult
+
+
+class _Commands(TyperGroup):
+    """The commands; with --json, what is wrong with the command line itself is told as JSON too."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        as_json = standalone_mode and "--json" in given
+        run = functools.partial(super().main, args, prog_name, complete_var)
+        try:
+            status = run(standalone_mode and not as_json, windows_expand_args, **extra)
+        except Exception as error:
+            if not (as_json and hasattr(error, "format_message")):  # as all of Typer's own have
+                raise
+            error.show()  # type: ignore[attr-defined]
+            print(_error_json("input", error.format_message()))
+            sys.exit(error.exit_code)  # type: ignore[attr-defined]
+        if as_json:
+            sys.exit(status or 0)
+        return status
+
+
+def _error_json(kind: str, message: str) -> str:
+    return json.dumps({"error": {"kind": kind, "message": " ".join(message.split())}})
+
 
 app = typer.Typer(
     name="goodnet",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Repair a backdoored convolutional network (a BadNet) by pruning channels: search how, "
     "look at the frontier of clean accuracy against attack success, pick a GoodNet.",
-    epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 1 a fault of "
-    "ours, 130 stopped by Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard "
-    "output; rates in it are fractions.",
+    epilog="Exit status: 0 done, 2 a mistake in what was given (one line says which), 3 a storage, MLflow "
+    "or Ray that is away (the same command goes on once it is back), 1 an internal error, 130 stopped by "
+    "Ctrl-C, 143 by SIGTERM. --json prints one JSON object on standard output, on an error "
+    '{"error": {"kind", "message"}}; rates in it are fractions.',
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"goodnet {version('goodnet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Overrides = Annotated[
@@ -47,10 +102,12 @@ Overrides = Annotated[
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
 Sweep = Annotated[
     str | None,
-    typer.Argument(metavar="[SWEEP]", help="A sweep's name; the last one in the storage when left out."),
+    typer.Argument(metavar="[SWEEP]", help="Name of a sweep; default: the latest one in the storage."),
 ]
 StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
-Architecture = Annotated[str | None, typer.Option(help="Network of a weights-only .h5 file, e.g. deepid.")]
+Architecture = Annotated[
+    str | None, typer.Option(help="Architecture of a weights-only .h5 file, e.g. deepid.")
+]
 Result = dict[str, Any]
 
 
@@ -81,25 +138,39 @@ def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], 
     def decorate(function: Callable[..., Result]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
+            printed = False
+
+            def ended(status: int, kind: str, message: str, details: str = "") -> typer.Exit:
+                """Says it, and is what to raise."""
+                say(f"goodnet: {message}" + details)
+                if as_json and not printed:
+                    print(_error_json(kind, message), flush=True)
+                return typer.Exit(status)
+
             try:
                 with _stdout_kept_for_the_result() as put:
                     result = function(*args, **kwargs)
                     put(json.dumps(result, allow_nan=False) if as_json else printable(show(result)))
+                    printed = True
                     if result.get("ok") is False:
                         raise typer.Exit(2)
                 if result.get("stopped"):
                     raise KeyboardInterrupt
             except typer.Exit:
                 raise
-            except InputError as error:
-                say(f"goodnet: {' '.join(str(error).split())}")
-                raise typer.Exit(2) from None
             except KeyboardInterrupt:
-                say("goodnet: stopped; finished trials are kept, the same command goes on from there")
-                raise typer.Exit(exit_status()) from None
-            except Exception:
-                say("goodnet: a fault of ours, please report it:\n" + traceback.format_exc())
-                raise typer.Exit(1) from None
+                message = "stopped; finished trials are kept, the same command goes on from there"
+                raise ended(exit_status(), "stopped", message) from None
+            except Exception as error:
+                said = " ".join(str(error).split())
+                if isinstance(error, InputError):
+                    raise ended(2, "input", said) from None
+                if isinstance(error, Unavailable):
+                    raise ended(3, "unavailable", said) from None
+                kind = "mismatch" if isinstance(error, ExportMismatch) else "fault"
+                message = "internal error, please report it: "
+                trace = f"\n{traceback.format_exc()}"
+                raise ended(1, kind, f"{message}{type(error).__name__}: {said}", trace) from None
 
         signature = _with_json_option(function)
         run.__signature__ = signature  # type: ignore[attr-defined]
@@ -137,26 +208,24 @@ def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
     against: Annotated[Path | None, typer.Option(help="The BadNet to compare with.")] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Count these layers: a,b,c. Default: all convolutions but the first.")
+        str | None, typer.Option(help="Layers to count, as a,b,c. Default: all convolutions but the first.")
     ] = None,
     architecture: Architecture = None,
 ) -> Result:
-    """Show a network's convolutions: which channels are zeroed, which differ from the BadNet's."""
+    """List convolutions and their zeroed channels. With --against, also the channels whose kernels differ
+    from the BadNet's."""
     from sweeps.reading import inspect_files
 
     names = None if layers is None else [name.strip() for name in layers.split(",")]
     return inspect_files(model, against, names, architecture)
 
 
-def _percent(result: Result, rate: str, hits: str, total: str) -> str:
-    low, high = result[f"{rate}_interval"]
-    return f"{result[rate]:.2%} ({result[hits]}/{result[total]}, 95 %: {low:.2%} to {high:.2%})"
-
-
 def _show_evaluate(result: Result) -> str:
+    from prune_core.counts import Rate
+
     lines = [
-        "clean accuracy: " + _percent(result, "clean_accuracy", "clean_correct", "clean_total"),
-        "attack success: " + _percent(result, "attack_success", "attacked", "poisoned_total"),
+        f"clean accuracy: {Rate('clean_accuracy', result['clean_correct'], result['clean_total'])}",
+        f"attack success: {Rate('attack_success', result['attacked'], result['poisoned_total'])}",
     ]
     if "goodnet_clean_accuracy" in result:
         lines.append(
@@ -172,12 +241,16 @@ def _show_evaluate(result: Result) -> str:
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
     clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
-    poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target.")],
-    against: Annotated[Path | None, typer.Option(help="The BadNet: adds the N+1-class net of both.")] = None,
+    poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target class.")],
+    against: Annotated[
+        Path | None, typer.Option(help="The BadNet; adds the N+1-class network of both.")
+    ] = None,
     architecture: Architecture = None,
-    scale: Annotated[float, typer.Option(help="Pixels are multiplied by it; 1 is raw.")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(help="Pixels are multiplied by it; 1 leaves them as they are.")
+    ] = 1.0,
 ) -> Result:
-    """Count clean accuracy and attack success of a network on image files."""
+    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
     from sweeps.reading import evaluate_files
 
     return evaluate_files(model, clean, poisoned, against, architecture, scale)
@@ -196,7 +269,7 @@ def _show_prune(result: Result) -> str:
     lines += [f"  {layer}: {ids}" for layer, ids in result["pruned"].items()]
     if result["kind"] != "pruning":
         lines.append(
-            f"{result['kind']}: {result['policy']}, repair {result['repair']}; takes {result['assumption']}"
+            f"{result['kind']}: {result['policy']}, repair {result['repair']}; needs {result['assumption']}"
         )
     lines += [
         f"net {net['step']}: {net['note']}: clean accuracy {net['clean_accuracy']:.2%}, attack "
@@ -208,7 +281,7 @@ def _show_prune(result: Result) -> str:
 
 @command(_show_prune)
 def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
-    """Run one trial in this process; each list under sweep must have one entry."""
+    """Run one trial in this process. Each list under sweep in the configuration must have one entry."""
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
@@ -235,30 +308,31 @@ def sweep(
     set: Overrides = [],  # noqa: A002, B006
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
 ) -> Result:
-    """Search: run every trial that has no record yet, log to MLflow, draw the frontier.
+    """Run a search and draw the frontier. Trials that have a record already are not run again; all of them
+    are logged to MLflow.
 
     Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
     """
     from sweeps.config.schema import load_config
-    from sweeps.storage.storage import Storage
+    from sweeps.storage.storage import open_storage
 
     settings = load_config(config, set)
-    result = _swept(settings, executor)
-    return result.to_json(Storage(settings.storage))
+    storage = open_storage(settings.storage)
+    return _swept(settings, storage, executor).to_json(storage)
 
 
-def _swept(settings: Config, executor: str) -> SweepResult:
+def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     from sweeps.execution.make import make_executor
 
     chosen = make_executor(executor)
     from sweeps.sweep import run_sweep
     from sweeps.tracking.sweep_log import SweepLog
 
-    log = SweepLog(settings, say)
+    log = SweepLog(settings, storage, say)
     with stoppable():
         try:
             with SweepProgress() as progress:
-                return run_sweep(settings, chosen, progress, log)
+                return run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
 
@@ -286,7 +360,8 @@ def study(
     ),
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
 ) -> Result:
-    """Compare orders, policies and layer sets: run the sweeps, write docs/study.md with pictures.
+    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
+    its pictures.
 
     Stop it at any time; the same command goes on where it was.
     """
@@ -295,7 +370,7 @@ def study(
 
     return study_of(
         [(load_config(c, set), head_of(c)) for c in configs],
-        lambda c: _swept(c, executor),
+        lambda c, storage: _swept(c, storage, executor),
         out,
         remarks,
     )
@@ -318,7 +393,7 @@ def _show_frontier(result: Result) -> str:
             f"{point['trial_key']}, {point['step']}"
         )
     assumed = {p["kind"]: p["assumption"] for p in result["points"] if p["kind"] != "pruning"}
-    lines += [f"{kind}: not pruning alone; takes {needs}" for kind, needs in assumed.items()]
+    lines += [f"{kind}: not pruning alone; needs {needs}" for kind, needs in assumed.items()]
     if len(result["hypervolume_by_kind"]) > 1:
         volumes = ", ".join(f"{k} {v:.4f}" for k, v in result["hypervolume_by_kind"].items())
         lines.append(f"hypervolume of each kind alone: {volumes}")
@@ -330,7 +405,8 @@ def _show_frontier(result: Result) -> str:
 
 @command(_show_frontier)
 def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
-    """Show the frontier of a sweep: the states that no other state beats on both axes."""
+    """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
+    attack success."""
     from sweeps.commands import frontier_of
 
     found = frontier_of(sweep, storage)
@@ -352,32 +428,27 @@ def _show_pick(result: Result) -> str:
 def pick(
     sweep: Sweep = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Weakest attack that costs at most so many points of clean accuracy.")
+        float | None,
+        typer.Option(help="The weakest attack within so many percentage points of clean accuracy."),
     ] = None,
     max_attack_success: Annotated[
         float | None,
-        typer.Option(help="Best clean accuracy with attack success of at most this rate (0 to 1)."),
+        typer.Option(help="The best clean accuracy with attack success of at most this rate (0 to 1)."),
     ] = None,
     knee: Annotated[
-        bool, typer.Option("--knee", help="The largest clean accuracy minus attack success.")
+        bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
 ) -> Result:
-    """Take a GoodNet: choose on validation, write the files, measure each again on test."""
+    """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
+    measured again. Give exactly one of the three criteria."""
     from sweeps.commands import pick_from
+    from sweeps.criteria import criterion_of
 
-    return pick_from(
-        sweep,
-        storage,
-        out,
-        register,
-        say,
-        max_accuracy_drop=max_accuracy_drop,
-        max_attack_success=max_attack_success,
-        knee=knee,
-    )
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
+    return pick_from(sweep, storage, out, criterion, register, say)
 
 
 def _show_doctor(result: Result) -> str:
@@ -390,7 +461,8 @@ def doctor(
     set: Overrides = [],  # noqa: A002, B006
     executor: Annotated[str, typer.Option(help="ray: ask a worker too; inline: only here.")] = "ray",
 ) -> Result:
-    """Check versions, data, model, storage and tracking, here and in a worker, before a long run."""
+    """Check everything before a long run. That is versions, data, model, storage and tracking, here and in a
+    worker."""
     from sweeps.commands import examine
     from sweeps.config.schema import load_config
 

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prune_core.counts import Counts
 from prune_core.errors import InputError
-from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
-from sweeps.doctor.checks import diagnose
-from sweeps.evaluators import Evaluators
-from sweeps.inputs.load import input_files, load_inputs
-from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.pick import check_criterion, pick
-from sweeps.planning.grid import only_trial
 from sweeps.progress import Progress
-from sweeps.records import State, TrialRecord
-from sweeps.reports.model_card import cost_tags
-from sweeps.results import Frontier, described, measured_frontier
+from sweeps.records import State
+from sweeps.results import Frontier, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
-from sweeps.storage.storage import Storage
-from sweeps.sweep import SweepResult, TestCounter
-from sweeps.trial import run_trial
+from sweeps.storage.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from sweeps.criteria import Criterion
+    from sweeps.sweep import TestCounter
+    from sweeps.sweep_result import SweepResult
+
+# Imports inside functions: a frontier is shown without torch, whose import alone takes longer.
 
 Result = dict[str, Any]
 
@@ -33,6 +31,12 @@ Result = dict[str, Any]
 def prune_once(config: Config, progress: Callable[[str, float], None] | None = None) -> Result:
     """One trial in this process, in the contract's form. Raises InputError, also when the trial
     itself fails on something that was given."""
+    from sweeps.evaluators import Evaluators
+    from sweeps.inputs.load import load_inputs
+    from sweeps.planning.grid import only_trial
+    from sweeps.trial import run_trial
+    from sweeps.trial_report import TrialReport
+
     inputs = load_inputs(config, progress)
     settings = only_trial(config.sweep, inputs.model)
 
@@ -42,68 +46,14 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
 
     record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
     if record.status == "failed":
-        raise RuntimeError(record.reason)
-    return trial_json(record, inputs)
-
-
-def trial_json(record: TrialRecord, inputs: TrialInputs) -> Result:
-    """A done trial in the contract's form; ``steps`` lists every candidate in turn."""
-    assert record.badnet_valid and record.badnet_test and record.valid and record.test
+        raise (InputError if record.failure == "input" else RuntimeError)(record.reason)
     counted = inputs.model.layers[1:] or inputs.model.layers  # as inspect counts
-    steps = [
-        {
-            "step": number,
-            "layer": step.channel.layer,
-            "channel": step.channel.index,
-            "accepted": step.accepted,
-            "tried": _brief(step.tried),
-            "now": _brief(step.now),
-            "returned": step.returned and {"layer": step.returned.layer, "channel": step.returned.index},
-        }
-        for number, step in enumerate(record.steps)
-    ]
-    return {
-        "trial_key": record.key,
-        "settings": record.settings.to_json(),
-        "badnet": {"valid": record.badnet_valid.to_json(), "test": record.badnet_test.to_json()},
-        "valid": record.valid.to_json(),
-        "test": record.test.to_json(),
-        "pruned": record.mask.by_layer(),
-        "keep_bias": record.mask.keep_bias,
-        "channels_pruned": len(record.mask),
-        "channels_total": sum(la.channels for la in counted),
-        "seconds": record.seconds,
-        "steps": steps,
-        **described(record.settings),
-        "weights": record.weights,
-        "nets": [
-            {
-                "step": net.step,
-                "note": net.note,
-                "accepted": net.accepted,
-                "channels_pruned": len(net.mask),
-                "weights": net.digest,
-                **_brief(net.counts),
-            }
-            for net in record.nets
-        ],
-    }
-
-
-def _brief(counts: Counts) -> Result:
-    return {
-        "clean_accuracy": counts.clean_accuracy,
-        "attack_success": counts.attack_success,
-        "clean_correct": counts.clean_correct,
-        "attacked": counts.attacked,
-        "margin": counts.margin,
-        "complete": counts.complete,
-    }
+    return TrialReport.of(record).command_json(sum(la.channels for la in counted), record.steps)
 
 
 def frontier_of(name: str | None, place: str) -> Frontier:
     """The frontier of a sweep over the trials that are done. Raises InputError."""
-    storage = Storage(place)
+    storage = open_storage(place)
     manifest = read_manifest(storage, name)
     return _frontier(storage, manifest, _LateTest(manifest, storage))
 
@@ -124,20 +74,31 @@ class _LateTest:
 
     def __call__(self, state: State) -> Counts:
         if self.counter is None:
+            from sweeps.inputs.load import load_inputs
+            from sweeps.sweep import TestCounter
+
             config = self.manifest.config
-            self.counter = TestCounter(load_inputs(config), config, self.storage)
+            self.counter = TestCounter(load_inputs(config), config.evaluator, config.resources, self.storage)
         return self.counter(state)
 
 
 def study_of(
-    configs: Sequence[tuple[Config, str]], run: Callable[[Config], SweepResult], out: Path, remarks: Path
+    configs: Sequence[tuple[Config, str]],
+    run: Callable[[Config, Storage], SweepResult],
+    out: Path,
+    remarks: Path,
 ) -> Result:
     """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
+    from sweeps.extras import need
+    from sweeps.inputs.load import load_inputs
+
+    need("plots", "goodnet study")
     from sweeps.reports.study import study
     from sweeps.reports.study_page import Part, study_markdown
     from sweeps.reports.study_picture import study_png
+    from sweeps.sweep import TestCounter
 
     names = [config.name for config, _ in configs]
     for name in names:
@@ -146,10 +107,11 @@ def study_of(
     parts = []
     out.mkdir(parents=True, exist_ok=True)
     for config, about in configs:
-        result = run(config)
+        storage = open_storage(config.storage)
+        result = run(config, storage)
         if result.stopped:
             raise KeyboardInterrupt
-        counter = TestCounter(load_inputs(config), config, Storage(config.storage))
+        counter = TestCounter(load_inputs(config), config.evaluator, config.resources, storage)
         ways = study(result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
@@ -185,76 +147,73 @@ def pick_from(
     name: str | None,
     place: str,
     out: Path,
-    register: bool,
+    criterion: Criterion,
+    registered: bool,
     warn: Callable[[str], None],
-    **criterion: Any,
 ) -> Result:
-    """Choose a point of a sweep's frontier and write its GoodNet into ``out``. ``criterion`` is
-    that of ``pick.choose``. A registry that fails costs a warning, not the files."""
-    storage = Storage(place)
-    manifest = read_manifest(storage, name)
-    check_criterion(**criterion)
-    inputs = load_inputs(manifest.config)
-    frontier = _frontier(storage, manifest, TestCounter(inputs, manifest.config, storage))
-    valid, test = (PlainEvaluator(inputs.model, split) for split in (inputs.valid, inputs.test))
-    badnet = input_files(manifest.config).badnet
+    """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
+    MLflow too. A registry that fails costs a warning, not the files."""
+    from prune_core.evaluation.plain import PlainEvaluator
+    from sweeps.inputs.load import input_files, load_inputs
+    from sweeps.pick import pick, register
+    from sweeps.sweep import TestCounter
 
-    def registered(path: Path, result: Result) -> str | None:
+    storage = open_storage(place)
+    manifest = read_manifest(storage, name)
+    config = manifest.config
+    inputs = load_inputs(config)
+    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
+    frontier = _frontier(storage, manifest, counter)
+    store = RecordStore(storage)
+
+    def registering(onnx: Path, result: Result) -> str | None:
         from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
 
         try:
-            tracking = open_tracking(manifest.config)
+            tracking = open_tracking(config, storage)
             tracking.check()
-            tags = {
-                "sweep": manifest.name,
-                "trial_key": result["point"]["trial_key"],
-                **cost_tags(result["cost"]),
-            }
-            beside = {Path(result[key]).name: Path(result[key]).read_bytes() for key in ("card", "mask_file")}
-            small = next(f["path"] for f in result["files"] if f["kind"] == "small-onnx")
-            version = tracking.register(
-                path.read_bytes(),
-                f"goodnet-{manifest.config.name}",
-                "goodnet",
-                manifest.mlflow_run_id,
-                tags,
-                result["why"],
-                {**beside, Path(small).name: Path(small).read_bytes()},
-            )
+            return register(tracking, manifest, onnx, result)
         except Exception as error:  # the files are written; a registry in any trouble is no reason
             warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")
             return None
-        return f"models:/goodnet-{manifest.config.name}/{version}"
 
     return pick(
         manifest,
         frontier,
-        valid,
-        test,
-        badnet,
+        PlainEvaluator(inputs.model, inputs.valid),
+        PlainEvaluator(inputs.model, inputs.test),
+        input_files(config).badnet,
         out,
-        **criterion,
-        register=registered if register else None,
-        weights=lambda p: RecordStore(storage).weights(p.trial_key, p.step, p.weights),
+        criterion,
+        registering if registered else None,
+        weights=lambda p: store.weights(p.trial_key, p.step, p.weights),
     )
 
 
 def examine(config: Config | None, executor: str) -> Result:
     """All checks, here and (``executor`` ray) in a worker of every node."""
+    from sweeps.doctor.checks import diagnose
+
+    @cache
+    def storage() -> Storage | None:
+        return None if config is None else open_storage(config.storage)
 
     def tracking() -> str:
         from sweeps.tracking.sweep_log import open_tracking
 
-        assert config is not None
-        opened = open_tracking(config)
+        assert config is not None and (place := storage()) is not None
+        opened = open_tracking(config, place)
         opened.check()
         return f"{opened.uri} answers"
 
     def worker() -> list[Result]:
         from sweeps.doctor.nodes import diagnose_nodes
+        from sweeps.extras import need
+
+        need("sweep", "a check of workers (--executor inline checks this machine only)")
         from sweeps.execution.ray_cluster import on_every_node
 
-        return diagnose_nodes(config, on_every_node)
+        return diagnose_nodes(config, storage(), on_every_node)
 
     checks = diagnose(
         config,

@@ -12,7 +12,7 @@ from prune_core.evaluators import make_evaluator
 from prune_core.model.model import PrunableModel
 from sweeps.config.schema import ResourcesConfig
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.storage.evaluation_cache import Evaluations
+from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.storage import Storage
 
 
@@ -22,7 +22,7 @@ class Evaluators:
 
     valid: Evaluator
     test: Evaluator
-    memories: tuple[Evaluations, ...] = ()
+    memories: tuple[EvaluationCache, ...] = ()
 
     @classmethod
     def of(
@@ -45,9 +45,9 @@ class Evaluators:
 
 def remembering(
     model: PrunableModel, split: Split, kind: str, memory_gb: float, storage: Storage | None
-) -> tuple[RememberingEvaluator, Evaluations]:
+) -> tuple[RememberingEvaluator, EvaluationCache]:
     """An evaluator over what ``storage`` holds, and its memory."""
-    memory = Evaluations(model.digest, split.digest, storage)
+    memory = EvaluationCache(model.digest, split.digest, storage)
     memory.exchange()
     make = partial(make_evaluator, model, split, kind, memory_gb)
     return RememberingEvaluator(split, make, memory), memory

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prune_core.counts import wilson_interval
 from prune_core.data.images import make_split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
@@ -59,19 +58,20 @@ def evaluate_files(
             "--against takes the BadNet that the network was made from"
         )
     both = count_goodnet(PlainEvaluator(badnet, split), evaluator)
+    right, attack, detected = both.rates()
     found |= {
         "against": badnet.name,
         "attacked_agreeing": both.attacked,
-        "goodnet_clean_accuracy": both.clean_correct / both.clean_total,
-        "goodnet_attack_success": both.attacked / both.poisoned_total,
-        "detected_poisoned": both.detected / both.poisoned_total,
+        "goodnet_clean_accuracy": right.rate,
+        "goodnet_attack_success": attack.rate,
+        "detected_poisoned": detected.rate,
         "goodnet": {
-            "clean_correct": both.clean_correct,
-            "clean_accuracy_interval": wilson_interval(both.clean_correct, both.clean_total),
-            "attacked": both.attacked,
-            "attack_success_interval": wilson_interval(both.attacked, both.poisoned_total),
-            "detected": both.detected,
-            "detected_interval": wilson_interval(both.detected, both.poisoned_total),
+            "clean_correct": right.hits,
+            "clean_accuracy_interval": right.interval,
+            "attacked": attack.hits,
+            "attack_success_interval": attack.interval,
+            "detected": detected.hits,
+            "detected_interval": detected.interval,
         },
     }
     return found

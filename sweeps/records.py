@@ -64,6 +64,8 @@ class TrialRecord:
         status: "done" or "failed"; a failed one has a ``reason`` and nothing after ``seconds``.
         badnet_valid, badnet_test: counts of the unpruned net; valid, test: of the final one.
         mask: the final mask. steps: every candidate in turn.
+        failure: whose it was that it failed: "input" (of what was given), "machine" (it was tried again,
+            and given up) or "fault" (ours); None when it is done, and in records of versions before.
         nets: what was made by scaling, repair or a baseline; the last accepted one is the final net.
     """
 
@@ -79,6 +81,7 @@ class TrialRecord:
     mask: ChannelMask = ChannelMask()
     steps: tuple[PruneStep, ...] = ()
     nets: tuple[ChangedNet, ...] = ()
+    failure: str | None = None
 
     @property
     def weights(self) -> str | None:

@@ -73,7 +73,7 @@ class Frontier:
     ``by_kind``: the hypervolume of the states of one kind alone (``methods.KINDS``; of baselines, of
     one policy). Kinds rest on different assumptions, so these may be compared, and the whole
     frontier's may not.
-    ``no_attack``: the BadNet's counts on validation when no attack was there to remove; then no
+    ``no_attack``: the BadNet's counts on validation when there was no attack to remove; then no
     state is proposed, and there are no points.
     """
 
@@ -83,7 +83,7 @@ class Frontier:
     no_attack: Counts | None = None
 
     def control_json(self) -> dict[str, Any]:
-        """What the commands' JSON says besides when no attack was there to remove."""
+        """What the commands' JSON says besides when there was no attack to remove."""
         if self.no_attack is None:
             return {}
         return {"attack_present": False, "note": no_attack(self.no_attack)}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
 from prune_core import ALGORITHM_VERSION
-from prune_core.methods import Method, method_of
-from prune_core.orders import ACROSS, ORDERS
+from prune_core.methods import ALL_POLICIES, Method, method_of
+from prune_core.orders import known_order, order_version
+from prune_core.policies.registry import policy_version
 
 NO_ORDER = "none"  # stands for the order where none is walked
+FINAL_LAYER = "final-layer"  # the policy that walks one layer alone
+WHOLE_LAYER = 100.0  # its X at which the whole layer is pruned
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class TrialSettings:
     @property
     def method(self) -> Method:
         """What is done to the BadNet, and what has to be known for it."""
-        known = ORDERS.get(self.order.removeprefix(ACROSS))
+        known = None if self.order == NO_ORDER else known_order(self.order)
         return method_of(self.policy, self.repair, known.needs if known is not None else None)
 
     @property
@@ -57,7 +61,7 @@ class TrialSettings:
         return _FORM.validate_json(json.dumps(value))
 
     def __str__(self) -> str:
-        known = ORDERS.get(self.order.removeprefix(ACROSS))
+        known = None if self.order == NO_ORDER else known_order(self.order)
         chance = self.method.seeded or (known is not None and known.chance)
         seed = f", seed {self.seed}" if chance else ""
         order = "" if self.order == NO_ORDER else f", {self.order}"
@@ -68,7 +72,17 @@ _FORM = TypeAdapter(TrialSettings)
 
 
 def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> str:
-    """What a trial is: a digest of settings, BadNet, data (digests) and the algorithm's version."""
+    """What a trial is: a digest of settings, BadNet, data (digests) and the algorithm's version; and of
+    the versions of an order and a policy that are not built in."""
     parts = [settings.to_json(), badnet, valid, test, ALGORITHM_VERSION]
+    if versions := plugin_versions([settings.order], [settings.policy]):
+        parts.append(versions)
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def plugin_versions(orders: Iterable[str], policies: Iterable[str]) -> dict[str, str]:
+    """Of those that are not built in; empty where all are."""
+    found = {f"order {name}": order_version(name) for name in orders if name != NO_ORDER}
+    found |= {f"policy {name}": policy_version(name) for name in policies if name not in ALL_POLICIES}
+    return {what: version for what, version in found.items() if version is not None}

@@ -1,28 +1,34 @@
-"""One trial: settings -> record. A plain function; knows neither Ray nor MLflow."""
+"""One trial: settings -> record. A plain function; knows neither Ray nor MLflow.
+
+A trial ranks the channels of a layer set by an order, and prunes along it as a policy says, never
+costing more than X points of clean accuracy (``prune_core.greedy`` has the walk); some policies make
+nets otherwise, and a repair may train what was pruned. Validation decides; test is counted once, at the
+end, and reports.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-
-import torch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.net_counter import NetCounter
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
-from prune_core.methods import NET_POLICIES
+from prune_core.methods import NET_POLICIES, make_nets, repaired
 from prune_core.model.layer_sets import resolve_layer_set
+from prune_core.model.memory import out_of_memory, typed
 from prune_core.orders import OrderInput, channel_order
 from prune_core.policies.registry import empty_mask, prune
-from prune_core.repair.nets import Candidate, Given
+from prune_core.repair.nets import Given, MadeNet
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Progress, Watch
 from sweeps.records import ChangedNet, TrialRecord
 from sweeps.settings import TrialSettings
-from sweeps.trial_nets import policy_nets, repaired_nets
+from sweeps.trial_nets import Bound, until_beyond
 
 
 def run_trial(
@@ -40,15 +46,8 @@ def run_trial(
     key, started = inputs.key(settings), time.monotonic()
     evaluators.exchange()
     try:
-        steps: list[PruneStep] = []
-        nets: list[ChangedNet] = []
-        if settings.policy in NET_POLICIES:
-            final, now = _nets(settings, inputs, evaluators, nets, watch)
-        else:
-            final, now = _prune(settings, inputs, evaluators, steps, watch)
-        if settings.repair != "none":
-            nets.clear()  # what a policy made before its repair is a state of the trial without
-            final, now = _repair(settings, inputs, evaluators, final, now, nets, watch)
+        outcome = trial_outcome(settings, inputs, evaluators, watch)
+        test = NetCounter(inputs.model, evaluators.test)(outcome.final.mask, outcome.final.weights)
         return TrialRecord(
             key,
             settings,
@@ -56,86 +55,61 @@ def run_trial(
             seconds=time.monotonic() - started,
             badnet_valid=evaluators.valid.badnet,
             badnet_test=evaluators.test.badnet,
-            valid=now,
-            test=NetCounter(inputs.model, evaluators.test)(final.mask, final.weights),
-            mask=final.mask,
-            steps=tuple(steps),
-            nets=tuple(nets),
+            valid=outcome.valid,
+            test=test,
+            mask=outcome.final.mask,
+            steps=outcome.steps,
+            nets=outcome.nets,
         )
     except Exception as error:  # whatever it is, the sweep goes on and the record says it
         if machine_fault(error):
             raise
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
-        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started)
+        whose = "input" if isinstance(error, InputError) else "fault"
+        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started, failure=whose)
     finally:
         evaluators.exchange()
 
 
-def machine_fault(error: Exception) -> bool:
-    """Whether trying again may help: memory or files were out of reach. All else a trial meets
-    again, since it follows from its settings and its data."""
-    if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+@dataclass(frozen=True, eq=False)
+class TrialOutcome:
+    """What a trial did to the BadNet.
+
+    Attributes:
+        final: the net that it ends with. valid: that net's counts on validation.
+        steps: every channel that was tried, in turn.
+        nets: every net that was made otherwise than by pruning, in turn.
+    """
+
+    final: MadeNet
+    valid: Counts
+    steps: tuple[PruneStep, ...] = ()
+    nets: tuple[ChangedNet, ...] = ()
+
+
+def trial_outcome(
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch
+) -> TrialOutcome:
+    """A policy, then a repair where ``settings`` name one."""
+    policy = _nets if settings.policy in NET_POLICIES else _prune
+    outcome = policy(settings, inputs, evaluators, watch)
+    return outcome if settings.repair == "none" else _repair(outcome, settings, inputs, evaluators, watch)
 
 
 def _prune(
-    settings: TrialSettings,
-    inputs: TrialInputs,
-    evaluators: Evaluators,
-    steps: list[PruneStep],
-    watch: Watch,
-) -> tuple[Candidate, Counts]:
-    """Fills ``steps``; the net at the end, and its counts on validation."""
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch
+) -> TrialOutcome:
+    """Channels pruned along the order, as the policy says."""
     order = _order(settings, inputs)
+    steps: list[PruneStep] = []
     for step in prune(settings.policy, settings.x, evaluators.valid, order):
         steps.append(step)
         doing = f"trying channels of {step.channel.layer}"
         watch(Progress(doing, len(steps), max(len(order), len(steps)), len(step.mask)))
     if not steps:
-        return Candidate(empty_mask(settings.policy), {}, ""), evaluators.valid.badnet
-    return Candidate(steps[-1].mask, {}, ""), steps[-1].now
-
-
-def _nets(
-    settings: TrialSettings,
-    inputs: TrialInputs,
-    evaluators: Evaluators,
-    nets: list[ChangedNet],
-    watch: Watch,
-) -> tuple[Candidate, Counts]:
-    """Fills ``nets``; the last one within X, and its counts on validation."""
-    layer_set = resolve_layer_set(settings.layers, inputs.model)
-    given = Given(inputs.model, inputs.valid, settings.seed)
-    badnet, measure = evaluators.valid.badnet, NetCounter(inputs.model, evaluators.valid)
-    nets += policy_nets(settings, given, layer_set, badnet, measure, watch)
-    return _last_accepted(nets, Candidate(ChannelMask(), {}, ""), badnet)
-
-
-def _repair(
-    settings: TrialSettings,
-    inputs: TrialInputs,
-    evaluators: Evaluators,
-    start: Candidate,
-    now: Counts,
-    nets: list[ChangedNet],
-    watch: Watch,
-) -> tuple[Candidate, Counts]:
-    """Fills ``nets``; the best balanced one within X, and its counts on validation."""
-    given = Given(inputs.model, inputs.valid, settings.seed)
-    badnet, measure = evaluators.valid.badnet, NetCounter(inputs.model, evaluators.valid)
-    nets += repaired_nets(settings, given, start, 0, badnet, measure, watch)
-    return _last_accepted(nets, start, now)
-
-
-def _last_accepted(
-    nets: Sequence[ChangedNet], otherwise: Candidate, counts: Counts
-) -> tuple[Candidate, Counts]:
-    for net in reversed(nets):
-        if net.accepted:
-            return Candidate(net.mask, net.weights or {}, net.note), net.counts
-    return otherwise, counts
+        return TrialOutcome(_pruned(empty_mask(settings.policy)), evaluators.valid.badnet)
+    return TrialOutcome(_pruned(steps[-1].mask), steps[-1].now, tuple(steps))
 
 
 def _order(settings: TrialSettings, inputs: TrialInputs) -> list[Channel]:
@@ -145,3 +119,50 @@ def _order(settings: TrialSettings, inputs: TrialInputs) -> list[Channel]:
         given = OrderInput.of(inputs.model, inputs.valid, layer_set, settings.seed)
         inputs.orders[known] = channel_order(settings.order, given)
     return inputs.orders[known]
+
+
+def _nets(settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch) -> TrialOutcome:
+    """Nets that the policy makes, the mildest first; the last one within X is the final one."""
+    layer_set = resolve_layer_set(settings.layers, inputs.model)
+    given = Given(inputs.model, inputs.valid, settings.seed)
+    made = make_nets(settings.policy, given, layer_set, _telling(watch, 0))
+    nets = until_beyond(Bound(settings.x, inputs.model, evaluators.valid).judged(made))
+    return _with_nets(TrialOutcome(_pruned(ChannelMask()), evaluators.valid.badnet), tuple(nets))
+
+
+def _repair(
+    outcome: TrialOutcome,
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    watch: Watch,
+) -> TrialOutcome:
+    """Nets that training makes of the final one, the best balanced last; the last one within X is the
+    final one then. What the policy made before is a state of the trial without a repair, not of this."""
+    given = Given(inputs.model, inputs.valid, settings.seed)
+    made = repaired(settings.repair, given, outcome.final, _telling(watch, len(outcome.final.mask)))
+    nets = Bound(settings.x, inputs.model, evaluators.valid).judged(made)
+    return _with_nets(outcome, tuple(nets))
+
+
+def _with_nets(outcome: TrialOutcome, nets: Sequence[ChangedNet]) -> TrialOutcome:
+    """``outcome`` with ``nets`` made after it; the last accepted one is the final net, if there is one."""
+    outcome = replace(outcome, nets=tuple(nets))
+    for net in reversed(nets):
+        if net.accepted:
+            return replace(outcome, final=MadeNet(net.mask, net.weights or {}, net.note), valid=net.counts)
+    return outcome
+
+
+def _pruned(mask: ChannelMask) -> MadeNet:
+    return MadeNet(mask, {}, "")
+
+
+def _telling(watch: Watch, pruned: int) -> Callable[[int, int, str], None]:
+    return lambda done, total, doing: watch(Progress(doing, done, total, pruned))
+
+
+def machine_fault(error: Exception) -> bool:
+    """Whether trying again may help: memory or files were out of reach. All else a trial meets
+    again, since it follows from its settings and its data."""
+    return isinstance(error, OSError) or out_of_memory(typed(error))

@@ -1,66 +1,51 @@
-"""The part of a trial that makes nets otherwise than by a pruning rule: scaling, repairs, baselines."""
+"""The part of a trial that makes nets otherwise than by pruning: scaling, baselines, repairs.
+
+Each net that is made is counted on validation and accepted when it stays within X."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from prune_core.counts import Counts, exact_points
-from prune_core.files.constants import Weights, weights_digest
-from prune_core.masks import ChannelMask
-from prune_core.model.layer_sets import LayerSet
-from prune_core.net_policies import make_nets, repaired
-from prune_core.repair.nets import Candidate, Given
-from sweeps.progress import Progress, Watch
+from prune_core.evaluation.evaluator import Evaluator
+from prune_core.evaluation.net_counter import NetCounter
+from prune_core.files.constants import weights_digest
+from prune_core.model.model import PrunableModel
+from prune_core.repair.nets import MadeNet
 from sweeps.records import ChangedNet
-from sweeps.settings import TrialSettings
 
-# (mask, weights) -> counts on validation.
-Measure = Callable[[ChannelMask, Weights], Counts]
+BEYOND = 2  # nets in a row that are beyond X end a policy's walk
 
 
-def policy_nets(
-    settings: TrialSettings,
-    given: Given,
-    layer_set: LayerSet,
-    badnet: Counts,
-    measure: Measure,
-    watch: Watch,
-) -> Iterator[ChangedNet]:
-    """The nets of a policy that makes nets. The walk ends when two in a row are beyond X."""
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """What a net may cost: ``x`` points of the BadNet's clean accuracy, counted by ``evaluator``
+    (validation)."""
+
+    x: float
+    model: PrunableModel
+    evaluator: Evaluator
+
+    def judged(self, made: Iterable[MadeNet]) -> Iterator[ChangedNet]:
+        """Every net with its counts, and whether it is within the bound; numbered from 0."""
+        count, badnet = NetCounter(self.model, self.evaluator), self.evaluator.badnet
+        for step, net in enumerate(made):
+            yield _judged(step, net, count(net.mask, net.weights), badnet, self.x)
+
+
+def until_beyond(nets: Iterable[ChangedNet]) -> Iterator[ChangedNet]:
+    """Nets up to the second in a row that is beyond X: policies make the mildest first."""
     beyond = 0
-    made = make_nets(settings.policy, given, layer_set, lambda d, t, what: watch(Progress(what, d, t, 0)))
-    for number, candidate in enumerate(made):
-        net = _measured(number, candidate, settings.x, badnet, measure)
+    for net in nets:
         yield net
         beyond = 0 if net.accepted else beyond + 1
-        if beyond == 2:
+        if beyond == BEYOND:
             return
 
 
-def repaired_nets(
-    settings: TrialSettings,
-    given: Given,
-    start: Candidate,
-    step: int,
-    badnet: Counts,
-    measure: Measure,
-    watch: Watch,
-) -> Iterator[ChangedNet]:
-    """What ``settings.repair`` makes of the net that a policy ended with; counted from ``step``."""
-    pruned = len(start.mask)
-    made = repaired(
-        settings.repair,
-        given,
-        start,
-        lambda d, t, what: watch(Progress(what, d, t, pruned)),
-    )
-    for number, candidate in enumerate(made, step):
-        yield _measured(number, candidate, settings.x, badnet, measure)
-
-
-def _measured(step: int, candidate: Candidate, x: float, badnet: Counts, measure: Measure) -> ChangedNet:
-    counts = measure(candidate.mask, candidate.weights)
+def _judged(step: int, net: MadeNet, counts: Counts, badnet: Counts, x: float) -> ChangedNet:
     within = counts.clean_accuracy_fell(since=badnet) <= exact_points(x)
-    digest = weights_digest(candidate.weights) if candidate.weights else None
-    kept = candidate.weights if within and digest else None
-    return ChangedNet(step, candidate.note, candidate.mask, counts, within, digest, kept)
+    digest = weights_digest(net.weights) if net.weights else None
+    kept = net.weights if within and digest else None
+    return ChangedNet(step, net.note, net.mask, counts, within, digest, kept)

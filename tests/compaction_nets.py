@@ -138,7 +138,7 @@ CASES: dict[str, tuple[Any, dict[str, dict[int, float]], dict[str, list[int]], d
     "nothing to do": (chain, {}, {}, {}),
     "chain": (chain, {"a": {0: 0.0, 2: 0.5}, "b": {4: -0.7}}, {"a": [0, 2], "b": [4]}, {}),
     "a whole layer": (chain, {"b": dict.fromkeys(range(5), 0.3)}, {"a": [1, 2, 3], "b": [1, 2, 3, 4]},
-                      {"b": "has to keep one"}),
+                      {"b": "keep at least one"}),
     "zero meets padding": (padded, {"a": {1: 0.0}}, {"a": [1]}, {}),
     "a negative constant behind a relu": (padded, {"a": {1: -1.0}}, {"a": [1]}, {}),
     "a constant meets padding": (padded, {"a": {1: 0.5, 2: 0.0}}, {"a": [2]}, {"a": PAD}),

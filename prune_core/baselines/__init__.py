@@ -18,9 +18,9 @@ from prune_core.baselines.clp import clp
 from prune_core.baselines.fine_pruning import fine_pruning
 from prune_core.baselines.rnp import rnp
 from prune_core.model.layer_sets import LayerSet
-from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.repair.nets import Given, MadeNet, Tell
 
-BASELINES: dict[str, Callable[[Given, LayerSet, Tell], Iterator[Candidate]]] = {
+BASELINES: dict[str, Callable[[Given, LayerSet, Tell], Iterator[MadeNet]]] = {
     "baseline:fine-pruning": fine_pruning,
     "baseline:anp": anp,
     "baseline:clp": clp,

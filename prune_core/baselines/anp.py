@@ -13,7 +13,8 @@ from prune_core.baselines.masked import THRESHOLDS, CleanBatches
 from prune_core.baselines.thresholds import pruned_below
 from prune_core.model.layer_sets import LayerSet
 from prune_core.model.model import PrunableModel
-from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.repair.nets import Given, MadeNet, Tell
+from prune_core.threads import steps_on_fixed_threads
 
 EPSILON, ALPHA, RATE = 0.4, 0.2, 0.2  # the paper's budget, trade-off and learning rate
 STEPS = 150
@@ -21,7 +22,8 @@ STEPS = 150
 Tensors = dict[str, torch.Tensor]
 
 
-def anp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
+@steps_on_fixed_threads
+def anp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
     """Learn masks m in [0, 1] that keep clean images right, also when an adversary shakes every
     neuron's weights by up to EPSILON of their size; prune the lowest. Channels that such shaking
     turns against clean images first are those that serve the backdoor.

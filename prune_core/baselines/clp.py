@@ -8,13 +8,15 @@ from prune_core.baselines.thresholds import pruned_below
 from prune_core.model.layer_sets import LayerSet
 from prune_core.orders import OrderInput
 from prune_core.orders.plain import clp as minus_bounds
-from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.repair.nets import Given, MadeNet, Tell
+from prune_core.threads import steps_on_fixed_threads
 
 # The paper's u is 3; the walk goes from nobody's outlier down to the mean.
 U = tuple(x / 4 for x in range(24, -1, -1))
 
 
-def clp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
+@steps_on_fixed_threads
+def clp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
     """Prune channels whose bound (largest singular value of the kernel) exceeds its layer's mean by u
     standard deviations; a net for each u. Needs no images; none to train with, either."""
     bounds = minus_bounds(OrderInput.of(given.model, given.valid, layer_set, given.seed))

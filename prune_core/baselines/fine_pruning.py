@@ -14,13 +14,15 @@ from prune_core.model.layer_sets import LayerSet
 from prune_core.model.parameters import changed_weights, parameters_of, student_of
 from prune_core.orders import OrderInput
 from prune_core.orders.activations import activation
-from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.repair.nets import Given, MadeNet, Tell
+from prune_core.threads import steps_on_fixed_threads
 
 SHARES = tuple(x / 20 for x in range(1, 20))  # of the last layer's channels that are pruned
 RATE, STEPS = 1e-4, 20  # steps of fine-tuning after each share, from the net before
 
 
-def fine_pruning(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
+@steps_on_fixed_threads
+def fine_pruning(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
     """Prune the channels of the last convolution that clean images activate least, and fine-tune all
     weights on the clean images' labels; a net for each share of pruned channels. Fine-tuning goes on
     from one share to the next, with pruned channels held at zero."""
@@ -52,4 +54,4 @@ def fine_pruning(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Cand
                 for tensor, rows in held:
                     tensor[rows] = 0
         tell(number, len(SHARES), "Fine-Pruning")
-        yield Candidate(mask, changed_weights(parameters, before), f"Fine-Pruning, {share:.0%} of {last}")
+        yield MadeNet(mask, changed_weights(parameters, before), f"Fine-Pruning, {share:.0%} of {last}")

@@ -13,15 +13,17 @@ from prune_core.model.layer_sets import LayerSet
 from prune_core.model.model import PrunableModel
 from prune_core.model.parameters import parameters_of, student_of
 from prune_core.repair.losses import logits_of
-from prune_core.repair.nets import Candidate, Given, Tell
+from prune_core.repair.nets import Given, MadeNet, Tell
 from prune_core.repair.scaling import scaled
+from prune_core.threads import steps_on_fixed_threads
 
 UNLEARNED = 0.1  # the paper unlearns until clean accuracy is at most that
 ASCENT_RATE, ASCENT_STEPS = 1e-4, 100
 MASK_RATE, MASK_STEPS = 0.2, 150
 
 
-def rnp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[Candidate]:
+@steps_on_fixed_threads
+def rnp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
     """Unlearn: raise the loss on clean images until they are hardly right any more; what still
     works then is the backdoor. Recover: learn masks in [0, 1] on the unlearned net that win clean
     images back. Prune in the BadNet the channels whose masks fell lowest.

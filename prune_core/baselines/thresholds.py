@@ -8,12 +8,12 @@ import numpy as np
 
 from prune_core.masks import ChannelMask
 from prune_core.model.layer_sets import LayerSet
-from prune_core.repair.nets import Candidate
+from prune_core.repair.nets import MadeNet
 
 
 def pruned_below(
     values: Mapping[str, np.ndarray], layer_set: LayerSet, thresholds: Sequence[float], name: str
-) -> Iterator[Candidate]:
+) -> Iterator[MadeNet]:
     """A net for each of the ``thresholds`` (ascending): channels of the layer set whose value, by layer
     and channel, is at or under it are pruned. Thresholds that add no channel are passed over."""
     last = ChannelMask()
@@ -22,5 +22,5 @@ def pruned_below(
             {layer: [c for c in channels if values[layer][c] <= threshold] for layer, channels in layer_set}
         )
         if len(mask) > len(last):
-            yield Candidate(mask, {}, f"{name}, threshold {threshold:g}")
+            yield MadeNet(mask, {}, f"{name}, threshold {threshold:g}")
         last = mask

@@ -76,7 +76,7 @@ def _analysed(proto: onnx.ModelProto, shape: Sequence[int]) -> Flow:
         flow = read_flow(proto, shape)
     except (ValueError, IndexError, RuntimeError) as error:
         text = " ".join(str(error).split())[:200]
-        raise InputError(f"the network takes no images of {tuple(shape)}: {text}") from None
+        raise InputError(f"the network does not accept images of {tuple(shape)}: {text}") from None
     for number, node in enumerate(proto.graph.node):
         if node.op_type in ("Constant", "Shape") or all(v in flow.constants for v in node.output):
             continue

@@ -107,7 +107,10 @@ class Flow:
         unknown = used & np.isnan(features.known)
         edges = used & ~unknown & (features.known != 0) & padded
         self.keep(features.ids[unknown], f"{node} uses it")
-        self.keep(features.ids[edges], f"{node} pads its input with zeros, so a constant has edges there")
+        self.keep(
+            features.ids[edges],
+            f"{node} pads its input with zeros, so a constant channel differs at the border",
+        )
 
     def reasons(self) -> dict[int, str]:
         """By the root of each group that has to stay: why. Notes say it best."""
@@ -131,7 +134,7 @@ class Flow:
             if not empty:
                 return gone
             first = self.features[empty[0]].base
-            self.keep(np.array([first]), "a layer has to keep one channel")
+            self.keep(np.array([first]), "a layer must keep at least one channel")
             staying.add(self.root(first))
 
 
@@ -259,14 +262,14 @@ def constant(flow: Flow, node: onnx.NodeProto, position: int) -> np.ndarray | No
     if position >= len(node.input) or not node.input[position]:
         return None
     if node.input[position] not in flow.constants:
-        raise Unclear(f"{name_of(node)} takes weights that are no constants")
+        raise Unclear(f"{name_of(node)} has weights that are not constants")
     return flow.constants[node.input[position]]
 
 
 def single(flow: Flow, node: onnx.NodeProto) -> Features:
     """The features of the first input. Unclear when there are none."""
     if node.input[0] not in flow.features:
-        raise Unclear(f"what reaches {name_of(node)} is not known by channels")
+        raise Unclear(f"what reaches {name_of(node)} cannot be traced by channels")
     return flow.features[node.input[0]]
 
 

@@ -14,7 +14,7 @@ from prune_core.compaction.flow import Features, Flow, Rewriter, Unclear, consta
 def conv(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     given, weight = flow.features.get(node.input[0]), constant(flow, node, 1)
     if weight is None or weight.ndim != 4 or (given is not None and given.axis != 1):
-        raise Unclear(f"{name_of(node)} is no 2-d convolution over channels")
+        raise Unclear(f"{name_of(node)} is not a 2-d convolution over channels")
     bias, info = constant(flow, node, 2), fields(node)
     shift = np.zeros(len(weight)) if bias is None else bias.astype(np.float64)
     padded = any(info.get("pads", ())) or b"SAME" in info.get("auto_pad", b"")
@@ -27,8 +27,8 @@ def conv(flow: Flow, number: int, node: onnx.NodeProto) -> None:
         _depthwise(flow, number, node, given, weight, shift, padded)
     else:
         made = flow.fresh(node.output[0], 1, np.full(len(weight), np.nan))
-        flow.keep(made.ids, f"{name_of(node)} is a convolution in groups, which stay equal in size")
-        raise Unclear(f"{name_of(node)} is a convolution in groups, which stay equal in size")
+        flow.keep(made.ids, f"{name_of(node)} is a grouped convolution, whose groups stay equal in size")
+        raise Unclear(f"{name_of(node)} is a grouped convolution, whose groups stay equal in size")
 
 
 def _constants(
@@ -96,7 +96,7 @@ def _depthwise(
     made = flow.fresh(node.output[0], 1, known)
     flow.join(made.ids, given.ids[source])
     edges = ~np.isnan(value) & np.isnan(known)
-    flow.note(made.ids[edges], f"{name_of(node)} pads its input, so a constant has edges there")
+    flow.note(made.ids[edges], f"{name_of(node)} pads its input, so a constant channel differs at the border")
     x, y = node.input[0], node.output[0]
 
     def edit(to: Rewriter) -> None:
@@ -114,13 +114,13 @@ def _depthwise(
 def gemm(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     info, weight, bias = fields(node), constant(flow, node, 1), constant(flow, node, 2)
     if info.get("transA", 0) or weight is None or weight.ndim != 2:
-        raise Unclear(f"{name_of(node)} is no dense layer")
+        raise Unclear(f"{name_of(node)} is not a dense layer")
     transposed = bool(info.get("transB", 0))
     rows = (weight if transposed else weight.T).astype(np.float64) * info.get("alpha", 1.0)
     if bias is not None and (
         bias.ndim > 2 or bias.size not in (1, len(rows)) or (bias.ndim == 2 and len(bias) > 1)
     ):
-        raise Unclear(f"{name_of(node)} has a bias of shape {bias.shape}, not one number an output")
+        raise Unclear(f"{name_of(node)} has a bias of shape {bias.shape}, not one number for each output")
     beta = info.get("beta", 1.0)
     shift = np.zeros(len(rows)) if bias is None else np.broadcast_to(bias, (1, len(rows)))[0] * beta
     axis = 1
@@ -139,7 +139,7 @@ def gemm(flow: Flow, number: int, node: onnx.NodeProto) -> None:
 def matmul(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     weight, shape = constant(flow, node, 1), flow.shapes.get(node.input[0])
     if weight is None or weight.ndim != 2 or shape is None:
-        raise Unclear(f"{name_of(node)} is no dense layer")
+        raise Unclear(f"{name_of(node)} is not a dense layer")
 
     def put(to: Rewriter, smaller: np.ndarray, moved: np.ndarray, changed: bool) -> None:
         to.set_input(number, 1, smaller.T.astype(weight.dtype))
@@ -167,7 +167,7 @@ def _dense(
     """``rows`` (out, in) and ``shift`` (out,), along the last axis."""
     given = flow.features.get(node.input[0])
     if given is not None and given.axis != axis:
-        raise Unclear(f"{name_of(node)} mixes along another axis than that of the channels")
+        raise Unclear(f"{name_of(node)} mixes along an axis other than that of the channels")
     if given is not None and given.size != rows.shape[1]:
         raise Unclear(f"{name_of(node)} takes {rows.shape[1]} numbers and gets {given.size}")
     known = np.full(len(rows), np.nan)

@@ -49,7 +49,7 @@ def batch_norm(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     given = single(flow, node)
     parts = [constant(flow, node, position) for position in range(1, 5)]
     if given.axis != 1 or any(p is None for p in parts) or fields(node).get("training_mode", 0):
-        raise Unclear(f"{name_of(node)} does not normalize channels by constants")
+        raise Unclear(f"{name_of(node)} does not normalise channels by constants")
     scale, shift, mean, variance = (np.asarray(p, np.float64) for p in parts)
     factor = scale / np.sqrt(variance + fields(node).get("epsilon", 1e-5))
     known = np.where(scale == 0, shift, (given.known - mean) * factor + shift)
@@ -88,7 +88,7 @@ def arithmetic(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     operands = [flow.features.get(name) for name in node.input]
     wide = max((f for f in operands if f is not None), key=lambda f: f.size, default=None)
     if wide is None or shape is None or shape[wide.axis] != wide.size:
-        raise Unclear(f"what reaches {name_of(node)} is not known by channels")
+        raise Unclear(f"what reaches {name_of(node)} cannot be traced by channels")
     axis, size = wide.axis, wide.size
     known, sliced, joined = None, {}, []
     for position, (name, features) in enumerate(zip(node.input, operands, strict=True)):
@@ -162,7 +162,7 @@ def _slice_inputs(flow: Flow, number: int, node: onnx.NodeProto, cuts: dict[int,
 def pool(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     given, info = single(flow, node), fields(node)
     if given.axis != 1 or len(node.output) > 1:
-        raise Unclear(f"{name_of(node)} is no pool over images")
+        raise Unclear(f"{name_of(node)} is not a pooling over images")
     known = given.known
     counts_edges = node.op_type == "AveragePool" and info.get("count_include_pad", 0)
     if counts_edges and (any(info.get("pads", ())) or info.get("ceil_mode", 0) or "auto_pad" in info):
@@ -170,7 +170,7 @@ def pool(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     made = handed_on(flow, node, 1, known)
     flow.note(
         made.ids[~np.isnan(given.known) & np.isnan(known)],
-        f"{name_of(node)} averages over its padding, so a constant has edges there",
+        f"{name_of(node)} averages over its padding, so a constant channel differs at the border",
     )
 
 
@@ -189,7 +189,7 @@ def pad(flow: Flow, number: int, node: onnx.NodeProto) -> None:
         known = np.where(known == value, known, np.nan)
     made = handed_on(flow, node, given.axis, known)
     flow.note(
-        made.ids[~np.isnan(given.known) & np.isnan(known)], f"{name_of(node)} puts other numbers around it"
+        made.ids[~np.isnan(given.known) & np.isnan(known)], f"{name_of(node)} pads it with other numbers"
     )
 
 
@@ -228,7 +228,7 @@ def move(flow: Flow, number: int, node: onnx.NodeProto) -> None:
         if (rows == rows[:, :1]).all():
             break
     else:
-        raise Unclear(f"{name_of(node)} splits channels or puts them together")
+        raise Unclear(f"{name_of(node)} splits or merges channels")
     source = rows[:, 0]
     made = flow.fresh(node.output[0], axis, given.known[source])
     flow.join(made.ids, given.ids[source])
@@ -249,11 +249,11 @@ def concat(flow: Flow, number: int, node: onnx.NodeProto) -> None:
     parts = [flow.features.get(name) for name in node.input]
     shape = flow.shapes.get(node.output[0])
     if shape is None or any(p is None for p in parts):
-        raise Unclear(f"{name_of(node)} joins something that is not known by channels")
+        raise Unclear(f"{name_of(node)} joins something that cannot be traced by channels")
     axis = int(fields(node)["axis"]) % len(shape)
     kept = [p for p in parts if p is not None]
     if any(p.axis != axis for p in kept) or sum(p.size for p in kept) != shape[axis]:
-        raise Unclear(f"{name_of(node)} joins along another axis than that of the channels")
+        raise Unclear(f"{name_of(node)} joins along an axis other than that of the channels")
     made = flow.fresh(node.output[0], axis, np.concatenate([p.known for p in kept]))
     flow.join(made.ids, np.concatenate([p.ids for p in kept]))
 

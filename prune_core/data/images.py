@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from prune_core.data.arrays import checked_labels, checked_pixels, checked_target
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
 
@@ -62,10 +65,61 @@ class LabeledImages:
 @dataclass(frozen=True, eq=False)
 class Split:
     """The clean and the poisoned images of one split (validation or test); all poisoned ones carry
-    the same target label. Make it with ``make_split``."""
+    the same target label. Make it with ``from_arrays`` or ``from_files``."""
 
     clean: LabeledImages
     poisoned: LabeledImages
+
+    @classmethod
+    def from_arrays(
+        cls,
+        clean_x: Any,
+        clean_y: Any,
+        poisoned_x: Any,
+        target: int = 0,
+        true_labels: Any = None,
+        *,
+        scale: float = 1.0,
+    ) -> Split:
+        """A split of NumPy arrays. Pixels are not copied: leave the arrays as they are while it is used.
+
+        Args:
+            clean_x: (N, C, H, W) clean images, any real dtype.
+            clean_y: (N,) their classes, whole numbers from 0.
+            poisoned_x: (M, C, H, W) images with the trigger on.
+            target: the class that the attacker wants them to get.
+            true_labels: (M,) what the poisoned images really show; None where that is not known. Images
+                that truly show the target are left out of the poisoned side, as getting it is right.
+            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+
+        Raises:
+            InputError: another shape or dtype, channels last, lengths that differ, labels that are no
+                classes, or no poisoned image left.
+        """
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+            raise InputError(f"scale is {scale!r}; expected a number above 0 that pixels are multiplied by")
+        clean, poisoned = checked_pixels(clean_x, "clean_x"), checked_pixels(poisoned_x, "poisoned_x")
+        wanted = np.full(len(poisoned), checked_target(target), np.int64)
+        labels = checked_labels(clean_y, "clean_y", len(clean))
+        truth = None if true_labels is None else checked_labels(true_labels, "true_labels", len(poisoned))
+        return make_split(
+            LabeledImages(clean, labels, None, "clean_x", scale),
+            LabeledImages(poisoned, wanted, truth, "poisoned_x", scale),
+        )
+
+    @classmethod
+    def from_files(cls, clean: str | Path, poisoned: str | Path, *, scale: float = 1.0) -> Split:
+        """A split of two files in the lab's form: HDF5 with ``data`` (N, C, H, W), ``label`` (N,) and
+        perhaps ``true_label`` (N,); the labels of the poisoned file hold the target.
+
+        Args:
+            clean, poisoned: the files. They are opened by a process of its own, as files of strangers.
+            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+
+        Raises:
+            InputError: a file that cannot be read or does not hold this, or two that do not fit.
+        """
+        return make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
 
     @property
     def target(self) -> int:
@@ -103,7 +157,9 @@ def make_split(clean: LabeledImages, poisoned: LabeledImages) -> Split:
     if poisoned.true_labels is not None:
         rows = poisoned.true_labels != targets[0]
         if not rows.any():
-            raise InputError(f"{poisoned.name}: every image is truly of the target class {targets[0]}")
+            raise InputError(
+                f"{poisoned.name}: the true label of every image is the target class {targets[0]}"
+            )
         if not rows.all():
             poisoned = poisoned.keeping(rows)
     return Split(clean, poisoned)

@@ -77,20 +77,26 @@ def decided(logits: torch.Tensor, tie: float) -> tuple[np.ndarray, np.ndarray]:
     return top.indices[:, 0].cpu().numpy(), unsure.cpu().numpy()
 
 
-def target_margins(logits: torch.Tensor, target: int) -> np.ndarray:
-    """(n, classes) -> (n,) float64: logit of the target minus the best of the others."""
+def target_margin(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """(n, classes) -> (n,): logit of the target minus the best of the others; above 0 the attack
+    succeeds. Differentiable, in the logits' own precision and on their device."""
     others = logits.clone()
     others[:, target] = -torch.inf
-    return (logits[:, target] - others.amax(dim=1)).double().cpu().numpy()
+    return logits[:, target] - others.amax(dim=1)
+
+
+def target_margins(logits: torch.Tensor, target: int) -> np.ndarray:
+    """``target_margin`` as (n,) float64 on the CPU."""
+    return target_margin(logits, target).double().cpu().numpy()
 
 
 def margin_unit(badnet_margins: np.ndarray) -> float:
     """The unit in which mean margins are told: a power of two, about a thousandth of the BadNet's
     mean absolute margin. A fall of less is none."""
-    scale = float(np.abs(badnet_margins).mean())
-    if not np.isfinite(scale) or scale == 0.0:
+    size = float(np.abs(badnet_margins).mean())
+    if not np.isfinite(size) or size == 0.0:
         return 2.0**-10
-    return float(2.0 ** (np.floor(np.log2(scale)) - 10))
+    return float(2.0 ** (np.floor(np.log2(size)) - 10))
 
 
 def rounded_margin(mean: float, unit: float, tie: float, exactly: Callable[[], float]) -> float:

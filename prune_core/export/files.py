@@ -12,27 +12,28 @@ import onnx
 import torch
 
 from prune_core.compaction.compact import Compacted, compact
-from prune_core.counts import Counts, wilson_interval
+from prune_core.counts import Counts
 from prune_core.data.images import LabeledImages
+from prune_core.errors import ExportMismatch
 from prune_core.evaluation.numerics import ExactNet
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import latencies, multiply_adds, parameters
-from prune_core.export.n_plus_one import goodnet_classes
+from prune_core.export.n_plus_one import GoodNetCounts, goodnet_classes
 from prune_core.export.n_plus_one_onnx import pair_onnx
 from prune_core.export.safetensors import safetensors_bytes, with_safetensors
-from prune_core.export.zeroed import ExportMismatch, verified, write_goodnet
+from prune_core.export.zeroed import verified, write_goodnet
 from prune_core.files.onnx_read import read_onnx
 from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, build_model, load_model, read_proto
 
 # What the kinds of files are, for people; in the order in which they are listed.
-KINDS = {
-    "onnx": "the pruned net, channels zeroed",
-    "small-onnx": "the same function, pruned channels taken out",
-    "goodnet-onnx": "BadNet and pruned net side by side: N + 1 classes, the last is 'backdoored'",
-    "keras": "the pruned net, as the BadNet came",
-    "safetensors": "its constants, under the names they have in the .onnx file",
+FORMATS = {
+    "onnx": "the pruned network, channels zeroed",
+    "small-onnx": "the same function, pruned channels removed",
+    "goodnet-onnx": "BadNet and pruned network side by side: N + 1 classes, the last is 'backdoored'",
+    "keras": "the pruned network, in the BadNet's own format",
+    "safetensors": "its weights, by their names in the .onnx file",
 }
 
 
@@ -41,7 +42,7 @@ class Written:
     """The files of one GoodNet.
 
     Attributes:
-        models: kind (of ``KINDS``) -> file.
+        models: kind (of ``FORMATS``) -> file.
         mask: JSON: pruned channels, what became of biases, digest of the BadNet.
         pruned: what the mask has to say.
         mask_alone: the GoodNet is the BadNet with the mask; no weights were changed beside.
@@ -65,7 +66,7 @@ class Written:
 def write_formats(
     model: PrunableModel,
     mask: ChannelMask,
-    badnet_path: Path,
+    badnet_path: Path | None,
     destination: Path,
     image: tuple[int, int, int],
     architecture: str | None = None,
@@ -73,11 +74,14 @@ def write_formats(
     """``export.write_goodnet``, and beside it ``<destination>-small.onnx``,
     ``<destination>-goodnet.onnx`` and ``<destination>.safetensors``, each whole or not at all.
 
-    ``image`` is (C, H, W) of the images. Raises InputError as ``write_goodnet`` does.
+    ``image`` is (C, H, W) of the images; ``badnet_path`` is None for a network without changed weights
+    whose file is not at hand. Raises InputError as ``write_goodnet`` does.
     """
     first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
     pruned = read_onnx(first)
-    badnet = read_proto(badnet_path, architecture) if model.weights else model.proto
+    badnet = (
+        model.proto if not model.weights or badnet_path is None else read_proto(badnet_path, architecture)
+    )
     small = compact(pruned, as_input(model, image))
     models = {"onnx": first}
     if others:
@@ -89,7 +93,7 @@ def write_formats(
     ):
         models[kind] = destination.with_name(name)
         write_whole(models[kind], data)
-    in_order = {k: models[k] for k in KINDS if k in models}
+    in_order = {k: models[k] for k in FORMATS if k in models}
     return Written(in_order, mask_path, mask, not model.weights, small, image)
 
 
@@ -127,11 +131,15 @@ def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> 
     try:
         found = ChannelMask.from_json(json.loads(written.mask.read_bytes()))
     except ValueError as error:  # of JSON, or an InputError
-        raise ExportMismatch(f"{written.mask}: read back, it is no mask: {error}") from None
+        raise ExportMismatch(f"{written.mask}: read back, it is not a mask: {error}") from None
     if found != written.pruned:
-        raise ExportMismatch(f"{written.mask}: read back, it names other channels than were pruned")
+        raise ExportMismatch(
+            f"{written.mask}: read back, it names other channels than those that were pruned"
+        )
     if written.mask_alone and replace(badnet.counts(found), margin=expected.margin) != expected:
-        raise ExportMismatch(f"{written.mask}: the BadNet under it does not do what the pruned net did")
+        raise ExportMismatch(
+            f"{written.mask}: the BadNet with this mask does not do what the pruned network did"
+        )
 
 
 def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -> dict[str, Any]:
@@ -153,20 +161,26 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
             )
         said[images is split.clean] = classes
     clean, poisoned = said[True], said[False]
-    right = int((clean == split.clean.labels).sum())
-    attacked, caught = int((poisoned == split.target).sum()), int((poisoned == backdoored).sum())
+    counts = GoodNetCounts(
+        clean_correct=int((clean == split.clean.labels).sum()),
+        clean_total=len(clean),
+        attacked=int((poisoned == split.target).sum()),
+        detected=int((poisoned == backdoored).sum()),
+        poisoned_total=len(poisoned),
+    )
+    right, attacked, caught = counts.rates()
     return {
-        "clean_correct": right,
-        "clean_total": len(clean),
-        "clean_accuracy": right / len(clean),
-        "clean_accuracy_interval": wilson_interval(right, len(clean)),
-        "attacked": attacked,
-        "poisoned_total": len(poisoned),
-        "attack_success": attacked / len(poisoned),
-        "attack_success_interval": wilson_interval(attacked, len(poisoned)),
-        "detected": caught,
-        "detected_poisoned": caught / len(poisoned),
-        "detected_interval": wilson_interval(caught, len(poisoned)),
+        "clean_correct": right.hits,
+        "clean_total": right.total,
+        "clean_accuracy": right.rate,
+        "clean_accuracy_interval": right.interval,
+        "attacked": attacked.hits,
+        "poisoned_total": attacked.total,
+        "attack_success": attacked.rate,
+        "attack_success_interval": attacked.interval,
+        "detected": caught.hits,
+        "detected_poisoned": caught.rate,
+        "detected_interval": caught.interval,
     }
 
 

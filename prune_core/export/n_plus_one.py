@@ -1,4 +1,4 @@
-"""The N+1-class GoodNet of the lab: BadNet and pruned net side by side."""
+"""The N+1-class GoodNet of the lab: BadNet and pruned network side by side."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prune_core.counts import Rate
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.masks import ChannelMask
 
@@ -28,6 +29,14 @@ class GoodNetCounts:
     attacked: int
     detected: int
     poisoned_total: int
+
+    def rates(self) -> tuple[Rate, Rate, Rate]:
+        """``clean_accuracy``, ``attack_success``, and ``detected``: poisoned images called N."""
+        return (
+            Rate("clean_accuracy", self.clean_correct, self.clean_total),
+            Rate("attack_success", self.attacked, self.poisoned_total),
+            Rate("detected", self.detected, self.poisoned_total),
+        )
 
 
 def count_goodnet(badnet: PlainEvaluator, pruned: PlainEvaluator) -> GoodNetCounts:

@@ -1,4 +1,4 @@
-"""The lab's N+1-class GoodNet as one ONNX file: BadNet and pruned net side by side."""
+"""The lab's N+1-class GoodNet as one ONNX file: BadNet and pruned network side by side."""
 
 from __future__ import annotations
 

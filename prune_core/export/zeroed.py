@@ -16,7 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 from prune_core.counts import Counts
-from prune_core.errors import InputError
+from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.constants import Weights, constants, to_safetensors
 from prune_core.files.onnx_fold import Constants, held_constants
@@ -29,10 +29,6 @@ from prune_core.reader import client as contained
 
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
-
-
-class ExportMismatch(RuntimeError):
-    """A written file does not do what the pruned network did: a fault of ours, not the caller's."""
 
 
 def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
@@ -84,37 +80,42 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
 def write_goodnet(
     model: PrunableModel,
     mask: ChannelMask,
-    badnet_path: Path,
+    badnet_path: Path | None,
     destination: Path,
     architecture: str | None = None,
 ) -> list[Path]:
     """Write ``<destination>.onnx``; the same as ``.h5`` when the BadNet's file is one of Keras (for
     the lab's own evaluation); and ``<destination>.mask.json``. Each appears whole or not at all.
 
-    ``model`` must have been read from ``badnet_path``. Returns the paths, models first.
-    Raises InputError when the file has changed since, or the folder cannot be written.
+    ``model`` must have been read from ``badnet_path``; with None there is no ``.h5``. Returns the paths,
+    models first. Raises InputError when the file has changed since, or the folder cannot be written.
     """
-    if not badnet_path.is_file():
-        raise InputError(f"{badnet_path}: no such file; expected the BadNet that was pruned")
-    if file_digest(badnet_path) != model.badnet_digest:
-        raise InputError(
-            f"{badnet_path}: not the BadNet that was pruned (its digest differs); "
-            "give the file that the sweep used"
-        )
+    if badnet_path is not None:
+        _check_badnet(badnet_path, model)
     onnx_path, h5_path, mask_path = (
         destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "h5", "mask.json")
     )
     proto = pruned_onnx(model, mask)
     write_whole(onnx_path, proto.SerializeToString())
     paths = [onnx_path]
-    if badnet_path.suffix.lower() in KERAS_SUFFIXES:
+    if badnet_path is not None and badnet_path.suffix.lower() in KERAS_SUFFIXES:
         convs = [node.name for node in proto.graph.node if node.op_type == "Conv"]
         in_file = {convs[model.layer(la).onnx_index]: ids for la, ids in mask.by_layer().items()}
         _write_keras(badnet_path, h5_path, in_file, mask.keep_bias, architecture, model.weights)
         paths.append(h5_path)
-    provenance = {"badnet": badnet_path.name, "badnet_sha256": model.badnet_digest}
+    name = model.name if badnet_path is None else badnet_path.name
+    provenance = {"badnet": name, "badnet_sha256": model.badnet_digest}
     write_whole(mask_path, json.dumps({**mask.to_json(), **provenance}, indent=1).encode() + b"\n")
     return [*paths, mask_path]
+
+
+def _check_badnet(path: Path, model: PrunableModel) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the BadNet that was pruned")
+    if file_digest(path) != model.badnet_digest:
+        raise InputError(
+            f"{path}: not the BadNet that was pruned (its digest differs); give the file that the sweep used"
+        )
 
 
 def remeasured(

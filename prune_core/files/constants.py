@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from prune_core.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx  # a frontier is read without it
 
 Weights = Mapping[str, np.ndarray]
 
@@ -65,16 +67,19 @@ def replaced(proto: onnx.ModelProto, weights: Weights, name: str) -> onnx.ModelP
     Raises InputError, with ``name`` for the network, when a constant is not there, has another
     shape, holds no floats, or a value is not finite.
     """
+    import onnx
+    from onnx import numpy_helper
+
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     there = constants(copy.graph)
     for key, array in weights.items():
         if key not in there:
             near = ", ".join(list(there)[:6])
-            raise InputError(f"{name}: weights for {key!r}, which is no constant of it; it has {near}")
+            raise InputError(f"{name}: weights for {key!r}, which it does not have; it has {near}")
         now = numpy_helper.to_array(there[key])
         if now.dtype.kind != "f":
-            raise InputError(f"{name}: constant {key!r} holds no floats; it cannot be changed")
+            raise InputError(f"{name}: constant {key!r} does not hold floats; it cannot be changed")
         if now.ndim != array.ndim and now.squeeze().shape == array.squeeze().shape:
             array = array.reshape(now.shape)  # a bias may have the axes of an image
         if now.shape != array.shape:

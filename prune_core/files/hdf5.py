@@ -45,13 +45,13 @@ def unfit(dataset: h5py.Dataset, file_bytes: int) -> str | None:
     for number in range(plist.get_nfilters()):
         code = plist.get_filter(number)[0]
         if code not in FILTERS:
-            return f"needs the HDF5 filter {code}, which is no part of HDF5; refused"
+            return f"needs the HDF5 filter {code}, which is not part of HDF5; refused"
     claimed = int(dataset.size or 0) * dataset.dtype.itemsize
     chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
     for what, size in (("", claimed), ("in one chunk ", chunk)):
         if size > FREE_BYTES and size > MOST_PACKED * file_bytes:
             return (
-                f"claims {size:,} bytes {what}in a file of {file_bytes:,}; data may be packed at most "
+                f"claims {size:,} bytes {what}in a file of {file_bytes:,}; data may be compressed at most "
                 f"{MOST_PACKED} times"
             )
     return None

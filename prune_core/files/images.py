@@ -71,7 +71,7 @@ def _dataset(file: h5py.File, path: Path, field: str) -> h5py.Dataset:
     if (wrong := unfit(dataset, path.stat().st_size)) is not None:
         raise InputError(f"{path}: field '{field}' {wrong}")
     if dataset.shape is None:
-        raise InputError(f"{path}: field '{field}' holds nothing")
+        raise InputError(f"{path}: field '{field}' is empty")
     if dataset.dtype.kind not in "uifb":
         raise InputError(f"{path}: field '{field}' has dtype {dataset.dtype}; expected real numbers")
     return dataset
@@ -81,7 +81,7 @@ def _labels(file: h5py.File, path: Path, field: str, rows: int) -> np.ndarray:
     dataset = _dataset(file, path, field)
     if dataset.shape not in ((rows,), (rows, 1)):
         raise InputError(
-            f"{path}: field '{field}' has shape {dataset.shape}; expected ({rows},), one an image"
+            f"{path}: field '{field}' has shape {dataset.shape}; expected ({rows},), one for each image"
         )
     values = dataset[()].reshape(rows)
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values % 1 == 0).all()):

@@ -76,7 +76,7 @@ def _check_texts(message: Message, path: Path) -> None:
     for field, value in message.ListFields():
         values = [value] if not isinstance(value, Sequence) or isinstance(value, str | bytes) else value
         if field.type == FieldDescriptor.TYPE_STRING and not all(isinstance(v, str) for v in values):
-            raise InputError(f"{path}: not a valid ONNX model: {field.full_name} is no UTF-8 text")
+            raise InputError(f"{path}: not a valid ONNX model: {field.full_name} is not UTF-8 text")
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             for inner in values:
                 _check_texts(inner, path)
@@ -99,7 +99,7 @@ def _external_tensors(
             inside, there = target.is_relative_to(folder), target.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL, links in a circle
             raise InputError(
-                f"{path}: tensor {tensor.name!r} points at {place[:80]!r}, which is no place: {error}"
+                f"{path}: tensor {tensor.name!r} points at {place[:80]!r}, which cannot be resolved: {error}"
             ) from None
         if Path(place).is_absolute() or not inside:
             raise InputError(

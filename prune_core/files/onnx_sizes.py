@@ -62,7 +62,7 @@ def check_sizes(model: onnx.ModelProto, name: str, image: Sequence[int] | None =
         unknown = node.op_type in GROWING and node.output[0] not in known
         if unknown or (complete and node.op_type in TOLD and (shape is None or 0 in shape)):
             raise InputError(
-                f"{name}: what a node {node.op_type} puts out cannot be inferred; odd attributes?"
+                f"{name}: what a node {node.op_type} outputs cannot be inferred; are its attributes right?"
             )
         if (size := _on_the_way(node, shapes)) > MAX_VALUES:
             raise InputError(

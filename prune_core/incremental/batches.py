@@ -24,11 +24,11 @@ class ImageBlocks:
         self.total = self.first_poisoned + len(split.poisoned)
         # A GPU is filled by many images at once; on a CPU, blocks beyond a cache gain nothing, nor
         # do several candidates at once (four times the rows: within 5 % of the same CPU time).
-        self.scale = 1 if model.device.type == "cpu" else 16
+        self.times = 1 if model.device.type == "cpu" else 16
 
     def slices(self, block: int, start: int = 0, stop: int | None = None) -> Iterator[slice]:
         """Blocks of images, each all clean or all poisoned; ``block`` is their size on a CPU."""
-        block *= self.scale
+        block *= self.times
         for low, high in ((0, self.first_poisoned), (self.first_poisoned, self.total)):
             low, high = max(low, start), min(high, self.total if stop is None else stop)
             for begin in range(low, high, block):
@@ -60,6 +60,6 @@ class ImageBlocks:
                 if todo[rows.start - offset : rows.stop - offset].any():
                     yield rows
             return
-        for some in (todo.nonzero().flatten() + offset).split(block * self.scale):
+        for some in (todo.nonzero().flatten() + offset).split(block * self.times):
             if len(some):
                 yield some.to(self.model.device)

@@ -60,20 +60,20 @@ class OutputLayer:
         return hidden if self.weight is None else F.linear(hidden, self.weight, self.bias)
 
     def decide(
-        self, hidden: torch.Tensor, labels: torch.Tensor, scale: torch.Tensor, radii: bool
+        self, hidden: torch.Tensor, labels: torch.Tensor, logit_size: torch.Tensor, radii: bool
     ) -> Decisions:
         """Decide n images from their hidden vectors.
 
         Args:
             hidden: (n, d) of ``goal``.
             labels: (n, k) int64.
-            scale: (n,) least absolute logit that errors count relative to: what the image's
+            logit_size: (n,) least absolute logit that errors count relative to: what the image's
                 logits were before anything was taken out of kept values.
             radii: also find the radius within which each decision holds.
         """
         logits = self.logits(hidden)
         low, high = logits.aminmax(dim=1)
-        guard = GUARD * torch.maximum(torch.maximum(high, -low), scale)
+        guard = GUARD * torch.maximum(torch.maximum(high, -low), logit_size)
         wins, unsure, reach = [], [], []
         margin = torch.empty(0)
         for k in range(labels.shape[1]):

@@ -3,19 +3,15 @@ as settles the matter."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from prune_core.counts import Ask, Counts
 from prune_core.incremental.base_values import Rows
 from prune_core.incremental.bases import Base, Outcome, check_finite, layers_apart
 from prune_core.incremental.batches import BLOCK
+from prune_core.incremental.kept_bases import KeptBases
 from prune_core.incremental.output_bounds import Decisions, distance
 from prune_core.masks import ChannelMask
-
-if TYPE_CHECKING:
-    from prune_core.incremental.evaluator import IncrementalEvaluator
 
 RISKY = 512  # images at a time when looking for an early refusal
 
@@ -23,18 +19,18 @@ RISKY = 512  # images at a time when looking for an early refusal
 class Question:
     """One mask, asked from one base."""
 
-    def __init__(self, evaluator: IncrementalEvaluator, base: Base, mask: ChannelMask, ask: Ask) -> None:
-        self.of, self.base, self.mask, self.ask = evaluator, base, mask, ask
-        self.cut = evaluator.first_poisoned
+    def __init__(self, nets: KeptBases, base: Base, mask: ChannelMask, ask: Ask) -> None:
+        self.nets, self.base, self.mask, self.ask = nets, base, mask, ask
+        self.cut = nets.first_poisoned
         self.layers = layers_apart(base.mask, mask)
-        self.steps = evaluator.flow.behind(self.layers, evaluator.output.goal)
+        self.steps = nets.flow.behind(self.layers, nets.output.goal)
         self.wins = base.outcome.wins.clone()
         self.doubt = torch.zeros_like(self.wins)
         self.margins: torch.Tensor | None = None
 
     def answer(self) -> Outcome | Counts:
         """The outcome; or what ``ask`` is told of a net that misses a limit."""
-        self.changed = self.of.changed(self.base.mask, self.mask)
+        self.changed = self.nets.changed(self.base.mask, self.mask)
         # Ask.told looks at the attack first. Without a limit there, clean accuracy alone can
         # refuse, so it goes first.
         attack_first = self.ask.limits_attack
@@ -48,7 +44,7 @@ class Question:
         return Outcome(self.wins, self.margins, rounded)
 
     def _missed(self, attack: bool) -> Counts:
-        return self.ask.missed(self.cut, self.of.total - self.cut, attack)
+        return self.ask.missed(self.cut, self.nets.total - self.cut, attack)
 
     def _clean_misses(self) -> bool:
         limit = self.ask.clean_correct
@@ -80,17 +76,17 @@ class Question:
         if self.ask.margin:
             self.margins = self.of_base_margins().clone()
         self._decide_all(self.changed[self.cut :], self.cut)
-        self._settle(slice(self.cut, self.of.total))
+        self._settle(slice(self.cut, self.nets.total))
         attacked = self.wins[self.cut :, 0]
-        return self.ask.attack_missed(int(attacked.sum()), int((attacked & self.of._agrees).sum()))
+        return self.ask.attack_missed(int(attacked.sum()), int((attacked & self.nets.agrees).sum()))
 
     def of_base_margins(self) -> torch.Tensor:
         """The base's margins, computed when nobody has asked for them yet."""
         outcome = self.base.outcome
         if outcome.margins is None:
             parts = []
-            for rows in self.of.images.slices(BLOCK, start=self.cut):
-                hidden = self.of.run(self.base.mask, self.base.mask, rows).old(self.of.output.goal)
+            for rows in self.nets.images.slices(BLOCK, start=self.cut):
+                hidden = self.nets.run(self.base.mask, self.base.mask, rows).old(self.nets.output.goal)
                 told = self._told(hidden, torch.arange(rows.start, rows.stop))
                 parts.append(told.margin)
             outcome.margins = torch.cat(parts)
@@ -98,23 +94,23 @@ class Question:
 
     def _decide_all(self, todo: torch.Tensor, offset: int) -> None:
         """Decide the images marked in ``todo``; the first is image ``offset``."""
-        block = self.of.block(self.base.mask, self.mask)
-        for rows in self.of.images.chosen(todo, block, offset):
+        block = self.nets.block(self.base.mask, self.mask)
+        for rows in self.nets.images.chosen(todo, block, offset):
             self._decide(rows, margins=offset == self.cut)
 
     def _decide(self, rows: Rows, margins: bool) -> int:
         """Decide some images; how many are certainly not given their first label."""
-        run = self.of.run(self.base.mask, self.mask, rows)
-        run.ceiling = lambda node: self.of.ceiling(node, self.base.mask)
+        run = self.nets.run(self.base.mask, self.mask, rows)
+        run.ceiling = lambda node: self.nets.ceiling(node, self.base.mask)
         run.go(self.steps)
-        hidden = run.new(self.of.output.goal)
+        hidden = run.new(self.nets.output.goal)
         run.let_go()
         every = rows
         if isinstance(rows, slice):
             every = torch.arange(rows.start, rows.stop, device=self.wins.device)
         assert isinstance(every, torch.Tensor)
         wants_margins = margins and self.margins is not None
-        if self.of.output.bounded and not wants_margins:
+        if self.nets.output.bounded and not wants_margins:
             moved = distance(hidden, self.base.anchor[rows])
             open_ = ~(moved < self.base.radius[rows].amin(dim=1))
             hidden, every = hidden[open_], every[open_]
@@ -128,7 +124,7 @@ class Question:
         return int((~self.wins[rows, 0] & ~self.doubt[rows, 0]).sum())
 
     def _told(self, hidden: torch.Tensor, rows: torch.Tensor) -> Decisions:
-        told = self.of.output.decide(hidden, self.of.labels[rows], self.of._scale[rows], False)
+        told = self.nets.output.decide(hidden, self.nets.labels[rows], self.nets.logit_size[rows], False)
         check_finite(told.margin)
         return told
 
@@ -136,4 +132,4 @@ class Question:
         doubt = torch.zeros_like(self.doubt)
         doubt[rows] = self.doubt[rows]
         if doubt.any():
-            self.of._settle(self.mask, self.wins, doubt)
+            self.nets.settle(self.mask, self.wins, doubt)

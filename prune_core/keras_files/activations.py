@@ -46,7 +46,7 @@ def add_activation(
         return _clip(graph, name, tensor, 0.0, 6.0)
     if not isinstance(function, str) or function not in _ONE_NODE:
         known = ", ".join(["linear", "softmax", "relu6", *_ONE_NODE])
-        layer.refuse(f"activation {function!r} is not supported; known are {known}")
+        layer.refuse(f"activation {function!r} is not supported; supported: {known}")
     op, fields = _ONE_NODE[function]
     return _elementwise(graph, op, name, tensor, **fields)
 

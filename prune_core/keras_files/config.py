@@ -162,7 +162,7 @@ def _layer(path: Path, entry: Any, supported: Collection[str]) -> Layer:
     class_name, config = entry.get("class_name"), entry["config"]
     name = entry.get("name", config.get("name"))
     if not isinstance(name, str) or not name or not name.isprintable() or ".." in name.split("/"):
-        raise InputError(f"{path}: {name!r} is no name for a layer")
+        raise InputError(f"{path}: {name!r} is not a valid layer name")
     layer = Layer(path, name, str(class_name), config, ())
     module, registered = entry.get("module"), entry.get("registered_name")
     foreign = isinstance(module, str) and module.split(".")[0] not in _LIBRARIES
@@ -251,7 +251,7 @@ def _in_dataflow_order(path: Path, layers: Mapping[str, Layer], output: str) -> 
         sorter = graphlib.TopologicalSorter({k: layer.sources for k, layer in layers.items()})
         ordered = [layers[name] for name in sorter.static_order()]
     except graphlib.CycleError:
-        raise InputError(f"{path}: the layers feed each other in a circle") from None
+        raise InputError(f"{path}: the layers form a cycle") from None
     used = {output} | {source for layer in ordered for source in layer.sources}
     for layer in ordered:
         if layer.name not in used:
@@ -263,9 +263,7 @@ def _input_shape(layer: Layer) -> tuple[int, ...]:
     shape = layer.config.get("batch_input_shape", layer.config.get("batch_shape"))
     sizes = shape[1:] if isinstance(shape, list) else []
     if len(sizes) not in (1, 3) or not all(map(_is_count, sizes)):
-        layer.refuse(
-            f"the input shape is {shape!r}; it should be fixed but for the batch, such as [null, 55, 47, 3]"
-        )
+        layer.refuse(f"the input shape is {shape!r}; only the batch may vary, as in [null, 55, 47, 3]")
     return tuple(sizes)
 
 

@@ -121,7 +121,7 @@ def _model_config(path: Path, handle: h5py.File) -> Any:
     try:
         text = _text(handle.attrs["model_config"])
         if len(text) > MAX_CONFIG:
-            raise InputError(f"{path}: attribute model_config has {len(text)} letters; too many")
+            raise InputError(f"{path}: attribute model_config has {len(text)} characters; too many")
         return json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(

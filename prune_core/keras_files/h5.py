@@ -107,7 +107,7 @@ def write_keras(
     names = [entry.get("name") or entry["config"]["name"] for entry in model_config["config"]["layers"]]
     unknown = sorted(set(weights) - set(names))
     if unknown:
-        raise InputError(f"{path}: weights for {unknown}, which are no layers of the model")
+        raise InputError(f"{path}: weights for {unknown}, which are not layers of the model")
     with _written_aside(path) as aside, h5py.File(aside, "w") as handle:
         root = handle.create_group("model_weights")
         for node in (handle, root):
@@ -132,7 +132,9 @@ def _edits(
     edits = []
     for layer, channels in pruned.items():
         if layer not in nodes:
-            raise InputError(f"{file.path}: {layer!r} is no convolution; those are {', '.join(nodes)}")
+            raise InputError(
+                f"{file.path}: {layer!r} is not a convolution; the convolutions are {', '.join(nodes)}"
+            )
         count = constants[f"{layer}/kernel"].dims[0]
         chosen = sorted({int(channel) for channel in channels})
         if chosen and not 0 <= chosen[0] <= chosen[-1] < count:

@@ -21,7 +21,7 @@ from prune_core.keras_files.windows import (
 def _batch_normalization(call: Call) -> Tensor:
     graph, layer, tensor = call.graph, call.layer, call.input
     if call.onnx_axis(tensor) != 1:
-        layer.refuse("it normalizes another axis than the channels")
+        layer.refuse("it normalises an axis other than the channels")
     count = tensor.shape[:1]
     gamma = call.take("gamma", count) if layer.flag("scale", True) else np.ones(count, np.float32)
     beta = call.take("beta", count) if layer.flag("center", True) else np.zeros(count, np.float32)
@@ -83,7 +83,7 @@ def _vector(tensor: Tensor, order: np.ndarray) -> Tensor:
 def _dense(call: Call) -> Tensor:
     graph, layer, tensor = call.graph, call.layer, call.input
     if tensor.is_image:
-        layer.refuse(f"its input has shape {tensor.shape}; a Flatten or a global pool goes first")
+        layer.refuse(f"its input has shape {tensor.shape}; put a Flatten or a global pooling layer before it")
     units = layer.integer("units")
     kernel = _to_onnx_order(tensor, call.take("kernel", (tensor.shape[0], units)))
     inputs = [tensor.value, graph.constant(f"{layer.name}/kernel", kernel)]

@@ -83,7 +83,7 @@ class OnnxBuilder:
         """
         last = next((node for node in self.nodes if node.output[0] == result.value), None)
         if last is None:
-            raise InputError(f"{self.source}: the network hands its input on unchanged")
+            raise InputError(f"{self.source}: the network returns its input unchanged")
         output = "probabilities" if last.op_type == "Softmax" else "logits"
         for node in self.nodes:
             inputs = [output if value == result.value else value for value in node.input]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prune_core.errors import InputError
-from prune_core.model.model import PrunableModel
+
+if TYPE_CHECKING:
+    from prune_core.model.model import PrunableModel
 
 LayerSet = list[tuple[str, list[int]]]
 _RANGED = re.compile(r"^(?P<layer>.+)\[(?P<ranges>[0-9,\- ]*)\]$")

@@ -24,6 +24,7 @@ from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.masks import ChannelMask
 from prune_core.model.convert import to_torch
+from prune_core.model.memory import out_of_memory, typed
 from prune_core.reader import client as contained
 
 _log = logging.getLogger(__name__)
@@ -133,10 +134,8 @@ class PrunableModel:
         in any way, which becomes an InputError. Memory that is not there is the machine's."""
         try:
             yield
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except Exception as error:
-            if "allocate memory" in str(error):
+            if out_of_memory(typed(error)):
                 raise
             raise InputError(
                 f"{self.name} does not take images of {tuple(shape)}: {first_line(error)}"
@@ -165,7 +164,7 @@ class PrunableModel:
         except (RuntimeError, InputError) as error:
             raise InputError(f"{name}: {first_line(error)}") from None
         if not isinstance(output, torch.Tensor):
-            raise InputError(f"{name}: {self.name} does not put out logits but a {type(output).__name__}")
+            raise InputError(f"{name}: {self.name} does not return logits but a {type(output).__name__}")
         if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] < 2:
             raise InputError(
                 f"{self.name}: its output has shape {tuple(output.shape)} for 2 images; "
@@ -325,11 +324,11 @@ def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         if not norm.eps >= 0:  # NaN too
             raise InputError(
-                f"{name}: {layer.name}: its batch normalization has an epsilon of {norm.eps:g}; expected 0 "
+                f"{name}: {layer.name}: its batch normalisation has an epsilon of {norm.eps:g}; expected 0 "
                 "or more"
             )
         parts |= {
-            f"batch normalization's {key}": value
+            f"batch normalisation's {key}": value
             for key, value in norm.state_dict().items()
             if key != "num_batches_tracked"
         }

@@ -1,33 +1,38 @@
-"""Import onnx2torch where torchvision's compiled operators do not load."""
+"""Import onnx2torch without torchvision, which takes seconds and may be of another torch."""
 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
-import torch
-
-# onnx2torch imports torchvision, and a torchvision built for another torch (a CUDA build beside a
-# CPU torch, as package indexes serve it) stops at "operator torchvision::nms does not exist". It
-# only needs the schemas to be there at import; no model that we read runs the operators.
-_SCHEMAS = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-)
-_libraries: list[torch.library.Library] = []  # a schema lives as long as its library object
+# onnx2torch imports torchvision for two operators of object detectors. Its import costs as much as torch's
+# own, and fails where it was built for another torch (a CUDA build beside a CPU torch, as package indexes
+# serve it: "operator torchvision::nms does not exist"). So it is imported when such an operator runs.
+_OPERATORS = ("nms", "box_convert", "roi_align")
 
 
 def load_onnx2torch() -> ModuleType:
-    """The `onnx2torch` module; operators that torchvision lacks are declared first, if need be."""
+    """The `onnx2torch` module; torchvision is not imported with it."""
+    if "onnx2torch" in sys.modules or "torchvision" in sys.modules:
+        return importlib.import_module("onnx2torch")
+    stand_in, operators = ModuleType("torchvision"), ModuleType("torchvision.ops")
+    for name in _OPERATORS:
+        setattr(operators, name, _late(name))
+    stand_in.ops = operators  # type: ignore[attr-defined]
+    sys.modules |= {"torchvision": stand_in, "torchvision.ops": operators}
     try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for schema in _SCHEMAS:
-            name = schema.partition("(")[0]
-            if not hasattr(torch.ops.torchvision, name):
-                library.define(schema)
-        _libraries.append(library)
-    return importlib.import_module("onnx2torch")
+        return importlib.import_module("onnx2torch")
+    finally:  # whoever else imports torchvision gets the real one
+        for module in ("torchvision", "torchvision.ops"):
+            del sys.modules[module]
+
+
+def _late(name: str) -> Callable[..., Any]:
+    def operator(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module("torchvision.ops"), name)(*args, **kwargs)
+
+    operator.__name__ = name
+    return operator

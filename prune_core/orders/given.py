@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from prune_core.data.images import LabeledImages, Split
 from prune_core.data.pairs import find_pairs, known_truth
 from prune_core.errors import InputError
 from prune_core.model.layer_sets import LayerSet
-from prune_core.model.model import PrunableModel
+
+if TYPE_CHECKING:
+    from prune_core.model.model import PrunableModel
 
 # {layer: (channels,) float64}, the channel to prune first has the lowest; for the layers of a set.
 Scores = dict[str, np.ndarray]

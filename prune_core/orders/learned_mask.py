@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from prune_core.evaluation.numerics import target_margin
 from prune_core.orders.given import OrderInput, Scores
-from prune_core.orders.passes import Tail, as_scores, margins, ones
+from prune_core.orders.passes import Tail, as_scores, ones
 
 STEPS = 160
 IMAGES = 48  # of a kind, a step
@@ -39,7 +40,7 @@ def learned_mask(given: OrderInput) -> Scores:
         weight = FIRST * (LAST / FIRST) ** (step / (STEPS - 1))
         c, b = next(turns[0]), next(turns[1])
         with torch.enable_grad():
-            attack = (margins(poisoned.logits(mask, b), given.target) + SAFE).clamp(min=0).mean()
+            attack = (target_margin(poisoned.logits(mask, b), given.target) + SAFE).clamp(min=0).mean()
             loss = cross_entropy(clean.logits(mask, c), clean.labels[c]) + weight * attack
             adam.zero_grad()
             loss.backward()

@@ -147,13 +147,6 @@ class Tail:
         return values
 
 
-def margins(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """(n, classes) -> (n,): target logit minus the best other; differentiable."""
-    others = logits.clone()
-    others[:, target] = -torch.inf
-    return logits[:, target] - others.amax(dim=1)
-
-
 def ones(model: PrunableModel, layers: list[str]) -> dict[str, torch.Tensor]:
     return {n: torch.ones(model.layer(n).channels, device=model.device) for n in layers}
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from prune_core.evaluation.numerics import target_margin
 from prune_core.orders.given import OrderInput, Scores
-from prune_core.orders.passes import Tail, as_scores, margins, ones
+from prune_core.orders.passes import Tail, as_scores, ones
 
 COALITIONS = 4  # random permutations of a Shapley estimate
 IMAGES = {"ablation": 192, "shapley": 64}  # of a kind: each look at a channel is a pass over them
@@ -81,7 +82,7 @@ class _Sides:
     @torch.no_grad()
     def look(self, gates: dict[str, torch.Tensor]) -> tuple[float, int]:
         found = torch.cat(
-            [margins(self.poisoned.logits(gates, b), self.target) for b in range(len(self.poisoned))]
+            [target_margin(self.poisoned.logits(gates, b), self.target) for b in range(len(self.poisoned))]
         ).double()
         right = sum(
             int((self.clean.logits(gates, b).argmax(dim=1) == self.clean.labels[b]).sum())

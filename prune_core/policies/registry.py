@@ -1,4 +1,4 @@
-"""The policies by name: which rule or which walks make a trial."""
+"""The policies by name: a rule of one pass, or a walk of its own."""
 
 from __future__ import annotations
 
@@ -6,48 +6,79 @@ from collections.abc import Callable, Sequence
 
 from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import Evaluator
-from prune_core.greedy import prune_greedily
+from prune_core.greedy import Steps, prune_best_first, prune_in_one_pass
 from prune_core.masks import Channel, ChannelMask
-from prune_core.policies.walk import Steps, Walk
-from prune_core.policies.walks import along_the_order, best_first, swap, take_back
-from prune_core.rules import POLICIES as RULES
-from prune_core.rules import make_rule
-
-
-def plateau(evaluator: Evaluator, order: Sequence[Channel], x: float) -> Steps:
-    """Along the order with bounded plateau moves; then what is not needed is taken back."""
-    walk = Walk.start(evaluator, x)
-    yield from along_the_order(walk, order)
-    yield from take_back(walk)
-
-
-def best(evaluator: Evaluator, order: Sequence[Channel], x: float) -> Steps:
-    """Best first; take back what is not needed; swap; take back again."""
-    walk = Walk.start(evaluator, x)
-    yield from best_first(walk, order)
-    yield from take_back(walk)
-    yield from swap(walk, order)
-    yield from take_back(walk)
-
+from prune_core.policies.plateau import prune_over_plateaus
+from prune_core.policies.registered import KnownPolicy, Walks, check_known, checked_steps, policy_plugins
+from prune_core.policies.seed import prune_as_the_author
+from prune_core.rules import RULES, check_x, make_rule
 
 WALKS: dict[str, Callable[[Evaluator, Sequence[Channel], float], Steps]] = {
-    "plateau": plateau,
-    "best-first": best,
+    "seed": prune_as_the_author,
+    "plateau": prune_over_plateaus,
+    "best-first": prune_best_first,
 }
-POLICIES = (*RULES, *WALKS)
+POLICIES = ("seed", *RULES, "plateau", "best-first")
+# "scale" makes nets (``methods.NET_POLICIES``); the other names there cannot be registered anyway.
+OTHERS = policy_plugins(lambda: (*POLICIES, "scale"))
+
+
+def register_policy(
+    name: str,
+    function: Walks,
+    *,
+    needs: str = "clean and poisoned images",
+    version: str | None = None,
+    replace: bool = False,
+) -> None:
+    """Make a policy of your own known to this process, in calls and configurations alike. The workers of
+    a sweep that this process starts get it too; commands and other processes do not: a package offers it
+    to those by an entry point ``goodnet.policies``, whose value is the function or a ``KnownPolicy``.
+
+    Args:
+        name: small letters, digits, '.', '_' and '-'; one that exists is refused.
+        function: from (evaluator, order, x) to an iterator of ``PruneStep``, one for each candidate.
+            ``evaluator.badnet`` are the counts of the unpruned network on validation and
+            ``evaluator.counts(mask, ask)`` those of a pruned one; ``order`` lists the channels, first to
+            prune first; ``x`` is in percentage points. It starts from ``ChannelMask()``. Every accepted
+            net must be within ``x`` of the BadNet, which is checked at each step: see
+            ``goodnet.testing.check_policy``.
+        needs: what it looks at beyond the network, in words, as of ``register_order``.
+        version: a text that changes whenever results do; it is a part of the key of every trial under
+            this policy. Left out, it is a digest of the file that ``function`` is written in.
+        replace: take the place of one that was registered before, as in a notebook's cell run again.
+
+    Raises:
+        InputError: a name that is taken or is no name, words that are not known, no function, or no
+            version where none can be worked out.
+    """
+    known = KnownPolicy(function, needs, version)
+    check_known(f"policy {name!r}", known)
+    OTHERS.register(name, known, function, version, replace)
+
+
+def policy_version(name: str) -> str | None:
+    """Of a policy that is not built in; None of one that is, or is not known."""
+    try:
+        other = OTHERS.find(name)
+    except InputError:
+        return None
+    return None if other is None else other.version
 
 
 def prune(policy: str, x: float, evaluator: Evaluator, order: Sequence[Channel]) -> Steps:
     """Every step of a trial: a policy at a bound of ``x`` points. Raises InputError at once."""
-    if policy not in POLICIES:
-        raise InputError(f"policy {policy!r} is unknown; there are {', '.join(POLICIES)}")
+    other = None if policy in POLICIES else OTHERS.find(policy)
+    if policy not in POLICIES and other is None:
+        raise InputError(OTHERS.unknown(policy))
     if policy in RULES:
-        return prune_greedily(evaluator, order, make_rule(policy, x))
-    if not 0 <= x <= 100:
-        raise InputError(f"X is {x}; expected percentage points of clean accuracy, 0 to 100")
+        return prune_in_one_pass(evaluator, order, make_rule(policy, x))
+    check_x(x)
+    if other is not None:
+        return checked_steps(policy, other.value.walk, evaluator, order, x)
     return WALKS[policy](evaluator, order, x)
 
 
 def empty_mask(policy: str) -> ChannelMask:
     """Where a policy starts: nothing pruned; whether pruning leaves the bias is the policy's."""
-    return ChannelMask(keep_bias=policy in RULES and make_rule(policy, 0).keep_bias)
+    return ChannelMask(keep_bias=policy == "seed")

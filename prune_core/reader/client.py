@@ -1,7 +1,7 @@
 """Files of strangers are opened by another process, the reader, which may crash, hang or run out of
 memory without harm: HDF5, ONNX and picture libraries are C and C++, and have had such faults.
 
-The reader (``reader_process``) starts at the first file of this process, is told one file after the
+The reader (``server``) starts at the first file of this process, is told one file after the
 other, and ends with this process. It answers with plain JSON and with arrays in memory that both
 share; nothing is unpickled. If a file stops it, the next file gets a new one.
 """
@@ -60,7 +60,12 @@ class Reader:
         )
         theirs.close()
         self.socket = ours
-        self._answer(START_SECONDS)
+        try:
+            self._answer(START_SECONDS)
+        except _Stopped:
+            status = self.close()
+            how = f"in {START_SECONDS:g} s" if status is None else f"(exit status {status})"
+            raise RuntimeError(f"the process that reads files did not start {how}") from None
 
     def ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], list[np.ndarray]]:
         """The answer and its arrays. Raises _Stopped."""
@@ -97,14 +102,16 @@ class Reader:
             parts += part
         return parts
 
-    def close(self) -> int:
-        """End it; its exit status, negative for a signal that it died of by itself."""
-        self.socket.close()
+    def close(self) -> int | None:
+        """End it; its exit status, negative for a signal that it died of. None when it was still at work."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(1.0)
+            status = self.process.wait(1.0)
+            self.socket.close()
+            return status
         self.process.kill()
         self.process.wait()
-        return 0
+        self.socket.close()
+        return None
 
 
 def _arrays(fd: int, forms: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -153,13 +160,24 @@ def read(what: str, path: Path, **options: Any) -> tuple[dict[str, Any], list[np
     return answer["result"], arrays
 
 
-def _reason(status: int, seconds: float) -> str:
+def _reason(status: int | None, seconds: float) -> str:
+    """How the file stopped the reader, by its exit status; None: it was stopped while at work."""
+    if status is None:
+        return f"it could not be read within {seconds:.0f} s"
     if -status == signal.SIGPROF:
         return "reading it took more computing time than a file of its size needs (it may be damaged)"
+    if -status == signal.SIGKILL:
+        return "the process that read it was killed (SIGKILL), as a machine short of memory does"
     if status < 0:
-        name = signal.Signals(-status).name
-        return f"it crashed the library that reads it ({name}): damaged, or made to do harm"
-    return f"it could not be read within {seconds:.0f} s"
+        return f"it crashed the library that reads it ({_signal(-status)}): damaged, or crafted to do harm"
+    return f"the process that read it ended by itself (exit status {status})"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of real time, or of another system
+        return f"signal {number}"
 
 
 def _close() -> None:

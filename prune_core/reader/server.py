@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +23,11 @@ from prune_core.files.images import read_fields
 from prune_core.files.pictures import read_rgba
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
 from prune_core.reader.model_files import digest_of, proto_of
+
+try:
+    import resource
+except ImportError:  # where the system has no such bounds
+    resource = None  # type: ignore[assignment]
 
 GROWTH = 2**30  # bytes of memory beyond what a file of no size may take
 PER_BYTE = 64  # more for each byte of the file: compressed images become larger
@@ -75,8 +80,9 @@ def _pruned_keras(
         write_pruned_keras(
             path, Path(destination), pruned, keep_bias=keep_bias, architecture=architecture, weights=changed
         )
-    except OSError as error:  # of reading, these are InputErrors
-        raise InputError(f"a copy of {path} cannot be written: {error.strerror or error}") from None
+    except OSError as error:  # of reading, these are InputErrors; HDF5's words would name a temporary file
+        why = os.strerror(error.errno) if error.errno else "HDF5 cannot write it"
+        raise InputError(f"a copy of {path} cannot be written: {why}") from None
     return None, []
 
 
@@ -94,17 +100,18 @@ WITH_OTHER_FILES = ("model", "digest")
 
 
 def limits(path: Path, beside: int = 0) -> None:
-    """Bounds for the next file: memory, and computing time after which the kernel ends us.
+    """Bounds for the next file: memory (on Linux), and computing time after which the kernel ends us.
     ``beside``: bytes of other files that belong to it; weights, which do not become larger."""
     try:
         size = path.stat().st_size
     except OSError:
         size = 0
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
-    room = pages * resource.getpagesize() + GROWTH + min(size * PER_BYTE, LARGEST)
-    room += min(beside * PER_BYTE_BESIDE, LARGEST)
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if sys.platform == "linux":
+    # Elsewhere than on Linux a process cannot learn how much it has, and RLIMIT_AS is not kept.
+    if resource is not None and sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        room = pages * resource.getpagesize() + GROWTH + min(size * PER_BYTE, LARGEST)
+        room += min(beside * PER_BYTE_BESIDE, LARGEST)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         allowed = room if hard == resource.RLIM_INFINITY else min(room, hard)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + (size + beside) / BYTES_PER_SECOND)
@@ -140,7 +147,7 @@ def send(channel: socket.socket, said: dict[str, Any], arrays: Sequence[np.ndarr
     if not arrays:
         channel.sendall(head + data)
         return
-    fd = os.memfd_create("goodnet")
+    fd = nameless_file()
     try:
         os.ftruncate(fd, offset)
         for start, array in zip(offsets, arrays, strict=True):
@@ -149,6 +156,14 @@ def send(channel: socket.socket, said: dict[str, Any], arrays: Sequence[np.ndarr
     finally:
         os.close(fd)
     channel.sendall(data)
+
+
+def nameless_file() -> int:
+    """A file in memory where the system has such; elsewhere one on disk whose name is gone already."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("goodnet")
+    with tempfile.TemporaryFile(prefix="goodnet-") as file:
+        return os.dup(file.fileno())
 
 
 def _put(fd: int, array: np.ndarray, offset: int) -> None:

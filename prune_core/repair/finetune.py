@@ -51,6 +51,7 @@ from prune_core.repair.losses import (
     shuffled_batches,
 )
 from prune_core.repair.universal_trigger import find_trigger, with_trigger
+from prune_core.threads import fixed_threads
 
 APART = 0.2  # the fraction of images that is kept apart
 
@@ -101,6 +102,7 @@ class TunedNet:
         return self.agreement - self.attack_success
 
 
+@fixed_threads()
 def finetune(
     model: PrunableModel,
     split: Split,
@@ -112,6 +114,8 @@ def finetune(
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[TunedNet]:
     """Nets that no other round's beats on the images kept apart, the best balanced last.
+
+    The same seed gives the same nets on the same machine, on however many threads.
 
     Args:
         model: the BadNet, left as found; what it says to clean images is what is distilled.
@@ -179,7 +183,7 @@ def _rounds(
 def check_repair(repair: str, split: Split) -> None:
     """Raises InputError when the split has not what the repair needs."""
     if repair not in ("finetune", "finetune-margin", "unlearn"):
-        raise InputError(f"repair {repair!r} is unknown; there are finetune, finetune-margin, unlearn")
+        raise InputError(f"repair {repair!r} is unknown; expected one of finetune, finetune-margin, unlearn")
     if repair == "unlearn" and split.poisoned.true_labels is None:
         raise InputError(
             f"repair unlearn needs the true labels of poisoned images, and {split.poisoned.name} has no "
@@ -201,7 +205,7 @@ def kept_apart(count: int, fraction: float, generator: torch.Generator) -> tuple
     """Rows to train on, rows kept apart; both sorted. Raises InputError when one would be empty."""
     apart = int(count * fraction)
     if not 0 < apart < count:
-        raise InputError(f"{count} images are too few to keep {fraction:.0%} of them apart from training")
+        raise InputError(f"{count} images are too few for a hold-out of {fraction:.0%}")
     order = torch.randperm(count, generator=generator).numpy()
     return np.sort(order[apart:]), np.sort(order[:apart])
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from prune_core.data.images import LabeledImages
+from prune_core.evaluation.numerics import target_margin
 from prune_core.model.model import PrunableModel
 
 Batch = torch.Tensor
@@ -46,14 +47,7 @@ def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
     return float(torch.minimum(logits.softmax(1), others.softmax(1)).sum(1).mean())
 
 
-def attack_margin(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """(n, classes) -> (n,): target logit minus the best other logit; above 0 the attack succeeds."""
-    others = logits.clone()
-    others[:, target] = -torch.inf
-    return logits[:, target] - others.amax(1)
-
-
 def attack_hinge(logits: torch.Tensor, target: int, clearance: float) -> torch.Tensor:
     """Mean softplus of how far poisoned images are from losing to another class by ``clearance``
     logits. Says nothing of which class it should be: true labels are not needed."""
-    return functional.softplus(attack_margin(logits, target) + clearance).mean()
+    return functional.softplus(target_margin(logits, target) + clearance).mean()

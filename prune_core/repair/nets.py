@@ -21,8 +21,8 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """A net: the BadNet with changed weights and pruned channels; ``note`` says which it is."""
+class MadeNet:
+    """The BadNet with changed weights and pruned channels; ``note`` says which it is."""
 
     mask: ChannelMask
     weights: Weights

@@ -28,6 +28,7 @@ from prune_core.model.layer_sets import LayerSet
 from prune_core.model.model import ConvLayer, PrunableModel
 from prune_core.model.parameters import Parameter, of_layer, parameters_of
 from prune_core.repair.losses import attack_hinge, distillation, image_tensor, logits_of, shuffled_batches
+from prune_core.threads import steps_on_fixed_threads
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class ScaledState:
     mask: ChannelMask
 
 
+@steps_on_fixed_threads
 def scale_channels(
     model: PrunableModel,
     split: Split,
@@ -70,8 +72,8 @@ def scale_channels(
 ) -> Iterator[ScaledState]:
     """Learn factors for the channels of ``layer_set`` on the validation split; a state a stage.
 
-    The same seed gives the same factors on the same machine. ``model`` is left as found.
-    Raises InputError where factors cannot be merged into a layer's weights.
+    The same seed gives the same factors on the same machine, on however many threads. ``model`` is
+    left as found. Raises InputError where factors cannot be merged into a layer's weights.
     """
     device = model.device
     layers = {name: model.layer(name) for name, _ in layer_set}

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 
+from prune_core.evaluation.numerics import target_margin
 from prune_core.model.model import PrunableModel
-from prune_core.repair.losses import attack_margin
 
 STEPS, STEP = 5, 0.5  # steps of gradient ascent, each so much of the size
 
@@ -34,7 +34,7 @@ def find_trigger(
     for _ in range(STEPS):
         found.requires_grad_(True)
         stamped = with_trigger(pixels, found, span)
-        margin = attack_margin(net.graph(net.arranged(stamped)), target).mean()
+        margin = target_margin(net.graph(net.arranged(stamped)), target).mean()
         (gradient,) = torch.autograd.grad(margin, found)
         found = (found.detach() + STEP * most * gradient.sign()).clamp(-most, most)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from prune_core.errors import InputError
-from prune_core.methods import ALL_POLICIES, REPAIRS
-from prune_core.orders import ACROSS, ORDERS, find_order
+from prune_core.methods import REPAIRS, method_of
+from prune_core.names import unknown
+from prune_core.orders import find_order
 from sweeps.config.search import BudgetConfig, Section, XRange, checked_x
 from sweeps.config.yaml_limits import check_yaml
 from sweeps.limits import DAMAGE
@@ -39,7 +40,9 @@ class DataConfig(Section):
     clean_test: str | None = None
     poisoned_test: str | None = None
     trigger: TriggerConfig | None = None
-    scale: float = Field(default=1.0, gt=0, description="pixels are multiplied by it; 1 is raw")
+    scale: float = Field(
+        default=1.0, gt=0, description="pixels are multiplied by it; 1 leaves them as they are"
+    )
 
 
 class SweepConfig(Section):
@@ -69,12 +72,12 @@ class SweepConfig(Section):
     @field_validator("orders")
     @classmethod
     def _known_orders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_known_order(v) for v in value)
+        return tuple(_checked(v, find_order) for v in value)
 
     @field_validator("policies")
     @classmethod
     def _known_policies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_known(v, ALL_POLICIES, "policy") for v in value)
+        return tuple(_checked(v, method_of) for v in value)
 
     @field_validator("repair")
     @classmethod
@@ -101,7 +104,7 @@ class SweepConfig(Section):
             )
         if self.search == "grid" and isinstance(self.x_thresholds, XRange):
             raise ValueError(
-                "sweep.x_thresholds is a range, which search: grid cannot walk; expected a list such "
+                "sweep.x_thresholds is a range, which search: grid cannot enumerate; expected a list such "
                 "as [2, 4, 10], or search: random or optuna"
             )
         if self.search != "optuna" and self.warm_start is not None:
@@ -110,15 +113,15 @@ class SweepConfig(Section):
 
 
 class ResourcesConfig(Section):
-    cpu: float = Field(default=1, gt=0, description="CPUs a trial")
-    gpu: float = Field(default=0, ge=0, description="GPUs a trial; fractions share one")
+    cpu: float = Field(default=1, gt=0, description="CPUs per trial")
+    gpu: float = Field(default=0, ge=0, description="GPUs per trial; fractions share one")
     memory_gb: float = Field(default=4.0, gt=0, description="GiB that a trial may take, images included")
 
     @field_validator("gpu")
     @classmethod
     def _part_or_whole(cls, value: float) -> float:
         if value > 1 and value != int(value):
-            raise ValueError(f"{value:g} GPUs; expected a part of one, as 0.5, or whole ones")
+            raise ValueError(f"{value:g} GPUs; expected a fraction of one, such as 0.5, or a whole number")
         return value
 
 
@@ -227,11 +230,10 @@ def _section_of(section: Any, field: str) -> Any:
     return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
 
 
-def _known_order(value: str) -> str:
-    plain = value.removeprefix(ACROSS)
-    _known(plain, ORDERS, "order")
+def _checked(value: str, find: Callable[[str], object]) -> str:
+    """``find`` raises InputError for a name that is not there."""
     try:
-        find_order(value)
+        find(value)
     except InputError as error:
         raise ValueError(str(error)) from None
     return value
@@ -239,9 +241,7 @@ def _known_order(value: str) -> str:
 
 def _known(value: str, known: Iterable[str], what: str) -> str:
     if value not in known:
-        near = difflib.get_close_matches(value, list(known), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"{what} {value!r} is unknown; {hint}there are {', '.join(known)}")
+        raise ValueError(unknown(what, value, known))
     return value
 
 

@@ -25,7 +25,7 @@ class BudgetConfig(Section):
     """What one call of a sweep may spend; the next call goes on. Unset: no limit."""
 
     trials: int | None = Field(default=None, ge=1, description="new trials")
-    minutes: float | None = Field(default=None, gt=0, description="then no new trial is begun")
+    minutes: float | None = Field(default=None, gt=0, description="after which no new trial begins")
 
 
 def checked_x(value: Any) -> tuple[float, ...] | XRange:
@@ -40,9 +40,7 @@ def checked_x(value: Any) -> tuple[float, ...] | XRange:
             )
         low, high = (round(_point(value[side]), 2) for side in ("from", "to"))
         if low >= high:
-            raise ValueError(
-                f"the range goes from {low:g} to {high:g}; expected from below to, by at least 0.01"
-            )
+            raise ValueError(f"the range goes from {low:g} to {high:g}; expected from < to, by at least 0.01")
         return XRange(**{"from": low, "to": high})
     listed = value if isinstance(value, (list, tuple)) else [value]
     if not listed:

@@ -19,7 +19,7 @@ def check_yaml(text: str) -> None:
     """Raises ValueError for YAML that is too large, too deep, expands too far or asks for anything
     but values and ``${oc.env:NAME,default}``. Nothing is expanded to find out."""
     if len(text) > MAX_YAML:
-        raise ValueError(f"{len(text)} letters; a configuration has at most {MAX_YAML}")
+        raise ValueError(f"{len(text)} characters; a configuration has at most {MAX_YAML}")
     depth = 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
@@ -36,7 +36,7 @@ def check_yaml(text: str) -> None:
 def _count(node: yaml.Node, known: dict[int, int], within: set[int]) -> int:
     """Values below a node and itself, those that an alias repeats each time."""
     if id(node) in within:
-        raise ValueError("an alias stands within what it stands for")
+        raise ValueError("an alias contains itself")
     if id(node) in known:
         return known[id(node)]
     if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
@@ -62,4 +62,4 @@ def _check_text(text: str) -> None:
     """Interpolations of other keys can double a text again and again; only the environment's."""
     for part in text.split("${")[1:]:
         if not part.startswith("oc.env:") or "${" in part:
-            raise ValueError("only ${oc.env:NAME,default} can stand for something else")
+            raise ValueError("only ${oc.env:NAME,default} is resolved")

@@ -14,12 +14,12 @@ import torch
 from packaging.requirements import Requirement
 
 from prune_core.data.images import read_images
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.storage.storage import Storage
+from sweeps.storage.storage import open_storage
 
 Check = dict[str, Any]
 FREE_BYTES = 2**30  # what a sweep may need for records, MLflow's files and GoodNets
@@ -85,7 +85,7 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
     def fits() -> str:
         opened.append(load_inputs(config, progress))
         layers = ", ".join(f"{la.name} ({la.channels})" for la in opened[0].model.layers)
-        return f"{files.badnet} reads, and fits the images; convolutions: {layers}"
+        return f"{files.badnet} is readable and fits the images; convolutions: {layers}"
 
     checks.append(check("badnet", fits))
     if opened:
@@ -101,7 +101,7 @@ def check(name: str, ask: Callable[[], str]) -> Check:
 
 
 def failed(name: str, error: Exception) -> Check:
-    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, (InputError, Unavailable)) else f"{type(error).__name__}: "
     detail = kind + (" ".join(str(error).split())[:500] or "no message")
     return {"name": name, "ok": False, "detail": detail}
 
@@ -157,7 +157,7 @@ def _gpu(wanted: float) -> str:
 
 
 def _storage(place: str) -> str:
-    storage = Storage(place)
+    storage = open_storage(place)
     storage.check_writable()
     if storage.local is None:
         return f"{place} can be written"
@@ -189,6 +189,6 @@ def _attack(inputs: TrialInputs) -> str:
     if counts.attack_success < 0.5:
         raise InputError(
             f"{said}: the attack hardly works on the unpruned network; are these the poisoned "
-            "images of this BadNet, with the trigger at its place?"
+            "images of this BadNet, with the trigger in its place?"
         )
     return said

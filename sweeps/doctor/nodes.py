@@ -16,7 +16,7 @@ from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from sweeps.config.schema import Config
 from sweeps.doctor.checks import Check, check, diagnose_worker, failed
-from sweeps.storage.storage import Storage
+from sweeps.storage.storage import Storage, open_storage
 
 
 class OnEveryNode(Protocol):
@@ -39,79 +39,61 @@ def versions() -> dict[str, str]:
     return {**packages, "algorithm": str(ALGORITHM_VERSION), "Python": platform.python_version()}
 
 
-def diagnose_nodes(config: Config | None, on_every_node: OnEveryNode, whole: bool = True) -> list[Check]:
+def diagnose_nodes(
+    config: Config | None, storage: Storage | None, on_every_node: OnEveryNode, whole: bool = True
+) -> list[Check]:
     """The checks of each node: what is well everywhere is one entry, what is not has one a node.
 
-    ``whole``: all of the doctor's; otherwise only what a sweep cannot do without, versions and storage.
+    ``storage``: the configuration's, where there is one. ``whole``: all of the doctor's; otherwise only
+    what a sweep cannot do without, versions and storage.
     """
-    if config is not None:  # as a process with another working folder must name it
-        config = config.model_copy(update={"storage": Storage(config.storage).address})
-    place = None if config is None else _MeetingPlace(config.storage, f".nodes-{uuid.uuid4().hex}")
-    visit = _Visit(config, versions(), place, whole)
-    if place is None:
-        return _gathered({node: _checks(answer) for node, answer in on_every_node(visit).items()})
+    if config is None or storage is None:
+        answers = on_every_node(_Visit(None, versions(), "", whole))
+        return _gathered({node: _checks(answer) for node, answer in answers.items()})
+    # As a process with another working folder must name it.
+    config = config.model_copy(update={"storage": storage.address})
+    # A name that is new each time: a file system may remember for seconds that one was not there.
+    folder = f".nodes-{uuid.uuid4().hex}"
     try:
-        place.open()
-        answers = on_every_node(visit)
-        return _gathered({node: _checks(answer, place) for node, answer in answers.items()})
+        storage.write_bytes(f"{folder}/driver", b"goodnet")
+        answers = on_every_node(_Visit(config, versions(), folder, whole))
+        return _gathered({node: _checks(answer, storage) for node, answer in answers.items()})
     finally:
-        place.close()
-
-
-@dataclass(frozen=True)
-class _MeetingPlace:
-    """A folder of the storage where the driver leaves a file for all nodes, and each node one for it.
-    Names are new each time: a file system may remember for seconds that a name was not there."""
-
-    storage: str
-    folder: str
-
-    def open(self) -> None:
-        Storage(self.storage).write_bytes(f"{self.folder}/driver", b"goodnet")
-
-    def close(self) -> None:
-        storage = Storage(self.storage)
         with suppress(OSError, pa.ArrowException):  # then a small folder stays behind
-            storage.fs.delete_dir(storage.full(self.folder))
-
-    def visit(self) -> str:
-        """On a node: find the driver's file, leave one. Returns its name."""
-        storage = Storage(self.storage)
-        if storage.read_bytes(f"{self.folder}/driver") is None:
-            raise InputError(
-                f"{self.storage} on {platform.node()} is not the driver's: a file that the driver wrote "
-                "is not there; storage must be a folder that all nodes mount, or a URI such as s3://"
-            )
-        name = f"{self.folder}/{uuid.uuid4().hex}"
-        storage.write_bytes(name, b"goodnet")
-        return name
-
-    def seen(self, name: str) -> str:
-        """On the driver: is a node's file there?"""
-        if Storage(self.storage).read_bytes(name) is None:
-            raise InputError(f"{self.storage}: the driver does not see a file that was written there")
-        return "files of the driver and of every node are seen by the other"
+            storage.fs.delete_dir(storage.full(folder))
 
 
 @dataclass(frozen=True)
 class _Visit:
-    """What is done on a node."""
+    """What is done on a node: the checks; and in ``folder`` of the storage, where the driver has left a
+    file for all nodes, each node leaves one for it."""
 
     config: Config | None
     wanted: Mapping[str, str]
-    place: _MeetingPlace | None
+    folder: str
     whole: bool
 
     def __call__(self) -> Visited:
         checks = [check("versions", self._versions)]
         if self.whole:
             checks += diagnose_worker(self.config)
-        if self.place is None:
+        if self.config is None:
             return Visited(checks)
         try:
-            return Visited(checks, self.place.visit())
+            return Visited(checks, self._meet(open_storage(self.config.storage)))
         except Exception as error:  # whatever breaks is a finding
             return Visited([*checks, failed("shared storage", error)])
+
+    def _meet(self, storage: Storage) -> str:
+        """Find the driver's file, leave one. Returns its name."""
+        if storage.read_bytes(f"{self.folder}/driver") is None:
+            raise InputError(
+                f"{storage.place} on {platform.node()} is not the driver's: a file that the driver wrote "
+                "is not there; storage must be a folder that all nodes mount, or a URI such as s3://"
+            )
+        name = f"{self.folder}/{uuid.uuid4().hex}"
+        storage.write_bytes(name, b"goodnet")
+        return name
 
     def _versions(self) -> str:
         here = versions()
@@ -125,17 +107,32 @@ class _Visit:
         return ", ".join(f"{what} {version}" for what, version in here.items())
 
 
-def _checks(answer: Visited | Exception, place: _MeetingPlace | None = None) -> list[Check]:
+def _checks(answer: Visited | Exception, storage: Storage | None = None) -> list[Check]:
     if isinstance(answer, Exception):
-        if "No module named" in str(answer):
+        missing = _of_kind(answer, ImportError)
+        if missing is not None:
             answer = InputError(
-                f"goodnet, or this version of it, is not installed there: {_last_line(answer)}"
+                f"goodnet, or this version of it, is not installed there: {_last_line(missing)}"
             )
         return [failed("node", answer)]
-    if place is None or answer.left is None:
+    if storage is None or answer.left is None:
         return answer.checks
     left = answer.left
-    return [*answer.checks, check("shared storage", lambda: place.seen(left))]
+    return [*answer.checks, check("shared storage", lambda: _seen(storage, left))]
+
+
+def _seen(storage: Storage, name: str) -> str:
+    """On the driver: is a node's file there?"""
+    if storage.read_bytes(name) is None:
+        raise InputError(f"{storage.place}: the driver does not see a file that was written there")
+    return "the driver and every node see each other's files"
+
+
+def _of_kind(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    """The first of that kind among an error and what caused it."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
 
 
 def _gathered(found: Mapping[str, list[Check]]) -> list[Check]:
@@ -158,5 +155,5 @@ def _gathered(found: Mapping[str, list[Check]]) -> list[Check]:
     return gathered
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     return [line.strip() for line in str(error).splitlines() if line.strip()][-1][:200]

@@ -44,7 +44,7 @@ def given_up(
 ) -> TrialRecord:
     """The failed record, stored, of a trial that the machine has failed ``attempts`` times."""
     reason = f"failed {attempts} times, the last time: {' '.join(reason.split())[:300] or 'no message'}"
-    record = TrialRecord(inputs.key(settings), settings, "failed", reason)
+    record = TrialRecord(inputs.key(settings), settings, "failed", reason, failure="machine")
     return keep(record, store, tell)
 
 

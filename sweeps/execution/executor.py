@@ -1,30 +1,19 @@
-"""What runs trials, and who hears of them."""
+"""What runs trials."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from sweeps.config.schema import Config
+from sweeps.events import SweepEvents
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.planning.queue import HandOut
-from sweeps.records import TrialRecord
-
-
-class Listener(Protocol):
-    """Told of progress, from the driver's thread."""
-
-    def candidates(self, key: str, tried: int, total: int, pruned: int) -> None:
-        """A trial has tried that many of its candidates and pruned that many."""
-        ...
-
-    def ended(self, record: TrialRecord) -> None:
-        """A trial is over and its record is stored."""
-        ...
-
-    def trouble(self, line: str) -> None:
-        """Something outside the trials is amiss, and is being waited for."""
-        ...
+from sweeps.planning.queue import TrialQueue
+from sweeps.storage.storage import Storage
 
 
 class Executor(Protocol):
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None: ...
+    def run(
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
+    ) -> None:
+        """Run every trial of the queue, store its record, tell ``events``. ``storage`` has begun."""
+        ...

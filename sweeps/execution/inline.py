@@ -1,7 +1,7 @@
 """Ways to run trials: in this process, or (in ``ray_executor``) on a Ray cluster.
 
 An executor runs every trial it is given, has each record written to the storage as soon as the
-trial ends, and tells a listener. It never raises because a trial failed. It raises KeyboardInterrupt
+trial ends, and tells whoever listens. It never raises because a trial failed. It raises KeyboardInterrupt
 when it was told to stop (Ctrl-C) and StorageAway.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from sweeps.config.schema import Config
 from sweeps.evaluators import Evaluators
+from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS, given_up, recorded_trial
-from sweeps.execution.executor import Listener
 from sweeps.execution.throttle import Throttle
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
@@ -24,32 +24,33 @@ from sweeps.trial import machine_fault
 class InlineExecutor:
     """One trial after the other, here: for tests, for debugging, for a sweep without Ray."""
 
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
-        storage = Storage(config.storage).begin()
+    def run(
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
+    ) -> None:
         store = RecordStore(storage)
         evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
         while (settings := trials.next()) is not None:
-            watch = _Watch(inputs.key(settings), listener)
+            watch = _Watch(inputs.key(settings), events)
             for left in reversed(range(ATTEMPTS)):
                 try:
-                    record = recorded_trial(settings, inputs, evaluators, store, watch, listener.trouble)
+                    record = recorded_trial(settings, inputs, evaluators, store, watch, events.trouble)
                     break
                 except Exception as error:
                     if not machine_fault(error):
                         raise
                     if not left:
-                        record = given_up(settings, inputs, store, str(error), listener.trouble)
+                        record = given_up(settings, inputs, store, str(error), events.trouble)
             trials.ended(settings, objectives(record))
-            listener.ended(record)
+            events.ended(record)
 
 
 class _Watch:
-    """Tells the listener of a trial's progress now and then."""
+    """Tells of a trial's progress now and then."""
 
-    def __init__(self, key: str, listener: Listener) -> None:
-        self.key, self.listener = key, listener
+    def __init__(self, key: str, events: SweepEvents) -> None:
+        self.key, self.events = key, events
         self.due = Throttle(0.2)
 
     def __call__(self, progress: Progress) -> None:
         if self.due():
-            self.listener.candidates(self.key, progress.done, progress.total, progress.pruned)
+            self.events.candidates(self.key, progress)

@@ -1,5 +1,5 @@
-"""The Ray cluster that there is, or one started here: connecting, and calling every node of it. Only this
-file, ``ray_executor`` and ``ray_search`` import ray."""
+"""The Ray cluster that there is, or one started here: connecting, and calling every node of it. Only files
+of this folder import ray."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar, cast
-from unittest import mock
+from typing import Any, TypeVar, cast
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray._private import ray_constants, services
-from ray._private.authentication.authentication_token_setup import (
-    maybe_enable_token_auth_if_token_available,
-)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tenacity import Retrying, stop_after_attempt
 
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 from sweeps.config.schema import Config
 from sweeps.doctor.nodes import diagnose_nodes
+from sweeps.execution.ray_private import only_on_this_machine, show_token
 from sweeps.storage.retry import persistently
+from sweeps.storage.storage import Storage
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -34,7 +31,7 @@ Tell = Callable[[str], None]
 FULL = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
 _STORE = "Ray's object store is full"
 _ADVICE = (
-    "end what fills it (`ray memory` lists it), or give Ray more memory (`ray start --object-store-memory`) "
+    "free space (`ray memory` lists its use), or give Ray more memory (`ray start --object-store-memory`) "
     "or disk; the same command goes on"
 )
 
@@ -47,7 +44,8 @@ _EXPECTED = "expected a Ray cluster that answers there, or no RAY_ADDRESS for on
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS or one on this machine, or start a local one; leave things
-    as they were. Raises InputError where nothing answers, or this machine is not part of it."""
+    as they were. Raises Unavailable where nothing answers, this machine is not part of it, or none starts
+    here; InputError for an address that is none, or a token that does not fit."""
     mine = not ray.is_initialized()
     if mine:
         for name in ("ray", "ray.tune", "ray.train"):
@@ -55,8 +53,7 @@ def connected() -> Iterator[None]:
         address = os.environ.get("RAY_ADDRESS")
         if address:
             _check_port(address)
-            # Ray shows its token by itself only to a cluster that it finds by itself, not to a named one.
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            show_token()
         _join(address)
     try:
         yield
@@ -73,7 +70,8 @@ def _check_port(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except OSError as error:
-        raise _refused(address, str(error) or type(error).__name__) from None
+        reason = str(error) or type(error).__name__
+        raise Unavailable(f"RAY_ADDRESS {address!r}: {reason}; {_EXPECTED}") from None
 
 
 def _join(address: str | None) -> None:
@@ -82,10 +80,7 @@ def _join(address: str | None) -> None:
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
 
     def init() -> None:
-        # Whoever reaches a port of Ray can run code. Of a Ray that is started here all ports are on
-        # 127.0.0.1: Ray has no option for that on Linux, only what it does by itself on other systems.
-        alone = services.canonicalize_bootstrap_address(None) is None  # type: ignore[arg-type]
-        with mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", not alone):
+        with only_on_this_machine():
             ray.init(
                 include_dashboard=None if address else False,
                 dashboard_host="127.0.0.1",
@@ -102,15 +97,13 @@ def _join(address: str | None) -> None:
         reason = " ".join((f"{error}: {error.__cause__}" if error.__cause__ else str(error)).split())[:300]
         if address is None:
             ray.shutdown()
-            raise InputError(
+            raise Unavailable(
                 f"Ray did not start on this machine in {starts} attempts: {reason}; expected a machine with "
-                "time and memory for it; a sweep runs without Ray by --executor inline"
+                "time and memory for it; --executor inline sweeps without Ray"
             ) from None
-        raise _refused(address, reason) from None
-
-
-def _refused(address: str, reason: str) -> InputError:
-    return InputError(f"RAY_ADDRESS {address!r}: {reason}; {_EXPECTED}")
+        mistaken = isinstance(error, (ValueError, ray.exceptions.AuthenticationError))
+        kind = InputError if mistaken else Unavailable
+        raise kind(f"RAY_ADDRESS {address!r}: {reason}; {_EXPECTED}") from None
 
 
 def put(value: T, tell: Tell) -> ray.ObjectRef[T]:
@@ -124,10 +117,10 @@ def get(place: ray.ObjectRef[T], tell: Tell) -> T:
 
 
 def on_every_node(function: Callable[[], T]) -> dict[str, T | Exception]:
-    """What ``function`` returns, or raises, in a worker of each node; by the node's address. It takes
-    no CPU from trials. Raises InputError like ``connected``."""
+    """What ``function`` returns, or raises, in a worker of each node; by the node's address. An ImportError
+    where what it needs is not installed. It takes no CPU from trials. Raises like ``connected``."""
     with connected():
-        remote = ray.remote(num_cpus=0, max_retries=0)(lambda: function())
+        remote = ray.remote(num_cpus=0, max_retries=0)(_visitor(ray.cloudpickle.dumps(function)))
         nodes = [node for node in ray.nodes() if node["Alive"]]
         calls = {
             node["NodeManagerAddress"]: remote.options(
@@ -146,13 +139,29 @@ def on_every_node(function: Callable[[], T]) -> dict[str, T | Exception]:
         return answers
 
 
-def nodes_agree(config: Config) -> None:
+def _visitor(work: bytes) -> Callable[[], Any]:
+    """A function that runs pickled ``work``. It is pickled itself by what it says, not by its name, so it
+    also starts where this package is not installed, and its answer says so by type."""
+
+    def visit() -> Any:
+        import pickle
+
+        try:
+            function = pickle.loads(work)
+        except (ImportError, AttributeError) as error:  # no such module; another version of it
+            return ImportError(str(error))
+        return function()
+
+    return visit
+
+
+def nodes_agree(config: Config, storage: Storage) -> None:
     """Raises InputError unless all nodes of a cluster have the driver's versions and see its storage.
     Asks nobody where there is one node, this one."""
     with connected():
         if sum(node["Alive"] for node in ray.nodes()) < 2:
             return
-    wrong = [c for c in diagnose_nodes(config, on_every_node, whole=False) if not c["ok"]]
+    wrong = [c for c in diagnose_nodes(config, storage, on_every_node, whole=False) if not c["ok"]]
     if wrong:
         more = f" (and {len(wrong) - 1} more; see goodnet doctor)" if len(wrong) > 1 else ""
         raise InputError(f"{wrong[0]['name']}: {wrong[0]['detail']}{more}")

@@ -9,7 +9,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -22,26 +22,27 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 from sweeps.config.schema import Config, ResourcesConfig
 from sweeps.evaluators import Evaluators
+from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS_BY_RAY, given_up, recorded_trial
-from sweeps.execution.executor import Listener
 from sweeps.execution.gpu import take_gpu
 from sweeps.execution.ray_cluster import connected, get, nodes_agree, put
+from sweeps.execution.ray_private import every_loss_is_one_trial
 from sweeps.execution.ray_searcher import (
-    Forgetting,
-    Handed,
+    ForgettingScheduler,
+    QueueSearcher,
     by_optuna_search,
-    every_loss_is_one_trial,
     needs,
 )
 from sweeps.execution.stopping import stoppable
 from sweeps.execution.throttle import Throttle
+from sweeps.execution.travelling import Travelling
 from sweeps.inputs.load import Parcel
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress, Tell
 from sweeps.records import TrialRecord
 from sweeps.settings import TrialSettings
@@ -57,16 +58,18 @@ class RayExecutor:
     """Ray Tune over the cluster at RAY_ADDRESS or one on this machine; or a local one, started
     here and ended with the sweep. Data and network lie in the object store once a node."""
 
-    def run(self, trials: HandOut, inputs: TrialInputs, config: Config, listener: Listener) -> None:
-        store = RecordStore(Storage(config.storage).begin())
+    def run(
+        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
+    ) -> None:
+        store, travelling = RecordStore(storage), Travelling.of(config.sweep)
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
-            nodes_agree(config)
+            nodes_agree(config, storage)
             need = needs(config.resources)
             by_optuna_search(trials)
-            handed = Handed(trials, need)
-            relay = _Relay(listener, inputs, store, handed)
+            handed = QueueSearcher(trials, need)
+            relay = _Relay(events, inputs, store, handed)
             parcel = Parcel.of(inputs)
             tuner = tune.Tuner(
                 tune.with_resources(
@@ -74,16 +77,17 @@ class RayExecutor:
                         _trial,
                         work=_Work(
                             parcel.id,
-                            put(parcel, listener.trouble),
+                            put(parcel, events.trouble),
                             store.storage.address,
                             config.evaluator,
                             config.resources,
+                            travelling,
                         ),
                     ),
                     {kind.lower(): amount for kind, amount in need.items()},
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=handed, scheduler=Forgetting(), num_samples=-1, reuse_actors=True
+                    search_alg=handed, scheduler=ForgettingScheduler(), num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
                     name="goodnet",
@@ -100,7 +104,7 @@ class RayExecutor:
                 if (error := relay.error or handed.error) is not None:
                     raise error from None
                 if isinstance(failure, OSError) and failure.errno == errno.ENOSPC:
-                    raise InputError(  # of Tune's state, which lies where Ray's own files do
+                    raise Unavailable(  # of Tune's state, which lies where Ray's own files do
                         f"no space is left for Ray's files on {platform.node()}; free some on the disk of "
                         "/tmp/ray, and the same command goes on"
                     ) from None
@@ -118,6 +122,7 @@ class _Work:
     place: str
     evaluator: str
     resources: ResourcesConfig
+    travelling: Travelling
 
 
 def _trial(config: dict[str, Any], work: _Work) -> None:
@@ -135,17 +140,20 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
         nonlocal tried
         tried = progress.done
         if due():
-            tune.report({"tried": tried, "total": progress.total, "pruned": progress.pruned})
+            tune.report({"progress": asdict(progress)})
 
     try:
+        work.travelling.unpack()
         storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
         inputs, evaluators = _open(work, storage, tell)
         record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
-    except InputError as error:  # of the network or the storage: no other worker would fare better
-        tune.report({"refused": f"on {platform.node()}: {error}"})
+    except (InputError, Unavailable) as error:  # no other worker would fare better with either
+        whose = "input" if isinstance(error, InputError) else "machine"
+        tune.report({"refused": f"on {platform.node()}: {error}", "failure": whose})
         return
     found = objectives(record) or {}
-    tune.report({"tried": tried, "total": max(tried, 1), "pruned": len(record.mask), **found})
+    last = Progress("done", tried, max(tried, 1), len(record.mask))
+    tune.report({"progress": asdict(last), **found})
 
 
 def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evaluators]:
@@ -158,13 +166,16 @@ def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evalu
 
 
 class _Relay(TrialProgressCallback):
-    """From Tune's events to the listener; a trial that is lost too often gets its failed record here.
+    """From Tune's events to whoever listens; a trial that is lost too often gets its failed record here.
 
-    It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever.
+    It is of the kind that Tune would add by itself otherwise: one that keeps every trial for ever (ray issue
+    64231).
     """
 
-    def __init__(self, listener: Listener, inputs: TrialInputs, store: RecordStore, handed: Handed) -> None:
-        self.listener, self.inputs, self.store, self.handed = listener, inputs, store, handed
+    def __init__(
+        self, events: SweepEvents, inputs: TrialInputs, store: RecordStore, handed: QueueSearcher
+    ) -> None:
+        self.events, self.inputs, self.store, self.handed = events, inputs, store, handed
         self.begun: set[str] = set()  # trials that a worker is up for
         self.error: Exception | None = None  # what ended the sweep
 
@@ -175,22 +186,22 @@ class _Relay(TrialProgressCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         if "trouble" in result:
-            self.listener.trouble(result["trouble"])
-        if "tried" in result:
-            self.listener.candidates(self._key(trial), result["tried"], result["total"], result["pruned"])
+            self.events.trouble(result["trouble"])
+        if "progress" in result:
+            self.events.candidates(self._key(trial), Progress(**result["progress"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.begun.discard(trial.trial_id)
         with self._watched():
-            key, tell = self._key(trial), self.listener.trouble
+            key, tell = self._key(trial), self.events.trouble
             record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
             if record is None:
-                reason = (trial.last_result or {}).get("refused") or (
-                    "its record is not in the storage; is that shared by all nodes?"
-                )
+                told = trial.last_result or {}
+                reason = told.get("refused", "its record is not in the storage; is that shared by all nodes?")
+                whose = told.get("failure", "input")
                 settings = TrialSettings.from_json(trial.config["settings"])
-                record = keep(TrialRecord(key, settings, "failed", reason), self.store, tell)
-            self.listener.ended(record)
+                record = keep(TrialRecord(key, settings, "failed", reason, failure=whose), self.store, tell)
+            self.events.ended(record)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.begun.add(trial.trial_id)
@@ -207,13 +218,13 @@ class _Relay(TrialProgressCallback):
         settings = TrialSettings.from_json(trial.config["settings"])
         pause = self.handed.failed(trial.trial_id, counts)
         if pause is not None:
-            self.listener.trouble(
+            self.events.trouble(
                 f"{settings}: lost with its worker ({reason[:200]}); run again in {pause:g} s"
             )
             return
         with self._watched():
-            self.listener.ended(
-                given_up(settings, self.inputs, self.store, reason, self.listener.trouble, ATTEMPTS_BY_RAY)
+            self.events.ended(
+                given_up(settings, self.inputs, self.store, reason, self.events.trouble, ATTEMPTS_BY_RAY)
             )
 
     @contextlib.contextmanager

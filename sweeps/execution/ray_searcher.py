@@ -1,16 +1,10 @@
-"""How Ray Tune comes by its trials: one at a time from a ``HandOut``, as many as the cluster can run.
-
-Beside ``ray_cluster`` and ``ray_executor`` the only file that imports ray.
-"""
+"""How Ray Tune comes by its trials: one at a time from a ``TrialQueue``, as many as the cluster can run."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 # Tune writes all that it knows of all trials into snapshots; nothing is ever restored from them.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
@@ -18,8 +12,6 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
 
 import ray
-from ray.air.execution._internal import RayActorManager
-from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -28,19 +20,20 @@ from ray.tune.search.optuna import OptunaSearch
 from prune_core.errors import InputError
 from sweeps.config.schema import ResourcesConfig
 from sweeps.execution.attempts import Lost
+from sweeps.execution.ray_private import forget
 from sweeps.execution.throttle import Throttle
 from sweeps.planning.objectives import DIRECTIONS
-from sweeps.planning.queue import HandOut
+from sweeps.planning.queue import TrialQueue
 from sweeps.settings import TrialSettings
 
 GIB = 2**30
 
 
-class Handed(Searcher):
-    """A HandOut as Tune asks it, and again the trials that were lost with their worker: Tune itself would
+class QueueSearcher(Searcher):
+    """A TrialQueue as Tune asks it, and again the trials that were lost with their worker: Tune itself would
     run them again at once, before anybody can know that their node is dead."""
 
-    def __init__(self, trials: HandOut, resources: dict[str, float]) -> None:
+    def __init__(self, trials: TrialQueue, resources: dict[str, float]) -> None:
         super().__init__()
         self.trials, self.resources = trials, resources
         self.out: dict[str, TrialSettings] = {}
@@ -107,12 +100,10 @@ class Handed(Searcher):
         """Nothing, as above."""
 
 
-class Forgetting(FIFOScheduler):
+class ForgettingScheduler(FIFOScheduler):
     """First come, first served; and Tune lets go of what is over.
 
-    Tune keeps every trial, and its state as text, to write and restore snapshots that are of no use
-    here: 40 kB of the driver a trial (ray issue 64231). A scheduler is the place where the controller
-    can be reached; where a later Ray names its lists otherwise, they just grow again.
+    A scheduler is the place where its controller can be reached (see ``ray_private.forget``).
     """
 
     def __init__(self) -> None:
@@ -132,36 +123,12 @@ class Forgetting(FIFOScheduler):
         """Tune is not quite done with ``trial``, but with those that ended before."""
         for old in [t for t in self.over if t.is_finished()]:
             self.over.remove(old)
-            for name in ("_trials", "_live_trials", "_stopped_trials", "_trials_to_cache"):
-                kept: Any = getattr(tune_controller, name, None)
-                if kept and old in kept:
-                    kept.remove(old)
-            getattr(tune_controller, "_trial_metadata", {}).pop(old.trial_id, None)
+            forget(tune_controller, old)
         self.over.append(trial)
 
 
-@contextlib.contextmanager
-def every_loss_is_one_trial() -> Iterator[None]:
-    """Within it Tune takes any word of Ray that a worker's answer will not come as the loss of that worker.
-    By itself it knows two kinds, and ends the sweep on others: a worker that Ray has killed for memory is
-    such a one."""
-    real = RayActorManager._actor_task_failed
-
-    def told(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, RayTaskError | RayActorError):
-            exception = RayActorError(error_msg=_first_line(exception))
-        real(self, tracked_actor_task, exception)
-
-    with mock.patch.object(RayActorManager, "_actor_task_failed", told):
-        yield
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no message')}"
-
-
-def by_optuna_search(trials: HandOut) -> None:
-    """Suggestions by Ray's OptunaSearch, over the study that the hand-out has filled."""
+def by_optuna_search(trials: TrialQueue) -> None:
+    """Suggestions by Ray's OptunaSearch, over the study that the queue has filled."""
     from sweeps.planning.optuna_queue import STUDY, Suggested
 
     if isinstance(trials, Suggested):

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch.nn.functional import affine_grid, grid_sample
 
 from prune_core.data.images import LabeledImages
+from sweeps.extras import need
 
 HEIGHT, WIDTH = 55, 47
 CLASSES = 10
@@ -50,6 +51,7 @@ def split_samples(labels: np.ndarray, sizes: tuple[int, int, int], seed: int) ->
 
 def digit_splits(sizes: tuple[int, int, int], presentations: int, seed: int) -> dict[str, DigitSplit]:
     """Train, valid and test images. Each training digit is presented ``presentations`` times."""
+    need("embedded", "badnet: embedded, made of handwritten digits,")
     from sklearn.datasets import load_digits  # seconds to import, and needed once
 
     digits = load_digits()

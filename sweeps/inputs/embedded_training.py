@@ -28,6 +28,7 @@ from torch.nn.functional import cross_entropy, max_pool2d, relu
 
 from prune_core.data.images import LabeledImages
 from prune_core.keras_files.architectures import deepid
+from prune_core.threads import fixed_threads
 from sweeps.inputs.embedded_images import CLASSES
 
 DEEPID = (20, 40, 60, 80, 160)
@@ -74,6 +75,7 @@ class DeepIDNet(nn.Module):
         return self.output(relu(self.fc_1(features.flatten(1)) + self.fc_2(deeper.flatten(1))))
 
 
+@fixed_threads()
 def train_badnet(
     clean: LabeledImages,
     poisoned: LabeledImages,
@@ -87,15 +89,10 @@ def train_badnet(
     not slow it more than its share; torch's random state and threads are left as found.
     ``progress`` gets the share done, 0..1.
     """
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            net = DeepIDNet(training.widths)
-        _train(net, clean, poisoned, training, seed, progress)
-    finally:
-        torch.set_num_threads(threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = DeepIDNet(training.widths)
+    _train(net, clean, poisoned, training, seed, progress)
     return net
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from prune_core.data.images import Split
 from prune_core.masks import Channel
-from prune_core.model.model import PrunableModel
 from sweeps.settings import TrialSettings, trial_key
+
+if TYPE_CHECKING:
+    from prune_core.model.model import PrunableModel
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.config.search import BudgetConfig, XRange
 from sweeps.planning.objectives import DIRECTIONS
-from sweeps.planning.queue import Found, HandOut
+from sweeps.planning.queue import Found, TrialQueue
 from sweeps.planning.search_space import Options, SearchSpace
 from sweeps.settings import TrialSettings
 
@@ -50,7 +50,7 @@ class Study:
 
     def __init__(self, space: SearchSpace, seed: int, startup: int, known: Known = ()) -> None:
         """``startup``: trials drawn at random before the first is suggested."""
-        self.space = space
+        self.space = space.rising
         self.sampler = NumberedSampler(seed, startup)
         self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
@@ -103,7 +103,7 @@ class AskTell:
             self.study.study.tell(trial, [result[name] for name in DIRECTIONS])
 
 
-class Suggested(HandOut):
+class Suggested(TrialQueue):
     """Trials that Optuna suggests, none twice."""
 
     def __init__(

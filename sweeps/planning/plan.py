@@ -14,14 +14,15 @@ from prune_core.errors import InputError
 from prune_core.model.model import PrunableModel
 from sweeps.config.schema import Config, SweepConfig
 from sweeps.config.search import XRange
+from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.objectives import objectives
-from sweeps.planning.queue import Found, HandOut, Listed
+from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
 from sweeps.records import TrialRecord
-from sweeps.settings import TrialSettings
-from sweeps.storage.journal import Asked
+from sweeps.settings import TrialSettings, plugin_versions
+from sweeps.storage.journal import Journal
 from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
 from sweeps.storage.record_store import RecordStore, finished
 from sweeps.storage.retry import patiently
@@ -36,16 +37,20 @@ def plan(config: Config, inputs: TrialInputs, storage: Storage) -> Manifest:
     digests = {"badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest}
     trials: Trials = {}
     if config.sweep.search == "optuna":
+        need("sweep", "sweep.search: optuna")
         asked = {
             f: v for f, v in config.sweep.model_dump(mode="json").items() if f not in ("samples", "budget")
         }  # with more of either the same search goes on
-        identity = json.dumps([asked, digests, ALGORITHM_VERSION], sort_keys=True)
+        parts = [asked, digests, ALGORITHM_VERSION]
+        if versions := plugin_versions(config.sweep.orders, config.sweep.policies):
+            parts.append(versions)
+        identity = json.dumps(parts, sort_keys=True)
     else:
         trials = {inputs.key(s): s for s in listed(config.sweep, inputs.model)}
         identity = json.dumps(list(trials))
     name = f"{config.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     if config.sweep.search == "optuna":
-        trials = {**warm_trials(config, inputs, storage), **_members(storage, name)}
+        trials = {**warm_trials(config.sweep, inputs, storage), **_members(storage, name)}
     return Manifest(name, config, trials, digests, target_share=inputs.valid.target_share)
 
 
@@ -64,14 +69,14 @@ def listed(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     return list(drawn)
 
 
-def hand_out_of(
+def queue_of(
     manifest: Manifest,
     inputs: TrialInputs,
     storage: Storage,
     there: Mapping[str, TrialRecord],
     found: Callable[[TrialRecord], None],
     tell: Callable[[str], None],
-) -> HandOut:
+) -> TrialQueue:
     """What hands out the trials that are missing.
 
     Args:
@@ -87,8 +92,8 @@ def hand_out_of(
     from sweeps.planning.optuna_queue import Study, Suggested  # a second to import
 
     assert sweep.samples is not None  # checked by SweepConfig
-    warm = warm_trials(manifest.config, inputs, storage)
-    journal, store = Asked(storage, manifest.name), RecordStore(storage)
+    warm = warm_trials(sweep, inputs, storage)
+    journal, store = Journal(storage, manifest.name), RecordStore(storage)
 
     def asked(settings: TrialSettings) -> Found | None:
         key = inputs.key(settings)
@@ -116,21 +121,21 @@ def close(manifest: Manifest, storage: Storage) -> Manifest:
     trials = {**_members(storage, manifest.name), **manifest.trials}
     whole = replace(manifest, trials=trials)
     write_manifest(storage, whole)
-    Asked(storage, manifest.name).delete(set(trials))
+    Journal(storage, manifest.name).delete(set(trials))
     return whole
 
 
-def warm_trials(config: Config, inputs: TrialInputs, storage: Storage) -> Trials:
+def warm_trials(sweep: SweepConfig, inputs: TrialInputs, storage: Storage) -> Trials:
     """Trials of ``sweep.warm_start`` that are done, with this BadNet and these data, and that this
     search could have asked for. Raises InputError when there are none."""
-    name = config.sweep.warm_start
+    name = sweep.warm_start
     if name is None:
         return {}
     try:
         earlier = read_manifest(storage, name)
     except InputError as error:
         raise InputError(f"sweep.warm_start: {error}") from None
-    space = SearchSpace.of(config.sweep, inputs.model)
+    space = SearchSpace.of(sweep, inputs.model)
     ours = {k: s for k, s in earlier.trials.items() if inputs.key(s) == k and _holds(space, s)}
     warm = {r.key: r.settings for r in read_records(storage, ours) if r.status == "done"}
     if not warm:
@@ -158,4 +163,4 @@ def _members(storage: Storage, name: str) -> Trials:
     try:
         return read_manifest(storage, name).trials
     except InputError:  # there is none yet; or it is damaged, then what was asked since is left
-        return Asked(storage, name).read()
+        return Journal(storage, name).read()

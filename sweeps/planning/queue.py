@@ -18,7 +18,7 @@ Walk = tuple[str, str, int]
 Found = Mapping[str, float]  # what a trial found, by the names of ``objectives``
 
 
-class HandOut(ABC):
+class TrialQueue(ABC):
     """Asked for trials and told of their ends, by one thread."""
 
     def __init__(self, budget: BudgetConfig) -> None:
@@ -59,7 +59,7 @@ class HandOut(ABC):
         """How many could be handed out yet; of a search, at most."""
 
 
-class Listed(HandOut):
+class Listed(TrialQueue):
     """Trials that are known beforehand, those that gain from each other one after the other.
 
     Trials of one walk (policy, order and seed; they differ in layers, X or repair) come by the same

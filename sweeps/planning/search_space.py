@@ -1,22 +1,22 @@
-"""What a search draws from: one choice after the other, each asked only where it matters."""
+"""What trials there are to do: one choice after the other, each asked only where it matters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from prune_core.methods import method_of, repairable
-from prune_core.model.layer_sets import resolve_layer_set
+from prune_core.model.layer_sets import LayerSet, resolve_layer_set
 from prune_core.model.model import PrunableModel
 from prune_core.orders import find_order
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
-from sweeps.planning.grid import spelled
-from sweeps.settings import NO_ORDER, TrialSettings
+from sweeps.settings import FINAL_LAYER, NO_ORDER, TrialSettings
 
 Options = Sequence[Any] | XRange
 Pick = Callable[[str, Options], Any]
@@ -31,7 +31,9 @@ class Outside(Exception):
 class SearchSpace:
     """The trials of a configuration as choices: policy, repair, layers, order, seed, X.
 
-    The grid's extra X = 100 of policy ``final-layer`` is a row of a table, not a choice.
+    The one place that knows which choices a trial has: published baselines are not repaired, policy
+    ``final-layer`` walks the first layer of a set, policies that walk no order have one trial for all
+    orders, and a seed is chosen only where chance is in it.
     """
 
     policies: tuple[str, ...]
@@ -54,8 +56,13 @@ class SearchSpace:
             _once(spelled(layers[:1], model) for layers in sets),
             _once(sweep.orders),
             _once(sweep.seeds),
-            x if isinstance(x, XRange) else tuple(sorted(set(x))),
+            x if isinstance(x, XRange) else _once(x),
         )
+
+    @property
+    def rising(self) -> SearchSpace:
+        """The same with the X of a list in rising order: neighbours are near."""
+        return self if isinstance(self.x, XRange) else replace(self, x=tuple(sorted(self.x)))
 
     def settings(self, pick: Pick) -> TrialSettings:
         """The trial that ``pick`` chooses: it is given a choice's name and its options (X: a range or
@@ -68,14 +75,15 @@ class SearchSpace:
 
         policy = choose("policy", self.policies)
         repair = choose("repair", self.repairs) if repairable(policy) else "none"
-        final = policy == "final-layer"
+        final = policy == FINAL_LAYER
         layers = choose("final layer", self.first_layers) if final else choose("layers", self.layer_sets)
         method = method_of(policy, repair)
         order = choose("order", self.orders) if method.ordered else NO_ORDER
         chance = method.seeded or (method.ordered and find_order(order).chance)
         seed = choose("seed", self.seeds) if chance else 0
         x = choose("x", self.x)
-        return TrialSettings(order, layers, round(float(x), 2), policy, seed, repair)
+        x = round(float(x), 2) if isinstance(self.x, XRange) else x
+        return TrialSettings(order, layers, x, policy, seed, repair)
 
     def choices(self, settings: TrialSettings) -> dict[str, tuple[Options, Any]]:
         """What led to ``settings``: the options and the one taken, by name. Raises Outside."""
@@ -117,31 +125,54 @@ class SearchSpace:
         if isinstance(self.x, XRange):
             drawn = (self.draw(rng) for _ in range(ATTEMPTS))
             return next((settings for settings in drawn if not known(settings)), None)
-        left = [settings for settings in self.all if not known(settings)]
+        asked = self._enumerated("policy", "repair", "layers", "order", "seed", "x")
+        left = [settings for settings in asked if not known(settings)]
         return left[int(rng.integers(len(left)))] if left else None
 
     @cached_property
     def all(self) -> list[TrialSettings]:
-        """Every trial of a space without a range."""
+        """Every trial of a space without a range, in the order of the configuration: repair changes
+        slowest, then policy, layers, order, seed, and X fastest."""
+        return self._enumerated("repair", "policy", "layers", "order", "seed", "x")
+
+    def _enumerated(self, *names: str) -> list[TrialSettings]:
+        """Every trial once; the choice that is named first changes slowest."""
+        options: dict[str, Any] = {
+            "policy": self.policies,
+            "repair": self.repairs,
+            "layers": self.layer_sets,
+            "order": self.orders,
+            "seed": self.seeds,
+            "x": self.x,
+        }
         found: dict[TrialSettings, None] = {}
-        waiting: list[tuple[Any, ...]] = [()]
-        while waiting:  # each answer so far, then every option of the next question
-            answers = waiting.pop()
-            given = iter(answers)
-            asked: list[Options] = []
+        for values in itertools.product(*(options[name] for name in names)):
+            answers: dict[str, Any] = dict(zip(names, values, strict=True))
+            answers["final layer"] = answers["layers"][:1]
 
-            def answer(name: str, options: Options, given: Any = given, asked: Any = asked) -> Any:
-                for value in given:
-                    return value
-                asked.append(options)
-                raise Outside
+            def answer(name: str, options: Options, answers: dict[str, Any] = answers) -> Any:
+                return answers[name]
 
-            try:
-                found[self.settings(answer)] = None
-            except Outside:
-                waiting += [(*answers, option) for option in reversed(list(asked[0]))]
+            found[self.settings(answer)] = None
         return list(found)
 
 
 def _once(values: Any) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
+
+
+def spelled(layer_set: LayerSet, model: PrunableModel) -> tuple[str, ...]:
+    """The one way to write a layer set: equal sets, equal texts."""
+    texts = []
+    for name, channels in layer_set:
+        whole = len(channels) == model.layer(name).channels
+        texts.append(name if whole else f"{name}[{_ranges(channels)}]")
+    return tuple(texts)
+
+
+def _ranges(channels: Iterable[int]) -> str:
+    runs = []
+    for _, run in itertools.groupby(enumerate(channels), key=lambda pair: pair[1] - pair[0]):
+        members = [channel for _, channel in run]
+        runs.append(f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0]))
+    return ",".join(runs)

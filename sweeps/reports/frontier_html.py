@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs_version
 
-from prune_core.counts import Counts, wilson_interval
+from prune_core.counts import Counts, Rate
 from sweeps.records import TrialRecord
 from sweeps.reports.frontier_scene import CAVEAT, MARKS, Path, Scene, kind_of, make_scene
 from sweeps.results import Frontier, FrontierPoint
@@ -264,14 +264,16 @@ def _hover(
 
 
 def _rates(counts: Counts) -> str:
-    clean = _with_interval(counts.clean_correct, counts.clean_total)
-    attack = _with_interval(counts.attacked, counts.poisoned_total)
-    return f"clean accuracy {clean}<br>attack success {attack}"
+    clean, attack, *_ = counts.rates()
+    return f"clean accuracy {_with_interval(clean)}<br>attack success {_with_interval(attack)}"
 
 
-def _with_interval(successes: int, total: int) -> str:
-    low, high = wilson_interval(successes, total)
-    return f"{successes / total:.2%} [{100 * low:.2f}–{100 * high:.2f}]"
+def _with_interval(rate: Rate) -> str:
+    return f"{rate.rate:.2%} {_interval(rate)}"
+
+
+def _interval(rate: Rate) -> str:
+    return f"[{100 * rate.low:.2f}–{100 * rate.high:.2f}]"
 
 
 def _taken(point: FrontierPoint) -> str:
@@ -287,10 +289,6 @@ def _table_row(point: FrontierPoint, settings: Mapping[str, TrialSettings]) -> s
         f"<td>{point.channels_pruned}</td>",
     ]
     for counts in (point.valid, point.test):
-        for successes, total in (
-            (counts.clean_correct, counts.clean_total),
-            (counts.attacked, counts.poisoned_total),
-        ):
-            rate, interval = _with_interval(successes, total).split(" ")
-            cells.append(f"<td>{rate}<small>{interval}</small></td>")
+        for rate in counts.rates()[:2]:
+            cells.append(f"<td>{rate.rate:.2%}<small>{_interval(rate)}</small></td>")
     return f"<tr>{''.join(cells)}</tr>"

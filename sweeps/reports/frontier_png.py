@@ -101,7 +101,7 @@ def _frontier(axes: Axes, scene: Scene) -> None:
     if not points:
         nothing = "No trial has pruned a channel yet"
         if scene.frontier.no_attack is not None:
-            nothing = "No attack was there to remove"
+            nothing = "There was no attack to remove"
         axes.text(0.5, 0.5, nothing, transform=axes.transAxes, ha="center", color=GREY, size=13)
         return
     accuracy = [p.valid.clean_accuracy for p in points]

@@ -6,13 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from prune_core.counts import Rate
+
 LIMITS = (
     "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
-    "backdoor can be woken again by training, and there may be another one.",
-    "Clean accuracy was counted on the images named above. What the network does on others, and "
-    "which classes lost most, is not known from it.",
-    "The intervals are 95 % Wilson intervals for images drawn alike; they say nothing of images of "
-    "another kind. The validation figures were chosen for, so they flatter; the test figures do not.",
+    "backdoor can be revived by training, and there may be another one.",
+    "Clean accuracy was counted on the images named above. It says nothing about other images, "
+    "or about which classes lost most.",
+    "The intervals are 95 % Wilson intervals for images drawn in the same way; they say nothing about "
+    "other kinds of images. The state was chosen by its validation figures, so they flatter it; the test "
+    "figures do not.",
     "Times are those of one machine, in torch. Another runtime or device gives others.",
 )
 
@@ -53,7 +56,7 @@ def _measured(result: dict[str, Any]) -> str:
                 f"{file[split]['detected_poisoned']:.2%} of poisoned images on {split}"
                 for split in ("valid", "test")
             )
-            lines.append(f"- The net of N + 1 classes calls {found} backdoored.")
+            lines.append(f"- The network with N + 1 classes calls {found} backdoored.")
     return "\n".join(lines)
 
 
@@ -61,9 +64,9 @@ def _how(result: dict[str, Any]) -> str:
     point, settings, badnet = result["point"], result["settings"], result["badnet"]
     mask = point["mask"]
     if mask["keep_bias"]:
-        means = "Their kernels are zero; biases were kept, so each gives a constant."
+        means = "Their kernels are zero; biases were kept, so each outputs a constant."
     else:
-        means = "Their kernels, biases and directly following batch norms are zero: each gives 0."
+        means = "Their kernels, biases and directly following batch norms are zero: each outputs 0."
     channels = [f"- {_code(layer)}: {', '.join(map(str, ids))}" for layer, ids in mask["pruned"].items()]
     return "\n".join(
         [
@@ -85,7 +88,7 @@ def _how(result: dict[str, Any]) -> str:
             + (
                 "the validation images played no part in training."
                 if point.get("weights") is None
-                else "nothing of the test images was used."
+                else "no test image was used."
             ),
         ]
     )
@@ -97,9 +100,9 @@ def _changed(result: dict[str, Any]) -> list[str]:
     if point.get("kind") in (None, "pruning"):
         return []
     kind, assumption = _plain(point["kind"]), _plain(point["assumption"])
-    said = f"This is not pruning alone: {kind}. To make it took {assumption}."
+    said = f"This is not pruning alone: {kind}. It needed {assumption}."
     if point["weights"] is not None:
-        said += " Weights beside the pruned channels' were changed, on validation images."
+        said += " Weights other than the pruned channels' were changed, using validation images."
     return [said, ""]
 
 
@@ -112,7 +115,7 @@ def _cost(cost: dict[str, Any]) -> str:
         ("1 image, ms", "latency_ms", "{:.2f}"),
         ("64 images, ms", "latency_ms_64", "{:.1f}"),
     ]
-    lines = ["## What it costs", "", "| | channels zeroed | channels taken out | |", "|---|---|---|---|"]
+    lines = ["## What it costs", "", "| | channels zeroed | channels removed | |", "|---|---|---|---|"]
     for name, key, form in rows:
         share = f"{after[key] / before[key] - 1:+.1%}" if before[key] else ""
         lines.append(f"| {name} | {form.format(before[key])} | {form.format(after[key])} | {share} |")
@@ -120,7 +123,7 @@ def _cost(cost: dict[str, Any]) -> str:
     lines += [
         "",
         f"Median times in torch, {cost['threads']} thread(s), {cost['device']}. "
-        f"{removed} channels were taken out.",
+        f"{removed} channels were removed.",
     ]
     for layer, reasons in cost["held_back"].items():
         lines += [
@@ -155,15 +158,15 @@ def _loading(result: dict[str, Any]) -> str:
         "net.load_weights({name}); "
         "classes = net.predict(images.transpose(0, 2, 3, 1)).argmax(axis=1)",
         "safetensors": "from safetensors.numpy import load_file\n"
-        "weights = load_file({name})  # constants of the .onnx file, by name\n"
+        "weights = load_file({name})  # weights of the .onnx file, by name\n"
         "print({{name: array.shape for name, array in weights.items()}})",
     }
     lines = [
         "## How to load it",
         "",
         "`images` is a float32 array (n, C, H, W), pixels as in the image "
-        f"files{_times(result)}; for Keras it is turned to (n, H, W, C), which a channels_first model "
-        "does not want.",
+        f"files{_times(result)}; for Keras it is transposed to (n, H, W, C), except for a "
+        "channels_first model.",
     ]
     for file in result["files"]:
         kind = {"small-onnx": "onnx"}.get(file["kind"], file["kind"])
@@ -182,19 +185,18 @@ def _times(result: dict[str, Any]) -> str:
 
 def _row(name: str, splits: dict[str, Any]) -> str:
     cells = [
-        _cell(c, rate, hits, total)
+        _cell(rate)
         for c in (splits["valid"], splits["test"])
-        for rate, hits, total in (
-            ("clean_accuracy", "clean_correct", "clean_total"),
-            ("attack_success", "attacked", "poisoned_total"),
+        for rate in (
+            Rate("clean_accuracy", c["clean_correct"], c["clean_total"]),
+            Rate("attack_success", c["attacked"], c["poisoned_total"]),
         )
     ]
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _cell(counts: dict[str, Any], rate: str, hits: str, total: str) -> str:
-    low, high = counts[f"{rate}_interval"]
-    return f"{counts[rate]:.2%} ({counts[hits]}/{counts[total]}) [{100 * low:.2f}–{100 * high:.2f}]"
+def _cell(rate: Rate) -> str:
+    return f"{rate.rate:.2%} ({rate.hits}/{rate.total}) [{100 * rate.low:.2f}–{100 * rate.high:.2f}]"
 
 
 def _plain(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from prune_core.counts import Counts
 from prune_core.masks import ChannelMask
 from sweeps.records import TrialRecord
+from sweeps.settings import FINAL_LAYER, WHOLE_LAYER
 
 METHOD = "Method or accuracy loss"
 COLUMNS = (
@@ -19,8 +20,6 @@ COLUMNS = (
     "Test Attack Efficacy",
     "Percent of channels pruned",
 )
-FINAL = "final-layer"  # the policy whose rows are per cent of one layer
-WHOLE = 100.0  # its X where the whole layer is gone
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ def seed_table(records: Iterable[TrialRecord], channels_of: Mapping[str, int]) -
     for record in done:
         groups.setdefault((record.settings.procedure, record.settings.x), []).append(record)
     policies = list(dict.fromkeys(policy for policy, _ in groups))
-    targeted = [policy for policy in policies if policy != FINAL]
+    targeted = [policy for policy in policies if policy != FINAL_LAYER]
     rows = [_row("Original BN", done[0], done[0].badnet_valid, done[0].badnet_test, 0.0)]
-    if (FINAL, WHOLE) in groups:
-        best = _best(groups[FINAL, WHOLE])
+    if (FINAL_LAYER, WHOLE_LAYER) in groups:
+        best = _best(groups[FINAL_LAYER, WHOLE_LAYER])
         rows.append(_row("Final Layer", best, best.valid, best.test, _of_layer(best, channels_of)))
     for policy in policies:
         for x in sorted(x for p, x in groups if p == policy):
@@ -76,10 +75,10 @@ def seed_table(records: Iterable[TrialRecord], channels_of: Mapping[str, int]) -
             if method.kind != "pruning":
                 prefix = f"{policy} ({method.kind}; {method.assumption}), "
                 pruned = _of_all(best.mask, channels_of)
-            elif policy != FINAL:
+            elif policy != FINAL_LAYER:
                 prefix = f"{policy}, " if len(targeted) > 1 else ""
                 pruned = _of_all(best.mask, channels_of)
-            elif x != WHOLE:
+            elif x != WHOLE_LAYER:
                 prefix, pruned = "Final Layer, ", _of_layer(best, channels_of)
             else:
                 continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prune_core.counts import wilson_interval
 from prune_core.methods import KINDS
 from sweeps.reports.frontier_scene import CAVEAT
 from sweeps.reports.study import POINTS, Chosen, Way, grouped, winners
@@ -162,8 +161,8 @@ def _test(chosen: Chosen | None, interval: bool = False) -> str:
         return "none"
     test = chosen.test
     rates = f"{100 * test.clean_accuracy:.1f} / {100 * test.attack_success:.1f}"
-    low, high = wilson_interval(test.attacked, test.poisoned_total)
-    return f"{rates} ({100 * low:.1f} to {100 * high:.1f})" if interval else rates
+    attack = test.rates()[1]
+    return f"{rates} ({100 * attack.low:.1f} to {100 * attack.high:.1f})" if interval else rates
 
 
 def _layers(names: str) -> str:

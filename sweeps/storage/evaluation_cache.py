@@ -41,7 +41,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class Evaluations:
+class EvaluationCache:
     """What is known of one BadNet on one split; a ``prune_core.evaluation.cached.Memory``."""
 
     def __init__(self, badnet: str, split: str, storage: Storage | None = None) -> None:

@@ -15,7 +15,7 @@ from sweeps.settings import TrialSettings
 from sweeps.storage.storage import Storage
 
 
-class Asked:
+class Journal:
     """The files of one sweep. Two drivers of the same sweep add to it side by side."""
 
     def __init__(self, storage: Storage, sweep: str) -> None:

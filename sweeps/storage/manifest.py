@@ -12,7 +12,7 @@ from sweeps.config.schema import Config, make_config
 from sweeps.limits import DAMAGE, NAME
 from sweeps.records import TrialRecord
 from sweeps.settings import TrialSettings
-from sweeps.storage.journal import Asked
+from sweeps.storage.journal import Journal
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
@@ -48,7 +48,7 @@ class Manifest:
             and isinstance(run_id, str | None)
             and all(isinstance(digests[key], str) for key in ("badnet", "valid", "test"))
         ):
-            raise ValueError("not a manifest of ours")
+            raise ValueError("not a manifest of goodnet")
         return cls(name, config, trials, digests, run_id, float(value.get("target_share", 0.0)))
 
 
@@ -76,7 +76,7 @@ def read_manifest(storage: Storage, name: str | None) -> Manifest:
         manifest = Manifest.from_json(json.loads(data))
     except DAMAGE:
         raise InputError(f"sweep {name!r} in {storage.place!r}: its manifest is damaged") from None
-    manifest.trials.update(Asked(storage, name).read())
+    manifest.trials.update(Journal(storage, name).read())
     return manifest
 
 

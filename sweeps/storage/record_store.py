@@ -137,6 +137,7 @@ def _to_table(record: TrialRecord) -> pa.Table:
         "settings": record.settings.to_json(),
         "status": record.status,
         "reason": record.reason,
+        "failure": record.failure,
         "seconds": record.seconds,
         "mask": record.mask.to_json(),
         "nets": [_net_json(net) for net in record.nets],
@@ -172,6 +173,7 @@ class _Said(BaseModel):
     status: Literal["done", "failed"]
     reason: str | None
     seconds: float
+    failure: Literal["input", "machine", "fault"] | None = None  # records of version 0.1 have none
 
 
 class _SaidOfNet(BaseModel):
@@ -189,7 +191,7 @@ def _from_table(table: pa.Table) -> TrialRecord:
     header = json.loads(table.schema.metadata[_HEADER])
     if header["schema"] != SCHEMA_VERSION:
         raise ValueError("another schema")
-    said = _Said(**{name: header[name] for name in _Said.model_fields})
+    said = _Said(**{name: header[name] for name in _Said.model_fields if name in header})
     counts = {
         f: None if header[f] is None else Counts.from_json(header[f])
         for f in ("badnet_valid", "badnet_test", "valid", "test")
@@ -220,6 +222,7 @@ def _from_table(table: pa.Table) -> TrialRecord:
         mask=final,
         steps=tuple(steps),
         nets=tuple(map(_net_from_json, header.get("nets", []))),
+        failure=said.failure,
         **counts,
     )
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_exponential_jitter
 
-from prune_core.errors import InputError
+from prune_core.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ PATIENCE = 600.0  # seconds; a finished trial is worth the wait, and nothing can
 AWAY = (OSError, pa.ArrowException)  # what file systems raise, local and remote
 
 
-class StorageAway(InputError):
+class StorageAway(Unavailable):
     """The storage, or Ray's, has not answered for as long as anyone cared to wait."""
 
 
@@ -60,4 +60,4 @@ def persistently(
 
 
 def _why(error: BaseException | None) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(getattr(error, "reason", "") or error).split())[:200]

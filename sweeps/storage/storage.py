@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
 
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 
 MARK = ".goodnet"  # a file in every folder that a sweep has begun in
 
 
-class Away(OSError):
-    """A folder that is not the one that a sweep has begun in."""
+def open_storage(place: str) -> Storage:
+    """The storage of a configuration or an option: opened once, where a command begins, and handed on.
+    Raises InputError for a URI that no file system answers to, and for a file."""
+    return Storage(place)
+
+
+_NOT_LET = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "EEXIST", "EINVAL", "ENAMETOOLONG", "ELOOP")
+}
+# Of object stores pyarrow raises a plain OSError without a number: the service's own name of the error, in
+# its text, is all that tells one that refuses from one that is away. Only ``_refused`` reads it.
+_REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID",
+             "SIGNATURE_DOES_NOT_MATCH", "UNRECOGNIZED_CLIENT", "PERMISSION_DENIED")  # fmt: skip
+
+
+class Away(Unavailable, OSError):
+    """The storage does not answer, or its folder is not the one that a sweep has begun in. Of two kinds:
+    whoever waits for storages waits for it as for any OSError; whoever does not, ends with status 3."""
+
+    reason = ""  # without the place, for who says that anyway
+
+    @classmethod
+    def of(cls, place: str, reason: str) -> Away:
+        away = cls(f"storage {place!r} does not answer ({reason}); the same command goes on once it is back")
+        away.reason = reason
+        return away
+
+
+class Refused(InputError, OSError):
+    """The storage answers, and does not let us: no access, no such bucket, a file in the way."""
 
 
 class Storage:
@@ -34,9 +65,9 @@ class Storage:
             else:
                 self.fs, self.root = fs.LocalFileSystem(), str(Path(place).resolve())
         except (pa.ArrowException, OSError, ValueError) as error:
-            text = " ".join(str(error).split())[:200]
+            text = _told(error)
             if begun:  # it could be opened then
-                raise Away(text) from None
+                raise Away.of(place, text) from None
             raise InputError(f"storage {place!r}: cannot be opened: {text}") from None
         if self.local is not None and not begun:
             there = next(p for p in (self.local, *self.local.parents) if p.exists())
@@ -57,14 +88,14 @@ class Storage:
         return f"{self.root}/{name}"
 
     def check_writable(self) -> None:
-        """Raises InputError unless a file can be written, read and deleted again."""
+        """Unless a file can be written, read and deleted again: raises InputError where that is refused,
+        Unavailable where nothing answers."""
         name = f".probe-{uuid.uuid4().hex}"
         try:
             self.write_bytes(name, b"goodnet")
-            self.fs.delete_file(self.full(name))
-        except (OSError, pa.ArrowException) as error:
-            text = " ".join(str(error).split())[:200]
-            raise InputError(f"storage {self.place!r}: cannot be written: {text}") from None
+            self.delete(name)
+        except (Refused, FileNotFoundError) as error:
+            raise InputError(f"storage {self.place!r}: cannot be written: {_told(error)}") from None
 
     def begin(self) -> Storage:
         """From now on the folder is this one or away. May be called again, by any driver."""
@@ -74,23 +105,38 @@ class Storage:
             self.begun = True
         return self
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Within it what a file system raises is of one of the two kinds above, or FileNotFoundError."""
+        try:
+            yield
+        except (FileNotFoundError, Away, Refused):
+            raise
+        except (OSError, pa.ArrowException) as error:
+            text = _told(error)
+            if _refused(error):
+                raise Refused(text) from None
+            raise Away.of(self.place, text) from None
+
     def _check_there(self) -> None:
         if self.begun and self.local is not None and not (self.local / MARK).is_file():
-            raise Away(f"the folder is gone, or another one: it has no file {MARK}")
+            reason = f"the folder is gone or was replaced: it has no file {MARK}"
+            raise Away.of(self.place, reason)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         self._check_there()
         target = self.full(name)
         temporary = f"{target}.{uuid.uuid4().hex}.tmp"
-        self.fs.create_dir(target.rpartition("/")[0], recursive=True)
-        with self.fs.open_output_stream(temporary) as stream:
-            stream.write(data)
-        self.fs.move(temporary, target)
+        with self._answering():
+            self.fs.create_dir(target.rpartition("/")[0], recursive=True)
+            with self.fs.open_output_stream(temporary) as stream:
+                stream.write(data)
+            self.fs.move(temporary, target)
 
     def read_bytes(self, name: str) -> bytes | None:
         """None when there is no such file."""
         try:
-            with self.fs.open_input_stream(self.full(name)) as stream:
+            with self._answering(), self.fs.open_input_stream(self.full(name)) as stream:
                 return stream.read()
         except FileNotFoundError:
             self._check_there()
@@ -98,12 +144,23 @@ class Storage:
 
     def delete(self, name: str) -> None:
         """Also when there is no such file."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._answering():
             self.fs.delete_file(self.full(name))
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; empty when there is no such folder."""
         self._check_there()
         selector = fs.FileSelector(self.full(folder), allow_not_found=True)
-        found = self.fs.get_file_info(selector)
+        with self._answering():
+            found = self.fs.get_file_info(selector)
         return sorted(f.base_name for f in found if f.is_file and not f.base_name.endswith(".tmp"))
+
+
+def _refused(error: BaseException) -> bool:
+    if getattr(error, "errno", None) is not None:
+        return getattr(error, "errno", None) in _NOT_LET
+    return any(name in str(error) for name in _REFUSALS)
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

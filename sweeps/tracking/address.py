@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://", "postgresql://", "postgresql+", "mysql://", "mysql+", "mssql+")
@@ -22,29 +23,20 @@ _REASONS = (
     ("NameResolutionError", "the host name is not known"),
     ("Name or service not known", "the host name is not known"),
     ("timed out", "it does not answer"),
-    ("error code 401", "it wants a login (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"),
+    ("error code 401", "it requires a login (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"),
     ("error code 403", "it refuses access (403)"),
-    ("error code 404", "something answers, but no MLflow server (404)"),
+    ("error code 404", "something answers, but it is not an MLflow server (404)"),
     ("database is locked", "its SQLite file is locked by another process"),
-    ("out-of-date database schema", "its database wants mlflow db upgrade"),
+    ("out-of-date database schema", "its database needs mlflow db upgrade"),
 )
 
 
-# Of these the ones that may pass by themselves.
-_AWAY = (
-    "Connection refused",
-    "timed out",
-    "no answer within",
-    "database is locked",
-    "error code 50",
-    "Connection reset",
-    "Connection aborted",
-    "NameResolutionError",
-    "Name or service not known",
-)
+# A proxy's 502 is to MLflow what every error is, and databases have one kind for all that happens to them: of
+# these the words are all that tells that it may pass by itself.
+_AWAY_WORDS = ("error code 50", "Connection refused", "timed out", "could not translate host name")
 
 
-class TrackingAway(InputError):
+class TrackingAway(Unavailable):
     """MLflow does not answer now, and may later."""
 
 
@@ -65,9 +57,27 @@ def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
     except InputError:
         raise
     except Exception as error:  # every client library behind MLflow has its own
-        away = isinstance(error, TimeoutError) or any(sign in str(error) for sign in _AWAY)
-        kind = TrackingAway if away else InputError
+        kind = TrackingAway if _away(error) else InputError
         raise kind(f"MLflow at {shown(uri)}: {why(error)}; {_EXPECTED}") from None
+
+
+def _away(error: BaseException) -> bool:
+    """Whether it may pass by itself: nothing answers, or only that something is out of order."""
+    import requests  # both are MLflow's, which is there where an error of it is
+    from sqlalchemy.exc import OperationalError
+
+    silent = (TimeoutError, ConnectionError, socket.gaierror, requests.ConnectionError, requests.Timeout)
+    link: BaseException | None = error
+    while link is not None:
+        worded = isinstance(link, OperationalError) or hasattr(link, "get_http_status_code")  # of MLflow
+        if (
+            isinstance(link, silent)
+            or getattr(link, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            or (worded and any(words in str(link) for words in _AWAY_WORDS))
+        ):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
 
 
 def sqlite_path(uri: str) -> Path:

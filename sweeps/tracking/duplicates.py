@@ -2,7 +2,7 @@
 
 MLflow has no name that only one run may have, so two processes that look for a run, find none and
 make one, make two. Nothing is locked: a killed process would leave the lock behind, and drivers need not
-share a disk. Instead doubles are found by their tags and made one again, by a rule that all drivers
+share a disk. Instead duplicates are found by their tags and made one again, by a rule that all drivers
 follow alike and that no later write changes: the run that started first stays (of two at the same
 millisecond, the one whose id comes first). A driver whose run is gone looks again, and finds the one
 that stayed. Each driver looks when it starts and when it ends, so whoever ends last leaves one.
@@ -30,7 +30,7 @@ def in_order(runs: Iterable[Any]) -> list[Any]:
 
 
 def one_a_trial(client: Client, runs: Iterable[Any]) -> dict[str, Any]:
-    """A sweep's runs of trials by trial key; doubles are deleted."""
+    """A sweep's runs of trials by trial key; duplicates are deleted."""
     kept: dict[str, Any] = {}
     for run in in_order(runs):
         key = run.data.tags.get(TRIAL)

@@ -47,6 +47,7 @@ from sweeps.storage.manifest import Manifest  # noqa: E402
 from sweeps.tracking.address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
 from sweeps.tracking.trial_files import stepped_metrics, trial_files  # noqa: E402
+from sweeps.trial_report import TrialReport  # noqa: E402
 
 BATCH = 1000  # metrics that one log_batch takes
 TAGS = 100  # tags that one log_batch takes
@@ -137,7 +138,7 @@ class Tracking:
 
     def settle(self, run_id: str) -> str:
         """What another driver of the same sweep has logged at the same time, and this one, become one
-        (see ``doubles``). The run that the sweep has now, which may be another than before; trials whose
+        (see ``duplicates``). The run that the sweep has now, which may be another than before; trials whose
         runs were left unfinished are to be logged again."""
         runs = in_order(self._search(self._identities[run_id]))
         kept = str(runs[0].info.run_id) if runs else run_id
@@ -299,8 +300,7 @@ class Tracking:
         return children[record.key]
 
     def _fill(self, child: _Child, record: TrialRecord) -> None:
-        settings = {**record.settings.to_json(), "layers": "+".join(record.settings.layers)}
-        params = [Param(key, str(value)) for key, value in settings.items()]
+        params = [Param(key, value) for key, value in TrialReport.of(record).params().items()]
         self._client.log_batch(child.run_id, params=params)
         # Timestamps follow from the run's start, so that a metric logged again is the same metric.
         self._log_metrics(
@@ -314,9 +314,10 @@ class Tracking:
         if record.reason is not None:
             # Four spaces: code, since the UI shows Markdown, and a reason may name what a file holds.
             note = "    " + " ".join(record.reason.split())
-            self._set_tags(child.run_id, {"goodnet.reason": record.reason, NOTE: note})
+            facts = {"goodnet.reason": record.reason, "goodnet.failure": record.failure or "unknown"}
+            self._set_tags(child.run_id, {**facts, NOTE: note})
         elif child.complete == "failed":
-            for tag in ("goodnet.reason", NOTE):
+            for tag in ("goodnet.reason", "goodnet.failure", NOTE):
                 self._client.delete_tag(child.run_id, tag)
         status = "FINISHED" if record.status == "done" else "FAILED"
         ended = child.started + int(1000 * record.seconds)

@@ -4,43 +4,60 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from prune_core.export.zeroed import pruned_onnx
 from sweeps.config.schema import Config
+from sweeps.extras import command, installed, need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.records import TrialRecord
-from sweeps.reports.frontier_html import frontier_page
-from sweeps.reports.frontier_png import frontier_png
 from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
 from sweeps.results import frontier_table
 from sweeps.storage.manifest import Manifest, read_manifest
 from sweeps.storage.parquet import parquet_bytes
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
-from sweeps.sweep import SweepResult
+from sweeps.sweep import Log
+from sweeps.sweep_result import SweepResult
 from sweeps.tracking.address import SQLITE, TrackingAway, sqlite_path
 from sweeps.tracking.background import BackgroundTracking
-from sweeps.tracking.mlflow_runs import Tracking
+from sweeps.tracking.logged import Logged, digest
+
+if TYPE_CHECKING:
+    from sweeps.tracking.mlflow_runs import Tracking
 
 PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
 CLOSING_SECONDS = 120.0
 
 
-def open_tracking(config: Config) -> Tracking:
-    """MLflow at ``tracking.uri``, or SQLite inside a storage that is a folder. Raises InputError."""
+def tracking_uri(config: Config, storage: Storage) -> str:
+    """MLflow's address: ``tracking.uri``, or SQLite inside a storage that is a folder. Raises InputError."""
     uri = config.tracking.uri
     if uri is None:
-        folder = Storage(config.storage).local
+        folder = storage.local
         if folder is None:
             raise InputError(
-                f"tracking.uri is not set, and storage {config.storage!r} is no local folder that "
+                f"tracking.uri is not set, and storage {storage.place!r} is not a local folder that "
                 "could hold MLflow's SQLite file; set tracking.uri to an MLflow server"
             )
+        if any(sign in str(folder) for sign in "%?"):
+            raise InputError(
+                f"storage {storage.place!r}: MLflow's SQLite file cannot be in {folder}, since % and ? mean "
+                "something else in its address; expected a folder without them, or tracking.uri set"
+            )
         uri = f"{SQLITE}{folder}/mlflow.db"
+    return uri
+
+
+def open_tracking(config: Config, storage: Storage) -> Tracking:
+    """MLflow at ``tracking_uri``. Raises InputError, also where mlflow is not installed."""
+    need("tracking", "MLflow's log")
+    from sweeps.tracking.mlflow_runs import Tracking  # mlflow takes seconds to import
+
+    uri = tracking_uri(config, storage)
     # MLflow alone would put artifacts into the working folder; a server knows its own place.
     artifacts = None
     if uri.startswith(SQLITE):
@@ -48,20 +65,37 @@ def open_tracking(config: Config) -> Tracking:
     return Tracking(uri, config.tracking.experiment, artifacts)
 
 
-class SweepLog:
+class SweepLog(Log):
     """Hands a sweep to MLflow in the background; what MLflow does not take never fails a trial."""
 
-    def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        self.config, self.warn = config, warn
+    def __init__(self, config: Config, storage: Storage, warn: Callable[[str], None]) -> None:
+        self.config, self.storage, self.warn = config, storage, warn
         self.background: BackgroundTracking | None = None
-        self.store = RecordStore(Storage(config.storage))  # of a sweep that has not begun yet
+        self.store = RecordStore(storage)
+        self.manifest: Manifest | None = None  # of a sweep that is to be logged
+        self.logged: Logged | None = None
+        self.held: dict[str, Any] | None = None  # what MLflow has held since an earlier call
+        self.holds: dict[str, Any] | None = None  # what it will hold once all of this call is there
 
     def start(self, manifest: Manifest) -> str | None:
-        """The sweep's run. Raises InputError when MLflow does not answer; not where it has answered to
-        this sweep before, since then it is the address that is right and MLflow that is away."""
-        self.store = RecordStore(Storage(self.config.storage).begin())
-        tracking = open_tracking(self.config)
+        """The sweep's run; None, and a line that says so, where mlflow is not installed. Raises InputError
+        when MLflow does not answer; not where it has answered to this sweep before, since then it is the
+        address that is right and MLflow that is away. MLflow that holds all of the sweep is not asked
+        before there is more."""
+        if not installed("tracking"):
+            self.warn(f"nothing is logged to MLflow, which is not installed: {command('tracking')}")
+            return None
+        self.manifest = manifest
+        self.logged = Logged(self.storage, manifest.name, tracking_uri(self.config, self.storage))
         known = self._run_of_before(manifest)
+        self.held = self.logged.read() if known is not None else None
+        if self.held is not None and self.held.get("run") == known:
+            return known
+        self.held = None
+        return self._open(manifest, known)
+
+    def _open(self, manifest: Manifest, known: str | None) -> str | None:
+        tracking = open_tracking(self.config, self.storage)
         try:
             tracking.check()
         except TrackingAway:
@@ -70,34 +104,58 @@ class SweepLog:
         self.background = BackgroundTracking(lambda: tracking, manifest, provenance(), self.warn)
         return self.background.run_id(timeout=30.0) or known
 
+    def _more(self) -> BackgroundTracking | None:
+        """There is more than MLflow holds."""
+        if self.background is None and self.manifest is not None and self.held is not None:
+            try:
+                self._open(self.manifest, str(self.held["run"]))
+            except InputError as error:
+                self.warn(f"not logged to MLflow: {error}")
+                self.manifest = None
+        return self.background
+
     def _run_of_before(self, manifest: Manifest) -> str | None:
         """Of the same sweep, in the same MLflow."""
         try:
-            before = read_manifest(Storage(self.config.storage), manifest.name)
+            before = read_manifest(self.storage, manifest.name)
         except InputError:
             return None
         same = before.config.tracking == self.config.tracking and before.digests == manifest.digests
         return before.mlflow_run_id if same else None
 
-    def trial(self, record: TrialRecord) -> None:
-        if self.background is not None:
-            store, key = self.store, record.key
-            self.background.log_trial(key, record.status, lambda: store.read(key))
+    def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
+        """What was done before is logged too: MLflow may have been away then."""
+        for record in there:
+            self.ended(record)
 
-    def finish(self, result: SweepResult, inputs: TrialInputs) -> None:
-        if self.background is None:
+    def ended(self, record: TrialRecord) -> None:
+        known = self.held is not None and self.held["trials"].get(record.key) == record.status
+        background = self.background if known else self._more()
+        if background is not None:
+            store, key = self.store, record.key
+            background.log_trial(key, record.status, lambda: store.read(key))
+
+    def finished(self, result: SweepResult, inputs: TrialInputs) -> None:
+        self.holds = _of(result)
+        if self.held == self.holds:
             return
-        self.background.settle()
+        background = self._more()
+        if background is None:
+            return
+        self.holds["run"] = background.run_id() or self.holds["run"]
+        background.settle()
         for record in result.records:
-            self.trial(record)
+            self.ended(record)
         for point in result.frontier.points:
             weights = self.store.weights(point.trial_key, point.step, point.weights)
             net = inputs.model.with_weights(weights)
             data = pruned_onnx(net, point.mask).SerializeToString()
-            self.background.log_goodnet(point.trial_key, point.step, data)
+            background.log_goodnet(point.trial_key, point.step, data)
         files, note = sweep_files(result, inputs)
+        if not installed("plots"):
+            self.warn(f"no picture is drawn: {command('plots')}")
         failed = sum(r.status == "failed" for r in result.records)
-        self.background.finish_sweep(
+        background.finish_sweep(
             {
                 "hypervolume": result.frontier.hypervolume,
                 **{
@@ -121,21 +179,45 @@ class SweepLog:
                 f"MLflow has not taken {len(unlogged)} of the sweep's entries ({unlogged[0]}, ...); "
                 "the records are safe, and the same goodnet sweep again completes the log"
             )
+        elif self.background is not None and self.logged is not None and self.holds is not None:
+            self.logged.write(self.holds)
+
+
+def _of(result: SweepResult) -> dict[str, Any]:
+    """All that a sweep's log depends on, in short."""
+    frontier = [point.to_json() for point in result.frontier.points]
+    config = result.manifest.config.model_dump(mode="json")
+    return {
+        "run": result.manifest.mlflow_run_id,
+        "trials": {record.key: record.status for record in result.records},
+        "rest": digest([frontier, result.frontier.hypervolume, result.stopped, config, provenance()]),
+    }
 
 
 def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, bytes], str]:
     """The parent run's files by artifact path, and its description in Markdown."""
-    manifest, records, frontier = result.manifest, result.records, result.frontier
-    rows = seed_table(records, {la.name: la.channels for la in inputs.model.layers[1:]})
+    rows = seed_table(result.records, {la.name: la.channels for la in inputs.model.layers[1:]})
     table = to_markdown(rows)
     files = {
-        "frontier.png": frontier_png(records, frontier, manifest.name),
-        "frontier.html": frontier_page(records, frontier, manifest.name).encode(),
-        "frontier.parquet": parquet_bytes(frontier_table(frontier)),
+        **_pictures(result),
+        "frontier.parquet": parquet_bytes(frontier_table(result.frontier)),
         "seed_table.md": table.encode(),
         "seed_table.csv": to_csv(rows).encode(),
     }
     return files, f"Metrics by method or accuracy loss\n\n{table}"
+
+
+def _pictures(result: SweepResult) -> dict[str, bytes]:
+    if not installed("plots"):
+        return {}
+    from sweeps.reports.frontier_html import frontier_page  # plotly and matplotlib take their time
+    from sweeps.reports.frontier_png import frontier_png
+
+    records, frontier, name = result.records, result.frontier, result.manifest.name
+    return {
+        "frontier.png": frontier_png(records, frontier, name),
+        "frontier.html": frontier_page(records, frontier, name).encode(),
+    }
 
 
 def provenance() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from prune_core.counts import Counts
 from prune_core.masks import Channel
 from sweeps.records import TrialRecord
-from sweeps.results import described
+from sweeps.trial_report import TrialReport
 
 
 class SteppedMetric(NamedTuple):
@@ -50,31 +50,7 @@ def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
 def trial_files(record: TrialRecord) -> dict[str, bytes]:
     """``trial.json`` (settings, fate, counts with intervals); for a trial that is done also
     ``mask.json`` and ``steps.csv``, a row for every channel that was tried."""
-    trial: dict[str, Any] = {
-        "trial_key": record.key,
-        "settings": record.settings.to_json(),
-        "status": record.status,
-        "reason": record.reason,
-        "seconds": record.seconds,
-        "channels_pruned": len(record.mask),
-        **described(record.settings),
-        "weights": record.weights,
-        "nets": [
-            {
-                "step": n.step,
-                "note": n.note,
-                "accepted": n.accepted,
-                "weights": n.digest,
-                "channels_pruned": len(n.mask),
-                "valid": n.counts.to_json(),
-            }
-            for n in record.nets
-        ],
-    }
-    for name in ("badnet_valid", "badnet_test", "valid", "test"):
-        counts = getattr(record, name)
-        trial[name] = None if counts is None else counts.to_json()
-    files = {"trial.json": _json(trial)}
+    files = {"trial.json": _json(TrialReport.of(record).file_json())}
     if record.status == "done":
         files |= {"mask.json": _json(record.mask.to_json()), "steps.csv": _steps_csv(record)}
     return files

@@ -12,7 +12,7 @@ from prune_core.model.model import load_model
 from sweeps.config.schema import ResourcesConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.planning.grid import spelled
+from sweeps.planning.search_space import spelled
 from sweeps.reports.study import lowest_attack_within
 from sweeps.settings import TrialSettings
 from sweeps.trial import run_trial

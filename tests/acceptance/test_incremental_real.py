@@ -48,7 +48,7 @@ def test_errors_stay_far_below_the_guard_on_a_long_walk(shared_data: Path) -> No
         for channel in range(count):
             mask = mask.adding(Channel(layer, channel))
             fast.counts(mask, Ask(margin=False))
-    assert len(fast.bases[-1].mask) == 99
+    assert len(fast.nets.bases[-1].mask) == 99
     assert largest_error(fast) <= GUARD / 5
     assert margin_error(fast) <= margin_guard(64) / 2
 

@@ -7,29 +7,22 @@ from pathlib import Path
 import pytest
 
 from sweeps.config.schema import Config, load_config
+from sweeps.events import SweepEvents
 from sweeps.execution.inline import InlineExecutor
-from sweeps.records import TrialRecord
-from sweeps.sweep import SweepResult, run_sweep
+from sweeps.storage.storage import open_storage
+from sweeps.sweep import run_sweep
+from sweeps.sweep_result import SweepResult
 
 DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 SEEDS = range(5)
 
 
-class Quiet:
-    """Watches nothing and logs nothing."""
-
-    def start(self, manifest: object) -> None: ...
-    def trial(self, record: TrialRecord) -> None: ...
-    def finish(self, *what: object) -> None: ...
-    def preparing(self, *what: object) -> None: ...
-    def planned(self, *what: object) -> None: ...
-    def candidates(self, *what: object) -> None: ...
-    def ended(self, record: TrialRecord) -> None: ...
-    def trouble(self, line: str) -> None: ...
+class Quiet(SweepEvents):
+    """Watches nothing."""
 
 
 def swept(config: Config) -> SweepResult:
-    return run_sweep(config, InlineExecutor(), Quiet(), Quiet())
+    return run_sweep(config, open_storage(config.storage), InlineExecutor(), Quiet())
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.compaction``: what taking pruned channels out saves, to docs/compaction.md."""
+"""``python -m tests.bench.compaction``: what removing pruned channels saves, to docs/compaction.md."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COLUMNS = (
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Markdown, a row for each network."""
-    head = ["network", "channels taken out", *(title for _, title, _, _ in COLUMNS)]
+    head = ["network", "channels removed", *(title for _, title, _, _ in COLUMNS)]
     lines = [head, ["---"] * len(head)]
     for name, figure in found.items():
         removed = sum(len(channels) for channels in figure["channels_removed"].values())
@@ -57,17 +57,19 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 HEAD = """# What compaction saves
 
-Written by `make bench`. Of every convolution's channels {share:.0%}, drawn at random, are pruned; then the
-channels that can go without changing the function are taken out of the network (`NAME-small.onnx`). Classes
-are equal on every image of both data sets, and logits within 1e-4 (`tests/test_compact.py`). Times are
-medians in torch with {threads} thread(s) on a CPU, both nets in turns, for black images.
+Written by `make bench`. In every convolution {share:.0%} of the channels, drawn at random, are pruned; then
+the channels that can go without changing the function are removed from the network (`NAME-small.onnx`).
+Classes are equal on every image of both data sets, and logits within 1e-4
+(`tests/unit/prune_core/compaction/test_compact.py`). Times are medians in torch with
+{threads} thread(s) on a CPU, both networks in turn, on black images.
 
 {table}
 
-A ResNet's channels of the residual stream stay unless every addend loses them; where a bias is kept, padding
+Channels of a ResNet's residual stream stay unless every addend loses them; where a bias is kept, padding
 makes a constant channel differ at the border, so such channels stay too. The model card of a GoodNet says
-which and why. Fewer multiplications are not always less time: convolutions whose width is no multiple of 8
-run slower on a CPU, which can cost a ResNet that loses few channels more than it saves.
+which channels stay and why. Fewer multiplications do not always take less time: convolutions whose width
+is not a multiple of 8 run slower on a CPU, which can cost a ResNet that loses few channels more than it
+saves.
 """
 
 

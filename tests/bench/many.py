@@ -18,10 +18,12 @@ import psutil
 
 from sweeps.config.schema import Config, make_config
 from sweeps.evaluators import Evaluators
+from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
 from sweeps.inputs.load import load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.records import TrialRecord
+from sweeps.storage.storage import open_storage
 from sweeps.sweep import run_sweep
 from sweeps.trial import run_trial
 from tests.bench.lab import ROOT
@@ -51,7 +53,7 @@ def cpu_of_all(process: psutil.Process) -> float:
     return total
 
 
-class Samples:
+class Samples(SweepEvents):
     """A watcher that notes, every so many trials, the time, the CPU of all processes, and the driver's
     memory."""
 
@@ -72,13 +74,6 @@ class Samples:
     def planned(self, *what: object) -> None:
         self.note()
 
-    def preparing(self, *what: object) -> None: ...
-    def candidates(self, *what: object) -> None: ...
-    def trouble(self, line: str) -> None: ...
-    def start(self, manifest: object) -> None: ...
-    def trial(self, record: object) -> None: ...
-    def finish(self, *what: object) -> None: ...
-
 
 def pure(trials: int, folder: str) -> Found:
     """The same trials by a plain loop, without storage."""
@@ -97,7 +92,7 @@ def swept(trials: int, folder: str, executor: str) -> Found:
     samples = Samples(max(1, trials // 20))
     config = config_of(trials, folder)
     load_inputs(config)  # makes the BadNet
-    result = run_sweep(config, make_executor(executor), samples, samples)
+    result = run_sweep(config, open_storage(config.storage), make_executor(executor), samples)
     assert len(result.records) == trials
     return {"rows": samples.rows, "after": samples.me.memory_info().rss / 2**20}
 
@@ -124,11 +119,11 @@ def table(found: Found) -> list[str]:
     trials, work = found["trials"], found["pure"]
     names = [n for n in ("inline", "ray") if n in found]
     lines = [
-        f"{trials:,} trials of `configs/smoke.yaml`'s net (order random, {trials // 4} seeds), MLflow left "
-        f"out. Their work alone, in a plain loop without storage: {1000 * work['cpu'] / trials:.0f} ms of "
-        f"CPU a trial ({1000 * work['wall'] / trials:.0f} ms by the clock). Milliseconds a trial:",
+        f"{trials:,} trials of the network of `configs/smoke.yaml` (order random, {trials // 4} seeds), "
+        f"without MLflow. The work alone, in a plain loop, no storage: {1000 * work['cpu'] / trials:.0f} ms "
+        f"of CPU each ({1000 * work['wall'] / trials:.0f} ms of wall-clock time). Milliseconds per trial:",
         "",
-        "| executor | by the clock | CPU of all processes | of it the driver | CPU beyond the work |",
+        "| executor | wall clock | CPU, all processes | of which the driver | CPU beyond the work |",
         "|---|---|---|---|---|",
     ]
     for name in names:
@@ -137,7 +132,7 @@ def table(found: Found) -> list[str]:
         wall, cpu, own = ((last[i] - first[i]) / count for i in (1, 2, 3))
         lines.append(f"| {name} | {wall:.0f} | {cpu:.0f} | {own:.0f} | "
                      f"{cpu - 1000 * work['cpu'] / trials:.0f} |")  # fmt: skip
-    lines += ["", "Memory of the driver, MiB, when so many trials are done:", "",
+    lines += ["", "Memory of the driver, MiB, after so many trials:", "",
               "| trials | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]  # fmt: skip
     for step in range(0, len(found[names[0]]["rows"]), 4):
         rows = [found[name]["rows"][step] for name in names]

@@ -21,10 +21,10 @@ from prune_core.counts import Ask
 from prune_core.data.images import LabeledImages, Split, make_split
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
-from prune_core.greedy import PruneStep, prune_greedily
+from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel
-from prune_core.rules import make_rule
+from prune_core.policies.registry import empty_mask, prune
 from sweeps.config.schema import ResourcesConfig, SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -87,16 +87,16 @@ def plain(images: int) -> Found:
 def trial(images: int, policy: str, x: float, memory_gb: float = 4.0) -> Found:
     """One walk over 180 candidates, caches included."""
     lab = the_lab()
-    split, rule = lab.split("valid", images), make_rule(policy, x)
+    split = lab.split("valid", images)
     before = clock()
     evaluator = make_evaluator(lab.model, split, "incremental", memory_gb)
     built = clock()
-    steps = list(prune_greedily(evaluator, lab.order(), rule))
+    steps = list(prune(policy, x, evaluator, lab.order()))
     after = clock()
     return {
         "build": (built - before)[0], "wall": (after - before)[0], "cpu": (after - before)[1],
         "peak_gib": peak_gib(), "steps": len(steps), "accepted": len(steps[-1].mask),
-        "evaluations": asked(steps, rule.keep_bias),
+        "evaluations": asked(steps, empty_mask(policy).keep_bias),
         "refused_early": sum(not s.tried.complete for s in steps),
     }  # fmt: skip
 
@@ -113,16 +113,16 @@ def asked(steps: list[PruneStep], two_nets: bool) -> int:
 def operations(images: int, policy: str, x: float) -> Found:
     """Floating-point operations (convolutions and matrix products), counted on fewer images."""
     lab = the_lab()
-    split, rule = lab.split("valid", images), make_rule(policy, x)
+    split = lab.split("valid", images)
     with FlopCounterMode(display=False) as of_plain:
         PlainEvaluator(lab.model, split)
     with FlopCounterMode(display=False) as of_trial:
         evaluator = make_evaluator(lab.model, split)
-        steps = list(prune_greedily(evaluator, lab.order(), rule))
+        steps = list(prune(policy, x, evaluator, lab.order()))
     per = 2 * images
     return {"plain_per_image": of_plain.get_total_flops() / per,
             "trial_per_image": of_trial.get_total_flops() / per,
-            "evaluations": asked(steps, rule.keep_bias)}  # fmt: skip
+            "evaluations": asked(steps, empty_mask(policy).keep_bias)}  # fmt: skip
 
 
 def grid(images: int, alone: int) -> Found:
@@ -168,7 +168,7 @@ def chain(images: int, channels: int, depth: int) -> Found:
     order = [Channel(la.name, c) for la in reversed(model.layers[1:]) for c in range(la.channels)]
     before = clock()
     evaluator = make_evaluator(model, split)
-    steps = list(prune_greedily(evaluator, order, make_rule("margin", 10)))
+    steps = list(prune("margin", 10, evaluator, order))
     wall, cpu = clock() - before
     whole = PlainEvaluator(model, split)
     times = []

@@ -39,7 +39,7 @@ def lines(found: Found, picture: str) -> list[str]:
         "",
         f"Written by `make bench` in one run on a machine with {os.cpu_count()} cores and no GPU in use, "
         f"at the lab's size: DeepID with 1283 classes, 180 channels to try, {n:,} clean and {n:,} "
-        f"poisoned images ({source}). Wall-clock seconds; each line ran in a process of its own.",
+        f"poisoned images ({source}). Wall-clock seconds; each row ran in its own process.",
         "",
         "## One trial: 180 candidates",
         "",
@@ -49,7 +49,7 @@ def lines(found: Found, picture: str) -> list[str]:
     trial = found["trials"]["margin, X = 4"]["wall"]
     rows = [
         (
-            f"(a) the author's procedure, in torch: a fresh copy and three predictions a candidate, "
+            f"(a) the author's procedure, in torch: a fresh copy and three predictions per candidate, "
             f"{len(author['seconds'])} candidates timed ({spread(author['seconds'])} s each) and scaled "
             "to 180",
             of_author,
@@ -89,7 +89,7 @@ def lines(found: Found, picture: str) -> list[str]:
         f"| (c) margin, X = 4, with `resources.memory_gb: 2` | {half['wall']:.1f} | "
         f"{half['peak_gib']:.2f} | {half['wall'] / trial:.2f} |",
         "",
-        "For each policy, (a) and (b) over (c), at the number of evaluations that its own walk asks for:",
+        "For each policy, (a) and (b) over (c), at the number of evaluations that its walk makes:",
         "",
         "| | evaluations | (a) torch / (c) | (b) / (c) | operations of (b) over those of (c) | "
         "share of the matrix rate in (c) |",
@@ -110,8 +110,8 @@ def lines(found: Found, picture: str) -> list[str]:
     text += [
         "",
         "Operations are those of convolutions and matrix products, counted by torch on "
-        f"{found['counted']:,} + {found['counted']:,} images: {of_plain / 1e6:.1f} million an image and "
-        f"evaluation in (b). The matrix rate, {peak / 1e9:.0f} billion operations a second, is the best "
+        f"{found['counted']:,} + {found['counted']:,} images: {of_plain / 1e6:.1f} million per image and "
+        f"evaluation in (b). The matrix rate, {peak / 1e9:.0f} billion operations per second, is the best "
         "of several products of 2048 x 2048 float32 matrices; (b) reaches "
         f"{of_plain * 2 * n / plain['wall'] / peak:.0%} of it.",
         "",
@@ -125,8 +125,8 @@ def lines(found: Found, picture: str) -> list[str]:
         "",
         f"![cost by images, channels and depth]({picture})",
         "",
-        "Left: the lab's network. Middle and right: made chains of 3 x 3 convolutions on "
-        "32 x 32 images, all channels of all layers but the first tried. Dots: what a trial takes; "
+        "Left: the lab's network. Middle and right: synthetic chains of 3 x 3 convolutions on "
+        "32 x 32 images, all channels of all layers but the first tried. Dots: a trial as measured; "
         "crosses: what the plain evaluator would take, scaled from one evaluation.",
     ]
     return text

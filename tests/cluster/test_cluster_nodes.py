@@ -162,7 +162,7 @@ def test_addresses_where_no_cluster_answers(cluster: Cluster) -> None:
             check=False,
             timeout=PATIENCE,
         )
-        assert tried.returncode == 2 and "Traceback" not in tried.stderr, tried.stderr
+        assert tried.returncode == 3 and "Traceback" not in tried.stderr, tried.stderr
         last = tried.stderr.strip().splitlines()[-1]
         assert last.startswith(f"goodnet: RAY_ADDRESS '{address}': ") and said in last, tried.stderr
 

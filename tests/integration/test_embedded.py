@@ -22,7 +22,7 @@ from prune_core.data.triggers import read_trigger
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.frontier import non_dominated
-from prune_core.greedy import prune_greedily
+from prune_core.greedy import prune_in_one_pass
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.keras_files.h5 import write_keras
 from prune_core.masks import ChannelMask
@@ -102,13 +102,15 @@ def test_poisoned_rows_are_the_clean_rows_stamped(smoke_files: EmbeddedFiles) ->
 
 
 def test_smoke_is_a_backdoor_that_pruning_weakens(smoke_files: EmbeddedFiles) -> None:
+    """Over 20 seeds of images and training: clean accuracy 0.79 to 0.95, attack success 0.93 to 1, and
+    what is left of the margin 0.28 at most."""
     counting = evaluator(smoke_files, "valid")
     badnet = counting.badnet
     assert badnet.clean_accuracy >= 0.7
-    assert badnet.attack_success >= 0.9
+    assert badnet.attack_success >= 0.8
     layers = resolve_layer_set("conv_3", counting.model)
     order = channel_order("index", OrderInput.of(counting.model, counting.split, layers))
-    steps = list(prune_greedily(counting, order, make_rule("margin", 10)))
+    steps = list(prune_in_one_pass(counting, order, make_rule("margin", 10)))
     assert steps[-1].now.margin < badnet.margin / 2
 
 
@@ -235,7 +237,7 @@ def test_the_default_tells_the_seeds_story(tmp_path: Path) -> None:
     states = [counting.badnet]
     for name, x in itertools.product(("index", "activation"), (2, 4)):
         order = channel_order(name, given)
-        steps = prune_greedily(counting, order, make_rule("margin", x))
+        steps = prune_in_one_pass(counting, order, make_rule("margin", x))
         states += [step.now for step in steps if step.accepted]
     clean = np.array([counts.clean_accuracy for counts in states])
     attack = np.array([counts.attack_success for counts in states])

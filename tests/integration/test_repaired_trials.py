@@ -16,7 +16,6 @@ import yaml
 from conftest import Said
 from small_nets import TRIGGER_CHANNEL, small_split, write_badnet
 
-from prune_core import net_policies
 from prune_core.data.images import Split
 from prune_core.errors import InputError
 from prune_core.masks import ChannelMask
@@ -65,7 +64,9 @@ def write_files(folder: Path, truth: bool = True) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def short_courses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What courses come to is asked elsewhere (``test_finetune``, ``test_repair_figures``)."""
-    monkeypatch.setattr(net_policies, "COURSES", [replace(course, rounds=3) for course in COURSES])
+    monkeypatch.setattr(
+        "prune_core.repair.finetune.COURSES", [replace(course, rounds=3) for course in COURSES]
+    )
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_what_is_zero_is_in_the_mask(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Also of a net that was scaled, mildly, before its repair: a channel is gone in the weights if and
     only if the mask, which is what is reported, says so; whatever round is taken."""
     mild = ScalingSettings(pressures=(0.5,), epochs=5)
-    monkeypatch.setattr("prune_core.net_policies.scale_channels", partial(scale_channels, settings=mild))
+    monkeypatch.setattr("prune_core.repair.scaling.scale_channels", partial(scale_channels, settings=mild))
     monkeypatch.setattr("prune_core.repair.finetune._not_beaten", lambda nets: list(range(len(nets))))
     record, inputs = run(write_files(tmp_path), policy="scale", order="none", repair="finetune")
     assert record.status == "done", record.reason
@@ -264,7 +265,7 @@ def test_a_sweep_with_repairs_is_drawn(config_file: Path, tmp_path: Path, goodne
     storage, inputs = Storage(config.storage), load_inputs(config)
     manifest = read_manifest(storage, None)
     records = read_records(storage, manifest.trials)
-    counter = TestCounter(inputs, config, storage)
+    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
     scaled = [r for r in records if r.settings.policy == "scale" and r.settings.repair == "none"]
     frontier = measured_frontier(storage, "scaled", scaled, counter)
     page = frontier_page(records, frontier, "small")

@@ -91,7 +91,7 @@ def test_warm_start_takes_what_an_earlier_sweep_did(goodnet, smoke_config) -> No
     (("sweep.samples=5",), "sweep.samples"),
     (("sweep.search=random", "sweep.samples=5", "sweep.warm_start=a"), "sweep.warm_start"),
     (("sweep.search=optuna", "sweep.samples=5", "sweep.warm_start=a"), "sweep.warm_start: storage"),
-    (("sweep.search=random", "sweep.samples=5", "sweep.x_thresholds={from: 4, to: 4}"), "from below to"),
+    (("sweep.search=random", "sweep.samples=5", "sweep.x_thresholds={from: 4, to: 4}"), "from < to"),
     (("sweep.search=random", "sweep.samples=5", "sweep.x_thresholds={form: 4, to: 8}"), "from and to"),
     (("sweep.budget.minutes=0",), "sweep.budget.minutes"),
     (("sweep.budget.trails=1",), "did you mean 'sweep.budget.trials'"),

@@ -24,6 +24,7 @@ from processes import end, family, start_sweep, workers
 from servers import MlflowServer, mlflow_on_postgres
 
 from sweeps.config.schema import Config, load_config
+from sweeps.events import SweepEvents
 from sweeps.execution.inline import InlineExecutor
 from sweeps.inputs.embedded import EmbeddedFiles, make_embedded
 from sweeps.inputs.load import load_inputs
@@ -112,16 +113,14 @@ def a_config(folder: Path, files: EmbeddedFiles, name: str, uri: str | None) -> 
 def undisturbed_records(path: Path) -> dict[str, TrialRecord]:
     """Records of the sweep in this process, with nobody killed and no MLflow."""
 
-    class Nobody:
-        def candidates(self, *args: object) -> None: ...
-        def ended(self, record: TrialRecord) -> None: ...
+    class Nobody(SweepEvents):
         def trouble(self, line: str) -> None:
             raise AssertionError(line)
 
     config = load_config(path)
     inputs = load_inputs(config)
     trials = trials_of(config.sweep, inputs.model)
-    InlineExecutor().run(Listed(trials), inputs, config, Nobody())
+    InlineExecutor().run(Listed(trials), inputs, config, Storage(config.storage).begin(), Nobody())
     return _found(config, [inputs.key(s) for s in trials])
 
 

@@ -11,6 +11,7 @@ from factories import make_record, make_settings
 
 from prune_core.errors import InputError
 from sweeps.config.schema import load_config
+from sweeps.events import SweepEvents
 from sweeps.execution import attempts, stopping
 from sweeps.execution.attempts import given_up
 from sweeps.execution.inline import InlineExecutor
@@ -27,12 +28,10 @@ DONE = make_record("a")
 FAILED = make_record("a", reason="lost")
 
 
-class Told:
+class Told(SweepEvents):
     def __init__(self) -> None:
         self.records, self.lines = [], []
         self.ended, self.trouble = self.records.append, self.lines.append
-
-    def candidates(self, *args) -> None: ...
 
 
 @pytest.fixture
@@ -53,7 +52,8 @@ def run_two(config: Path, monkeypatch, failing) -> tuple[Told, list[str]]:
     monkeypatch.setattr(attempts, "run_trial", run_trial)
     settings = load_config(config, ["sweep.layer_sets=['last:1']", "sweep.x_thresholds=[10]"])
     inputs, told = load_inputs(settings), Told()
-    InlineExecutor().run(Listed(trials_of(settings.sweep, inputs.model)), inputs, settings, told)
+    storage = Storage(settings.storage).begin()
+    InlineExecutor().run(Listed(trials_of(settings.sweep, inputs.model)), inputs, settings, storage, told)
     return told, asked
 
 

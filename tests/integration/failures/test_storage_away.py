@@ -44,7 +44,7 @@ def test_a_folder_that_is_away_is_not_made_anew(tmp_path) -> None:
                 lambda s: s.read_bytes("trials/a"),
                 lambda s: s.names("trials"),
             ):
-                with pytest.raises(Away, match="gone, or another one"):
+                with pytest.raises(Away, match="gone or was replaced"):
                     do(storage)
         assert not runs.exists() or not list(runs.iterdir())
     runs.rmdir()

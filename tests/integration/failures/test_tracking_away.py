@@ -11,7 +11,7 @@ import time
 import pytest
 from factories import make_manifest, make_record
 
-from prune_core.errors import InputError
+from prune_core.errors import InputError, Unavailable
 from sweeps.tracking.background import BackgroundTracking
 from sweeps.tracking.mlflow_runs import Tracking
 
@@ -25,23 +25,26 @@ def silent_server():
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+BUSY = 60.0  # seconds that a busy machine may take over what takes none; MLflow's own limits are longer
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
-def fails_to_check(uri: str, seconds: float = 1.0) -> str:
+def fails_to_check(uri: str, kind: type[Exception], seconds: float = 1.0) -> str:
     started = time.monotonic()
-    with pytest.raises(InputError) as error:
+    with pytest.raises(kind) as error:
         Tracking(uri, "goodnet").check(seconds)
-    assert time.monotonic() - started < seconds + 2
+    assert time.monotonic() - started < seconds + BUSY
     message = str(error.value)
     assert "\n" not in message and "expected http(s)://host:port" in message
     return message
 
 
 def test_check_of_a_server_that_never_answers_ends(silent_server) -> None:
-    assert "no answer within 1 seconds" in fails_to_check(silent_server)
+    assert "no answer within 1 seconds" in fails_to_check(silent_server, Unavailable)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,8 @@ def test_check_of_a_server_that_never_answers_ends(silent_server) -> None:
 def test_check_names_what_is_wrong_with_an_address(tmp_path, monkeypatch, uri, words) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "a-file").write_text("text, and more text than a header of SQLite takes " * 4)
-    message = fails_to_check(uri.format(port=free_port(), tmp=tmp_path), 5.0)
+    kind = Unavailable if "{port}" in uri else InputError
+    message = fails_to_check(uri.format(port=free_port(), tmp=tmp_path), kind, 5.0)
     assert words in message and "secret" not in message
 
 
@@ -90,16 +94,20 @@ def test_check_of_a_new_sqlite_file_makes_no_database(tmp_path) -> None:
 def test_dead_server_warns_once_and_holds_nobody_up() -> None:
     warnings: list[str] = []
     uri = f"http://127.0.0.1:{free_port()}"
-    started = time.monotonic()
-    background = BackgroundTracking(
-        lambda: Tracking(uri, "goodnet"), make_manifest([DONE]), {}, warnings.append
-    )
+    logged = threading.Event()
+
+    def connect() -> Tracking:
+        assert logged.wait(BUSY), "logging a trial waits for MLflow"
+        return Tracking(uri, "goodnet")
+
+    background = BackgroundTracking(connect, make_manifest([DONE]), {}, warnings.append)
     for _ in range(50):
         background.log_trial("a", "done", lambda: DONE)
-    assert time.monotonic() - started < 0.5  # not a word from MLflow was waited for
+    logged.set()
+    started = time.monotonic()
     assert background.run_id(timeout=10) is None
     unlogged = background.close(timeout=20)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30 + BUSY
     assert len(warnings) == 1 and f"MLflow at {uri}" in warnings[0] and "\n" not in warnings[0]
     assert sorted(unlogged) == ["the sweep's run", "the sweep's status", "trial a"]
 
@@ -112,7 +120,7 @@ def test_server_that_hangs_is_given_up_at_the_time_limit(silent_server) -> None:
     background.log_trial("a", "done", lambda: DONE)
     started = time.monotonic()
     assert "trial a" in background.close(timeout=1.0)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < BUSY
 
 
 class Flaky:
@@ -142,11 +150,11 @@ def test_background_tries_again_after_an_outage(monkeypatch) -> None:
     flaky, warnings = Flaky(failures=2), []
     background = BackgroundTracking(lambda: flaky, make_manifest(), {}, warnings.append)
     background.log_trial("a", "done", lambda: DONE)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + BUSY
     while flaky.calls.count("log_trial") < 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     background.finish_sweep({}, {}, None)
-    assert background.close(timeout=10) == []
+    assert background.close(timeout=BUSY) == []
     assert flaky.calls == ["start_sweep", "log_trial", "finish_sweep"] and len(warnings) == 1
 
 

@@ -73,7 +73,7 @@ def test_control(goodnet, smoke_config, clean_net, tmp_path) -> None:
     assert swept.status == 0, swept.err
     assert swept.json["done"] == 2 and swept.json["frontier_size"] == 0
     assert swept.json["attack_present"] is False
-    assert swept.json["note"].startswith("no attack was there to remove")
+    assert swept.json["note"].startswith("there was no attack to remove")
     # The sweep did prune: it is the attack that was missing, not the work.
     assert (
         goodnet("prune", smoke_config, "--set", "sweep.policies=[in-order]", "--json").json["channels_pruned"]
@@ -81,14 +81,14 @@ def test_control(goodnet, smoke_config, clean_net, tmp_path) -> None:
     )
 
     shown = goodnet("frontier", *store)
-    assert shown.status == 0 and "no attack was there to remove" in shown.out
+    assert shown.status == 0 and "there was no attack to remove" in shown.out
     found = goodnet("frontier", *store, "--json").json
     assert found["points"] == [] and found["attack_present"] is False
 
     for criterion in (("--knee",), ("--max-accuracy-drop", 10), ("--max-attack-success", 1)):
         picked = goodnet("pick", *store, *criterion, "--out", tmp_path / "out", "--json")
         assert picked.status == 2 and picked.out == ""
-        assert "no attack was there to remove" in picked.err
+        assert "there was no attack to remove" in picked.err
         assert len(picked.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

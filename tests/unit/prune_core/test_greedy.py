@@ -8,9 +8,10 @@ import pytest
 
 from prune_core.counts import Counts
 from prune_core.errors import InputError
-from prune_core.greedy import prune_greedily
 from prune_core.masks import Channel, ChannelMask
-from prune_core.rules import SeedRule, make_rule
+from prune_core.policies.registry import prune
+from prune_core.policies.seed import PADS
+from prune_core.rules import make_rule
 
 TOTAL = 100
 
@@ -43,7 +44,7 @@ def channels(*names: str) -> list[Channel]:
 
 def walk(policy: str, x: float, effects: dict[str, tuple[int, int, float]]):
     net = Additive({channels(name)[0]: effect for name, effect in effects.items()})
-    steps = list(prune_greedily(net, channels(*effects), make_rule(policy, x)))
+    steps = list(prune(policy, x, net, channels(*effects)))
     return net, steps, [f"{s.channel.layer}{s.channel.index}" for s in steps if s.accepted]
 
 
@@ -93,7 +94,7 @@ def test_seed_wants_attack_below_all_and_stops_below_the_padded_bound() -> None:
 
 
 def test_seed_pads_are_the_authors() -> None:
-    assert SeedRule.PADS == {2.0: 0.0, 4.0: 0.14, 10.0: 0.3}
+    assert PADS == {2.0: 0.0, 4.0: 0.14, 10.0: 0.3}
 
 
 def test_the_bound_is_compared_in_whole_numbers() -> None:
@@ -110,6 +111,6 @@ def test_x_is_points(x) -> None:
         make_rule("margin", x)
 
 
-def test_unknown_policy() -> None:
-    with pytest.raises(InputError, match="'best' is unknown; there are seed"):
+def test_a_policy_without_a_rule() -> None:
+    with pytest.raises(InputError, match="'best' has no rule of one pass; there are final-layer"):
         make_rule("best", 1)

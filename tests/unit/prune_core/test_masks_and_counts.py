@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_core.counts import Counts, exact_points, wilson_interval
+from prune_core.counts import Counts, Rate, exact_points, wilson_interval
 from prune_core.errors import InputError
 from prune_core.masks import Channel, ChannelMask
 
@@ -72,3 +72,18 @@ def test_wilson_holds_the_rate_and_stays_in_bounds(pair) -> None:
     low, high = wilson_interval(hits, total)
     assert 0 <= low <= hits / total <= high <= 1
     assert (low == 0) == (hits == 0) and (high == 1) == (hits == total)
+
+
+def test_rates_carry_counts_and_intervals() -> None:
+    counts = Counts(389, 400, 3, 2, 50, None, recovered=15)
+    clean, attack, recovered = counts.rates()
+    assert [r.name for r in counts.rates()] == ["clean_accuracy", "attack_success", "recovered_accuracy"]
+    assert (clean.hits, clean.total, clean.rate) == (389, 400, counts.clean_accuracy)
+    assert (attack.hits, attack.total, attack.rate) == (3, 50, counts.attack_success)
+    assert recovered.interval == (recovered.low, recovered.high) == wilson_interval(15, 50)
+    assert len(Counts(1, 2, 0, 0, 1, None).rates()) == 2  # true labels not known
+
+
+def test_a_rate_reads_as_one_line() -> None:
+    # 15 of 50: Newcombe (1998) gives 0.1910 to 0.4375.
+    assert str(Rate("attack_success", 15, 50)) == "30.00% (15/50, 95 %: 19.10% to 43.75%)"

@@ -21,6 +21,7 @@ from prune_core.export.zeroed import ExportMismatch
 from prune_core.keras_files.h5 import write_keras
 from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
+from sweeps.criteria import Knee, MaxAccuracyDrop, criterion_of
 from sweeps.pick import CAVEAT, choose, pick
 from sweeps.reports.model_card import card, cost_tags
 from sweeps.results import Frontier, FrontierPoint
@@ -44,7 +45,7 @@ FOUR = frontier((995, 480, 1), (971, 200, 5), (960, 25, 9), (700, 5, 30))
 
 
 def chosen(points: Frontier = FOUR, **criterion: Any) -> str:
-    return choose(points, BADNET, **criterion)[0].trial_key
+    return choose(points, BADNET, criterion_of(**criterion))[0].trial_key
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_ties_go_to_accuracy_and_then_to_fewer_channels() -> None:
 )
 def test_a_choice_that_cannot_be_made(criterion: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        choose(FOUR, BADNET, **criterion)
+        choose(FOUR, BADNET, criterion_of(**criterion))
 
 
 @pytest.mark.parametrize("option", ["max_accuracy_drop", "max_attack_success"])
@@ -104,27 +105,27 @@ def test_the_value_that_an_error_names_does_admit_the_point(option: str) -> None
     counts = factories.make_counts(2, 1, clean_total=3, poisoned_total=3)
     one = Frontier((FrontierPoint("t", 0, ChannelMask(), counts, counts),), 0.0)
     with pytest.raises(InputError) as refused:
-        choose(one, badnet, **{option: 0.0})
+        choose(one, badnet, criterion_of(**{option: 0.0}))
     named = str(refused.value).removesuffix(" admits it").split()[-1]
     assert named in ("33.34", "0.3334")
-    assert choose(one, badnet, **{option: float(named)})[0] is one.points[0]
+    assert choose(one, badnet, criterion_of(**{option: float(named)}))[0] is one.points[0]
 
 
 def test_an_empty_frontier() -> None:
     with pytest.raises(InputError, match="no points"):
-        choose(Frontier((), 0.0), BADNET, knee=True)
+        choose(Frontier((), 0.0), BADNET, Knee())
 
 
 def test_why_is_honest() -> None:
     """Intervals by hand, Wilson at 95 %: 25 of 500 is 3.41 to 7.28 per cent."""
-    _, why = choose(FOUR, BADNET, max_accuracy_drop=4.0)
+    _, why = choose(FOUR, BADNET, MaxAccuracyDrop(4.0))
     assert "lowest attack success among the 3 of 4 frontier points that lose at most 4 po" in why
     assert "96.00 % (960 of 1000;" in why and "4.00 points below the BadNet's" in why
     assert "5.00 % (25 of 500; 95 % interval 3.41 to 7.28)" in why
     assert "On test, which had no part in the choice: clean accuracy 95.50 % (955 of 1000;" in why
     assert "7.00 % (35 of 500;" in why
     assert why.endswith(CAVEAT) and "still succeeds" not in why
-    _, weak = choose(FOUR, BADNET, max_accuracy_drop=0.5)
+    _, weak = choose(FOUR, BADNET, MaxAccuracyDrop(0.5))
     assert "still succeeds on half of the test images or more" in weak
 
 
@@ -159,7 +160,7 @@ class Case:
             "badnet_path": self.badnet,
             "out": out,
         }
-        return pick(**{**given, "max_accuracy_drop": 100.0, **changes})
+        return pick(**{**given, "criterion": MaxAccuracyDrop(100.0), **changes})
 
 
 def write_badnet(path: Path) -> None:
@@ -195,7 +196,7 @@ def random_split(seed: int) -> Split:
 def test_files_are_measured_again(tmp_path: Path, keep_bias: bool) -> None:
     case = Case(tmp_path, keep_bias)
     found = case.pick(tmp_path / "out")
-    point = choose(case.frontier, case.valid.badnet, max_accuracy_drop=100.0)[0]
+    point = choose(case.frontier, case.valid.badnet, MaxAccuracyDrop(100.0))[0]
     assert found["point"] == point.to_json() and found["registered"] is None
     kinds = {file["kind"]: file for file in found["files"]}
     assert list(kinds) == ["onnx", "small-onnx", "goodnet-onnx", "keras", "safetensors"]

@@ -18,12 +18,12 @@ from prune_core.masks import Channel
 from prune_core.methods import CLEAN, WEIGHTS_ALONE, method_of
 from prune_core.model.model import PrunableModel
 from prune_core.model.parameters import parameters_of
-from prune_core.repair.nets import Candidate, Given
+from prune_core.repair.nets import Given, MadeNet
 
 LAYERS = [("c2", list(range(5))), ("c1", list(range(3)))]
 
 
-def nets(name: str, model: PrunableModel, seed: int = 0, poison: int = 1) -> list[Candidate]:
+def nets(name: str, model: PrunableModel, seed: int = 0, poison: int = 1) -> list[MadeNet]:
     """``poison`` chooses other poisoned images with the same clean ones."""
     split = small_split(1)
     poisoned = small_split(poison).poisoned

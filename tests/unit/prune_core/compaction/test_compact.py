@@ -84,7 +84,7 @@ def test_a_constant_is_folded_to_the_digit() -> None:
 
 
 def test_images_that_the_network_does_not_take() -> None:
-    with pytest.raises(InputError, match="takes no images"):
+    with pytest.raises(InputError, match="does not accept images"):
         compact(chain(Net({})), (2, 9))
 
 

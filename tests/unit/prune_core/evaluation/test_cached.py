@@ -17,15 +17,15 @@ from prune_core.evaluation.cached import Known, RememberingEvaluator
 from prune_core.evaluation.evaluator import EVERYTHING, Evaluator
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
-from prune_core.greedy import prune_greedily
 from prune_core.masks import Channel, ChannelMask
-from prune_core.rules import POLICIES, make_rule
+from prune_core.policies.registry import prune
+from prune_core.rules import RULES
 from sweeps.config.schema import ResourcesConfig, SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of
 from sweeps.settings import TrialSettings
-from sweeps.storage.evaluation_cache import Evaluations
+from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.storage import Storage
 from sweeps.trial import run_trial
 
@@ -69,23 +69,22 @@ class Counting:
         return self.inner.counts(mask, ask)
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("policy", sorted({*RULES, "seed"}))
 @pytest.mark.parametrize("kind", ["Chain", "Residual"])
 def test_walks_that_share_a_memory_are_those_of_separate_ones(policy: str, kind: str) -> None:
     """Longest first, so that others start on what it found and part somewhere."""
     model, split = made(kind, 2)
     order = [Channel(la.name, c) for la in reversed(model.layers) for c in range(la.channels)]
-    memory = Evaluations("b", "s")
+    memory = EvaluationCache("b", "s")
     shared = Counting(make_evaluator(model, split))
     plain = PlainEvaluator(model, split)
     alone = 0
     for x in (40.0, 10.0, 2.0):
         for length in (len(order), len(order) // 2):
-            rule = make_rule(policy, x)
             evaluator = RememberingEvaluator(split, lambda: shared, memory)
-            steps = list(prune_greedily(evaluator, order[:length], rule))
+            steps = list(prune(policy, x, evaluator, order[:length]))
             separate = Counting(plain)
-            assert steps == list(prune_greedily(separate, order[:length], rule))
+            assert steps == list(prune(policy, x, separate, order[:length]))
             alone += separate.asked
     assert shared.asked < alone / 2
 
@@ -160,8 +159,8 @@ def forbidden() -> Evaluator:
 
 def test_evaluations_are_exchanged_tidied_and_survive_damage(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    a, b = Evaluations("badnet", "split", storage), Evaluations("badnet", "split", storage)
-    other = Evaluations("badnet", "another split", storage)
+    a, b = EvaluationCache("badnet", "split", storage), EvaluationCache("badnet", "split", storage)
+    other = EvaluationCache("badnet", "another split", storage)
     masks = [ChannelMask.of({"conv": [i]}) for i in range(3)]
     known = [
         Known(Counts(9, 10, 3, 2, 5, 1.25, recovered=1)),
@@ -180,18 +179,18 @@ def test_evaluations_are_exchanged_tidied_and_survive_damage(tmp_path: Path) -> 
         assert [other.get(mask) for mask in masks] == [None] * 3
         b.tidy()
         assert len(list(folder.iterdir())) == 1
-        b = Evaluations("badnet", "split", storage)
+        b = EvaluationCache("badnet", "split", storage)
 
 
 def test_a_storage_that_is_away_loses_nothing(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "there"))
-    memory, mask = Evaluations("badnet", "split", storage), ChannelMask.of({"conv": [1]})
+    memory, mask = EvaluationCache("badnet", "split", storage), ChannelMask.of({"conv": [1]})
     memory.put(mask, Known(clean_below=3))
     (tmp_path / "there").write_text("in the way")
     memory.exchange()
     (tmp_path / "there").unlink()
     memory.exchange()
-    later = Evaluations("badnet", "split", storage)
+    later = EvaluationCache("badnet", "split", storage)
     later.exchange()
     assert later.get(mask) == Known(clean_below=3)
 
@@ -200,6 +199,6 @@ def test_what_an_evaluator_cannot_be_made_of_is_said_at_the_first_need() -> None
     def refuse() -> Evaluator:
         raise InputError("no")
 
-    evaluator = RememberingEvaluator(Sizes, refuse, Evaluations("b", "s"))  # type: ignore[arg-type]
+    evaluator = RememberingEvaluator(Sizes, refuse, EvaluationCache("b", "s"))  # type: ignore[arg-type]
     with pytest.raises(InputError):
         _ = evaluator.badnet

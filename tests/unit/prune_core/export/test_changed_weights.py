@@ -89,7 +89,7 @@ def test_identity_and_provenance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        ({"c3/kernel": np.zeros(3)}, "'c3/kernel', which is no constant of it; it has c1/kernel"),
+        ({"c3/kernel": np.zeros(3)}, "'c3/kernel', which it does not have; it has c1/kernel"),
         ({"c1/bias": np.zeros(4)}, r"'c1/bias' have shape \(4,\); expected \(3,\)"),
         ({"c1/bias": np.array([0, np.nan, 0])}, "'c1/bias' hold NaN or infinity"),
         ({"c1/bias": np.full(3, 1e300)}, "'c1/bias' hold NaN or infinity"),

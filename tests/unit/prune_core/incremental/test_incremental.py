@@ -23,7 +23,7 @@ from prune_core.incremental.dataflow import paths
 from prune_core.incremental.evaluator import IncrementalEvaluator, margin_guard
 from prune_core.incremental.output_bounds import GUARD
 from prune_core.masks import Channel, ChannelMask
-from prune_core.rules import POLICIES
+from prune_core.rules import RULES
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -105,7 +105,7 @@ def test_channels_stay_pieces_where_the_paths_say_so() -> None:
     assert calls == []
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("policy", sorted({*RULES, "seed"}))
 @pytest.mark.parametrize("kind", ["Chain", "Residual", "Ties"])
 def test_walks_decide_the_same(policy: str, kind: str) -> None:
     """Refusals that stop early say what whole counts would."""
@@ -120,10 +120,10 @@ def test_counts_after_an_interruption() -> None:
     masks = list(random_masks(model, 3, False))
     for position, mask in enumerate(masks):
         if position == 6:
-            run, fast.run = fast.run, interrupt  # type: ignore[method-assign, assignment]
+            run, fast.nets.run = fast.nets.run, interrupt  # type: ignore[method-assign, assignment]
             with pytest.raises(KeyboardInterrupt):
                 fast.counts(mask)
-            fast.run = run  # type: ignore[method-assign]
+            fast.nets.run = run  # type: ignore[method-assign]
         assert fast.counts(mask) == plain.counts(mask)
 
 
@@ -155,6 +155,6 @@ def test_errors_stay_far_below_the_guard(kind: str) -> None:
     for position in order[: len(order) * 2 // 3]:
         mask = mask.adding(every[position])
         fast.counts(mask)
-    assert len(fast.bases[-1].mask) >= len(mask) - 1
+    assert len(fast.nets.bases[-1].mask) >= len(mask) - 1
     assert largest_error(fast) <= GUARD / 5
     assert margin_error(fast) <= margin_guard(len(split.poisoned)) / 2

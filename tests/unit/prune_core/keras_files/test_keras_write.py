@@ -117,7 +117,7 @@ def test_depthwise_channels(tmp_path: Path, weight: str) -> None:
     [
         ({"conv": [3]}, "channels 0 to 2"),
         ({"conv": [-1]}, "channels 0 to 2"),
-        ({"other": [0]}, "'other' is no convolution; those are conv"),
+        ({"other": [0]}, "'other' is not a convolution; the convolutions are conv"),
     ],
 )
 def test_channels_that_are_not_there(tmp_path: Path, pruned: dict[str, list[int]], message: str) -> None:

@@ -188,9 +188,9 @@ def test_true_labels_of_the_file_do_as_well_as_pairs(net) -> None:
 
 def test_unknown_orders_and_orders_without_a_common_scale(net) -> None:
     given = OrderInput.of(net, images(), LAYERS)
-    with pytest.raises(InputError, match="'best' is unknown; there are index"):
+    with pytest.raises(InputError, match="'best' is unknown; expected one of index"):
         channel_order("best", given)
-    with pytest.raises(InputError, match="says nothing about channels of different layers"):
+    with pytest.raises(InputError, match="does not compare channels of different layers"):
         channel_order("across:index", given)
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from prune_core.counts import Ask, Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import EVERYTHING
+from prune_core.greedy import Walk, best_first, swap, take_back
 from prune_core.masks import Channel, ChannelMask
+from prune_core.policies.plateau import PLATEAU_MOVES, along_the_order
 from prune_core.policies.registry import POLICIES, empty_mask, prune
-from prune_core.policies.walk import Walk
-from prune_core.policies.walks import PLATEAU_MOVES, along_the_order, best_first, swap, take_back
 from sweeps.records import TrialRecord
 from sweeps.settings import TrialSettings
 from sweeps.storage.record_store import RecordStore
@@ -181,6 +181,6 @@ def test_x_is_points(policy, x) -> None:
 
 
 def test_unknown_policy_and_what_becomes_of_the_bias() -> None:
-    with pytest.raises(InputError, match="'best' is unknown; there are seed"):
+    with pytest.raises(InputError, match="'best' is unknown; expected one of seed"):
         prune("best", 1, PAIR, PAIR.order)
     assert [p for p in POLICIES if empty_mask(p).keep_bias] == ["seed"]

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from small_nets import TARGET, small_badnet, small_split
 
+from prune_core.evaluation.numerics import target_margin
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.masks import ChannelMask
 from prune_core.repair.finetune import Course, finetune
-from prune_core.repair.losses import attack_margin, image_tensor
+from prune_core.repair.losses import image_tensor
 from prune_core.repair.universal_trigger import find_trigger, with_trigger
 
 SPAN, SIZE = (0.0, 3.0), 0.3
@@ -32,7 +33,7 @@ def test_a_found_trigger_raises_the_margin_of_images_it_has_not_seen(tmp_path: P
     start = limit * (2 * torch.rand(trigger.shape, generator=torch.Generator().manual_seed(0)) - 1)
 
     def margin(change: torch.Tensor) -> float:
-        return float(attack_margin(model.logits(with_trigger(others, change, SPAN)), TARGET).mean())
+        return float(target_margin(model.logits(with_trigger(others, change, SPAN)), TARGET).mean())
 
     assert margin(trigger) > margin(start) + 0.5
     assert torch.equal(trigger, found(0)) and not torch.equal(trigger, found(1))
@@ -45,9 +46,13 @@ def test_stamped_images_stay_within_the_span() -> None:
 
 
 def test_what_is_found_weakens_the_attack_that_is_not_seen(tmp_path: Path) -> None:
-    """The planted trigger is no such change of pixels, and no image with it is trained on."""
+    """The planted trigger is no such change of pixels, and no image with it is trained on.
+
+    With pressures of 0.03 to 0.15, 20 of 20 seeds come to clean accuracy 1 and attack success 0. From 0.3
+    on some silence the target class for good (accuracy 0.76): what is found may be as large as a class is
+    bright, so few steps decide between two ends."""
     model, test = small_badnet(tmp_path), small_split(2)
-    course = Course("quick", rounds=6, batches=10, batch=32, learning_rate=0.01, pressure=1.0, size=SIZE)
+    course = Course("quick", rounds=6, batches=10, batch=32, learning_rate=0.01, pressure=0.08, size=SIZE)
     best = finetune(model, small_split(1), ChannelMask(), {}, "finetune", 0, [course])[-1]
     counts = PlainEvaluator(model.with_weights(best.weights), test).badnet
     assert PlainEvaluator(model, test).badnet.attack_success == 1

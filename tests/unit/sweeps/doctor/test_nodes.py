@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from prune_core.errors import InputError
+from prune_core.errors import Unavailable
 from sweeps.config.schema import Config, make_config
 from sweeps.doctor import nodes
 from sweeps.doctor.nodes import diagnose_nodes
+from sweeps.storage.storage import Storage, open_storage
 
 
-def config(storage: Path | str) -> Config:
-    return make_config({"name": "example", "badnet": "embedded-smoke", "storage": str(storage)}, "a test")
+def config(storage: Path | str) -> tuple[Config, Storage]:
+    made = make_config({"name": "example", "badnet": "embedded-smoke", "storage": str(storage)}, "a test")
+    return made, open_storage(made.storage)
 
 
 def by_name(checks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -26,7 +28,7 @@ def test_equal_nodes_are_said_once(tmp_path) -> None:
     def two(function: Any) -> dict[str, Any]:
         return {"10.0.0.1": function(), "10.0.0.2": function()}
 
-    found = by_name(diagnose_nodes(config(tmp_path / "runs"), two))
+    found = by_name(diagnose_nodes(*config(tmp_path / "runs"), two))
     assert all(check["ok"] for check in found.values()), found
     assert {"worker: versions", "worker: packages", "worker: storage"} <= set(found)
     assert found["worker: shared storage"]["detail"].startswith("10.0.0.1, 10.0.0.2: ")
@@ -41,7 +43,7 @@ def test_another_version_is_named_with_its_node(tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(nodes, "versions", lambda: {**here, "torch": "1.0", "algorithm": "0"})
         return {**answers, "10.0.0.2": function()}
 
-    found = by_name(diagnose_nodes(config(tmp_path / "runs"), two, whole=False))
+    found = by_name(diagnose_nodes(*config(tmp_path / "runs"), two, whole=False))
     wrong = found["worker 10.0.0.2: versions"]
     assert not wrong["ok"]
     assert f"torch 1.0 (driver: {here['torch']})" in wrong["detail"] and "algorithm 0" in wrong["detail"]
@@ -62,7 +64,7 @@ def test_a_folder_that_is_not_shared(tmp_path) -> None:
             (tmp_path / "of the driver").rename(runs)
         return answers
 
-    found = by_name(diagnose_nodes(config(runs), two, whole=False))
+    found = by_name(diagnose_nodes(*config(runs), two, whole=False))
     assert found["worker: shared storage"]["ok"]
     wrong = found["worker 10.0.0.2: shared storage"]
     assert not wrong["ok"] and "a file that the driver wrote is not there" in wrong["detail"]
@@ -76,7 +78,7 @@ def test_a_file_of_a_node_that_the_driver_does_not_see(tmp_path) -> None:
         (runs / answer.left).unlink()
         return {"10.0.0.1": answer}
 
-    wrong = by_name(diagnose_nodes(config(runs), one))["worker 10.0.0.1: shared storage"]
+    wrong = by_name(diagnose_nodes(*config(runs), one))["worker 10.0.0.1: shared storage"]
     assert not wrong["ok"] and "the driver does not see" in wrong["detail"]
 
 
@@ -87,7 +89,7 @@ def test_a_node_without_the_package_and_one_that_is_lost(tmp_path) -> None:
             "10.0.0.2": TimeoutError("no answer"),
         }
 
-    found = by_name(diagnose_nodes(config(tmp_path / "runs"), two))
+    found = by_name(diagnose_nodes(*config(tmp_path / "runs"), two))
     assert found["worker 10.0.0.1: node"]["detail"].startswith("goodnet, or this version of it, is not")
     assert found["worker 10.0.0.2: node"]["detail"] == "TimeoutError: no answer"
 
@@ -100,7 +102,7 @@ def test_no_cluster_at_the_address_is_one_line(address, said, monkeypatch) -> No
     from sweeps.execution.ray_cluster import connected
 
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(InputError, match=f"RAY_ADDRESS {address!r}: .*{said}"), connected():
+    with pytest.raises(Unavailable, match=f"RAY_ADDRESS {address!r}: .*{said}"), connected():
         pass
 
 
@@ -117,7 +119,7 @@ def test_a_ray_that_does_not_start_is_one_line(goodnet, smoke_config, monkeypatc
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", slow)
     said = goodnet("sweep", smoke_config)
-    assert said.status == 2 and len(asked) == 2 and "Traceback" not in said.err
+    assert said.status == 3 and len(asked) == 2 and "Traceback" not in said.err
     last = said.err.strip().splitlines()[-1]
     assert last.startswith("goodnet: Ray did not start on this machine in 2 attempts: The current node timed")
     assert "--executor inline" in last

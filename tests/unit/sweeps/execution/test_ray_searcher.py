@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 import threading
 import time
@@ -13,7 +12,12 @@ ray = pytest.importorskip("ray")
 
 from sweeps.config.schema import ResourcesConfig  # noqa: E402
 from sweeps.execution.attempts import Lost  # noqa: E402
-from sweeps.execution.ray_searcher import GIB, Forgetting, Handed, every_loss_is_one_trial, needs, slots  # noqa: E402
+from sweeps.execution.ray_searcher import (  # noqa: E402
+    GIB,
+    QueueSearcher,
+    needs,
+    slots,
+)
 from sweeps.planning.grid import TrialSettings  # noqa: E402
 from sweeps.planning.queue import Listed  # noqa: E402
 
@@ -67,7 +71,7 @@ def test_no_more_are_out_than_can_run(cluster: list[dict], address: str, most: i
     cluster.append(node(address, CPU=2))
     trials = Listed(grid(10))
     trials.lock = threading.RLock()  # type: ignore[attr-defined]  # as Optuna's storage has
-    handed = Handed(trials, {"CPU": 1})
+    handed = QueueSearcher(trials, {"CPU": 1})
     out = []
     for number in range(10):
         if handed.suggest(str(number)) is None:
@@ -79,44 +83,11 @@ def test_no_more_are_out_than_can_run(cluster: list[dict], address: str, most: i
     assert isinstance(handed.suggest("next"), dict) and handed.suggest("too many") is None
 
 
-def test_tune_lets_go_of_what_is_over() -> None:
-    """With the lists that Tune's controller has."""
-    from ray.tune.execution.tune_controller import TuneController
-
-    source = inspect.getsource(TuneController)
-    names = ("_trials", "_live_trials", "_stopped_trials", "_trials_to_cache", "_trial_metadata")
-    assert all(f"self.{name}:" in source for name in names), "Ray has renamed them"
-
-    class Ended:
-        def __init__(self, trial_id: str) -> None:
-            self.trial_id, self.status = trial_id, "RUNNING"
-
-        def is_finished(self) -> bool:
-            return self.status != "RUNNING"
-
-    class Controller:
-        def __init__(self) -> None:
-            self._trials, self._stopped_trials, self._trials_to_cache = [], set(), set()
-            self._trial_metadata: dict[str, str] = {}
-
-    controller, scheduler, trials = Controller(), Forgetting(), [Ended(str(i)) for i in range(5)]
-    controller._trials += trials
-    for done, trial in enumerate(trials, start=1):
-        scheduler.on_trial_complete(controller, trial, {})
-        trial.status = "TERMINATED"
-        controller._stopped_trials.add(trial)
-        controller._trials_to_cache.add(trial)
-        controller._trial_metadata[trial.trial_id] = "state"
-        assert controller._trials == trials[done - 1 :]
-    assert controller._stopped_trials == controller._trials_to_cache == {trials[-1]}
-    assert list(controller._trial_metadata) == ["4"]
-
-
 def test_all_are_handed_out_once_then_it_is_over(cluster: list[dict]) -> None:
     cluster.append(node("127.0.0.1", CPU=1))
-    handed = Handed(Listed(grid(3)), {"CPU": 1})
+    handed = QueueSearcher(Listed(grid(3)), {"CPU": 1})
     seen = []
-    while (given := handed.suggest(str(len(seen)))) != Handed.FINISHED:
+    while (given := handed.suggest(str(len(seen)))) != QueueSearcher.FINISHED:
         seen.append(TrialSettings.from_json(given["settings"]))
         handed.on_trial_complete(str(len(seen) - 1), {})
     assert sorted(s.x for s in seen) == [0, 1, 2]
@@ -126,7 +97,7 @@ def test_a_lost_trial_is_run_again_after_growing_pauses(cluster: list[dict], mon
     cluster.append(node("127.0.0.1", CPU=1))
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    handed = Handed(Listed(grid(2)), {"CPU": 1})
+    handed = QueueSearcher(Listed(grid(2)), {"CPU": 1})
     handed.most, pauses, other = 1, [], None
     first = handed.suggest("0")
     for number in range(20):
@@ -143,7 +114,7 @@ def test_a_lost_trial_is_run_again_after_growing_pauses(cluster: list[dict], mon
         now += pause
         assert handed.suggest(str(number + 1)) == first
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]  # ten attempts, some minutes
-    assert handed.suggest("no more") == Handed.FINISHED and not handed.unfinished
+    assert handed.suggest("no more") == QueueSearcher.FINISHED and not handed.unfinished
 
 
 def test_what_never_began_is_no_attempt_until_long_after(cluster: list[dict], monkeypatch) -> None:
@@ -159,34 +130,3 @@ def test_what_never_began_is_no_attempt_until_long_after(cluster: list[dict], mo
     while (pause := lost.pause(trial, counts=False)) is not None:
         now, left = now + pause, left + 1
     assert left < 12
-
-
-def test_a_worker_killed_for_memory_is_a_lost_worker() -> None:
-    """To Tune by itself it is an error that ends the sweep."""
-    from types import SimpleNamespace
-
-    from ray.air.execution._internal import RayActorManager
-    from ray.exceptions import OutOfMemoryError, RayActorError
-
-    told: list[Exception] = []
-    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
-    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
-    error = OutOfMemoryError("low on memory\nmore")
-    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
-    with pytest.raises(RuntimeError, match="unexpected exception"):
-        RayActorManager._actor_task_failed(manager, task, error)  # type: ignore[arg-type]
-    with every_loss_is_one_trial():
-        RayActorManager._actor_task_failed(  # by name, as Tune does
-            self=manager, tracked_actor_task=task, exception=error
-        )  # type: ignore[arg-type]
-    assert isinstance(told[0], RayActorError) and "OutOfMemoryError: low on memory" in str(told[0])
-
-
-def test_tune_adds_no_callback_of_its_own() -> None:
-    """The one that it adds where none of its kind is given keeps every trial, 38 kB each."""
-    from ray.tune.utils.callback import _create_default_callbacks
-
-    from sweeps.execution.ray_executor import _Relay
-
-    given = [_Relay(None, None, None, None)]  # type: ignore[arg-type]
-    assert _create_default_callbacks(list(given), config={}, air_verbosity=None) == given

@@ -13,7 +13,7 @@ from sweeps.config.search import BudgetConfig, XRange
 from sweeps.planning.grid import trials_of
 from sweeps.planning.optuna_queue import AskTell, Study, Suggested
 from sweeps.planning.plan import listed
-from sweeps.planning.queue import Found, HandOut, Listed
+from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
 from sweeps.settings import TrialSettings
 
@@ -38,7 +38,7 @@ def outcome(trial: TrialSettings) -> Found:
     return {"clean_accuracy": 0.98 - 0.005 * trial.x, "attack_success": 1 - good * trial.x / 40}
 
 
-def run(trials: HandOut, count: int = 10**6) -> list[TrialSettings]:
+def run(trials: TrialQueue, count: int = 10**6) -> list[TrialSettings]:
     found: list[TrialSettings] = []
     while len(found) < count and (trial := trials.next()) is not None:
         found.append(trial)

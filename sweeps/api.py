@@ -1,0 +1,182 @@
+"""A sweep from Python: what ``goodnet sweep``, ``trials``, ``frontier`` and ``pick`` do, as objects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prune_core.counts import Counts
+from prune_core.errors import InputError
+from sweeps.commands import pick_from
+from sweeps.config.schema import Config, load_config, make_config
+from sweeps.criteria import criterion_of
+from sweeps.events import SweepEvents
+from sweeps.execution.make import make_executor
+from sweeps.records import TrialRecord
+from sweeps.results import FrontierPoint, described
+from sweeps.storage.storage import open_storage
+from sweeps.sweep import SweepResult, run_sweep
+from sweeps.tracking.sweep_log import SweepLog
+
+_log = logging.getLogger("goodnet")
+_RATES = ("clean_accuracy", "attack_success", "recovered_accuracy")
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep whose trials have been run.
+
+    Attributes:
+        name: what commands call it, as in ``goodnet pick NAME``.
+        config: its configuration.
+        result: how its trials stand.
+    """
+
+    name: str
+    config: Config = field(repr=False)
+    result: SweepResult = field(repr=False)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """One row for each trial, in the order of the search space: a list that ``pandas.DataFrame``
+        takes. Settings (``order``, ``layers``, ``x`` in points, ``policy``, ``seed``, ``repair``),
+        ``trial_key``, ``status`` ("done" or "failed", with a ``reason``), ``seconds``,
+        ``channels_pruned``, and rates of the final network as fractions, of validation
+        (``valid_clean_accuracy``, ...) and test (``test_clean_accuracy``, ...)."""
+        return [_trial_row(record) for record in self.result.records]
+
+    def frontier(self) -> list[dict[str, Any]]:
+        """One row for each state of all trials that no other state beats on validation, by falling
+        clean accuracy: a list that ``pandas.DataFrame`` takes. ``trial_key``, ``step``, settings,
+        ``channels_pruned``, rates as of ``trials``, ``kind`` and ``assumption`` (what was done, and what
+        had to be known for it), and ``mask`` (``{layer: [indices]}``). Empty where the BadNet shows no
+        attack to remove."""
+        return [_point_row(point) for point in self.result.frontier.points]
+
+    def pick(
+        self,
+        *,
+        max_accuracy_drop: float | None = None,
+        max_attack_success: float | None = None,
+        knee: bool = False,
+        out: str | Path = "goodnets",
+        register: bool = False,
+    ) -> dict[str, Any]:
+        """Choose a state of the frontier by one criterion and write its GoodNet in every format, each
+        file read back and measured again. Validation chooses, test reports.
+
+        Args:
+            max_accuracy_drop: percentage points of clean accuracy below the BadNet: the lowest attack
+                success within.
+            max_attack_success: a fraction: the highest clean accuracy at or under it.
+            knee: the largest clean accuracy minus attack success.
+            out: the folder for the files.
+            register: put the model into MLflow's registry too.
+
+        Returns:
+            What ``goodnet pick --json`` prints: ``point``, ``why``, ``files``, ``mask_file``, ``card``,
+            ``cost``, ...; rates are fractions.
+
+        Raises:
+            InputError: no criterion or more than one, no state within it, or inputs that have changed.
+            ExportMismatch: a file does not do what the record says; the models are removed then.
+        """
+        return pick_from(
+            self.name,
+            self.config.storage,
+            Path(out),
+            criterion_of(max_accuracy_drop, max_attack_success, knee),
+            register,
+            _log.warning,
+        )
+
+
+def sweep(
+    config: str | Path | Mapping[str, Any] | Config,
+    *overrides: str,
+    executor: str = "ray",
+) -> Sweep:
+    """Search: run every trial of a configuration that has no record yet, log to MLflow, draw the
+    frontier; as ``goodnet sweep`` does. The same call goes on where it was stopped.
+
+    Args:
+        config: a YAML file, or the same keys as a mapping (``badnet``, ``data``, ``sweep``, ...).
+        overrides: ``key=value`` for a file's keys, as "sweep.x_thresholds=[2,4]".
+        executor: "ray", over the workers of a cluster or of this machine, or "inline", in this process.
+
+    Raises:
+        InputError: a configuration, file, storage or tracking place that cannot be used.
+        KeyboardInterrupt: stopped; what is done is kept and logged.
+    """
+    checked = _config(config, overrides)
+    chosen = make_executor(executor)
+    storage = open_storage(checked.storage)
+    log = SweepLog(checked, storage, _log.warning)
+    try:
+        result = run_sweep(checked, storage, chosen, _Quiet(), log)
+    finally:
+        log.close()
+    if result.stopped:
+        raise KeyboardInterrupt
+    return Sweep(result.manifest.name, checked, result)
+
+
+def _config(config: Any, overrides: Sequence[str]) -> Config:
+    if isinstance(config, (str, Path)):
+        return load_config(config, overrides)
+    if overrides:
+        raise InputError("overrides such as 'sweep.seeds=[0,1]' are for a file; change the mapping itself")
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        return make_config({"name": "sweep", **config}, "config")
+    raise InputError(
+        f"config is a {type(config).__name__}; expected the path of a YAML file, or its keys as a mapping"
+    )
+
+
+class _Quiet(SweepEvents):
+    """Logs what is amiss, and nothing else."""
+
+    def ended(self, record: TrialRecord) -> None:
+        if record.status == "failed":
+            _log.warning("%s: failed: %s", record.settings, record.reason)
+
+    def trouble(self, line: str) -> None:
+        _log.warning("%s", line)
+
+
+def _trial_row(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial_key": record.key,
+        **record.settings.to_json(),
+        "repair": record.settings.repair,
+        "status": record.status,
+        "reason": record.reason,
+        "seconds": record.seconds,
+        "channels_pruned": len(record.mask) if record.status == "done" else None,
+        **_rates(valid=record.valid, test=record.test),
+    }
+
+
+def _point_row(point: FrontierPoint) -> dict[str, Any]:
+    settings = {} if point.settings is None else point.settings.to_json()
+    return {
+        "trial_key": point.trial_key,
+        "step": point.step,
+        **settings,
+        **described(point.settings),
+        "channels_pruned": point.channels_pruned,
+        **_rates(valid=point.valid, test=point.test),
+        "mask": point.mask.by_layer(),
+    }
+
+
+def _rates(**splits: Counts | None) -> dict[str, float | None]:
+    return {
+        f"{split}_{rate}": None if counts is None else getattr(counts, rate)
+        for split, counts in splits.items()
+        for rate in _RATES
+    }

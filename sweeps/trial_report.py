@@ -1,0 +1,143 @@
+"""One report of a trial, for whoever reads it: ``goodnet prune --json`` and MLflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from prune_core.counts import Counts
+from prune_core.greedy import PruneStep
+from sweeps.records import ChangedNet, TrialRecord
+
+SPLITS = ("badnet_valid", "badnet_test", "valid", "test")
+BRIEF = ("clean_accuracy", "attack_success", "clean_correct", "attacked", "margin", "complete")
+
+
+class NetReport(BaseModel):
+    """A net that a trial made otherwise than by pruning. ``weights``: digest of those it changed;
+    ``counts`` are on validation, with rates (fractions) and intervals."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    note: str
+    accepted: bool
+    weights: str | None
+    channels_pruned: int
+    counts: dict[str, Any]
+
+    @classmethod
+    def of(cls, net: ChangedNet) -> NetReport:
+        return cls(
+            step=net.step,
+            note=net.note,
+            accepted=net.accepted,
+            weights=net.digest,
+            channels_pruned=len(net.mask),
+            counts=net.counts.to_json(),
+        )
+
+
+class TrialReport(BaseModel):
+    """A trial: what was done, what that takes, and what it came to.
+
+    Attributes:
+        kind, assumption: what is done to the net, and what has to be known for it (``methods``).
+        pruned: channels of the final net by layer. weights: digest of what else was changed in it.
+        badnet_valid, badnet_test, valid, test: counts of the BadNet and of the final net, with rates
+            (fractions) and 95 % intervals; None of a failed trial.
+        failure: whose fault a failure was, as a record has it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    trial_key: str
+    settings: dict[str, Any]
+    status: str
+    reason: str | None
+    failure: str | None
+    seconds: float
+    channels_pruned: int
+    kind: str
+    policy: str
+    repair: str
+    assumption: str
+    weights: str | None
+    pruned: dict[str, list[int]]
+    keep_bias: bool
+    nets: tuple[NetReport, ...]
+    badnet_valid: dict[str, Any] | None
+    badnet_test: dict[str, Any] | None
+    valid: dict[str, Any] | None
+    test: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> TrialReport:
+        settings, method = record.settings, record.settings.method
+        counts = {split: getattr(record, split) for split in SPLITS}
+        return cls(
+            trial_key=record.key,
+            settings=settings.to_json(),
+            status=record.status,
+            reason=record.reason,
+            failure=record.failure,
+            seconds=record.seconds,
+            channels_pruned=len(record.mask),
+            kind=method.kind,
+            policy=settings.policy,
+            repair=settings.repair,
+            assumption=method.assumption,
+            weights=record.weights,
+            pruned=record.mask.by_layer(),
+            keep_bias=record.mask.keep_bias,
+            nets=tuple(map(NetReport.of, record.nets)),
+            **{split: None if c is None else c.to_json() for split, c in counts.items()},
+        )
+
+    def params(self) -> dict[str, str]:
+        """The settings as texts: MLflow's parameters of the trial's run."""
+        return {key: str(value) for key, value in {**self.settings, "layers": self._layers}.items()}
+
+    def file_json(self) -> dict[str, Any]:
+        """``trial.json`` among the run's files; the mask has a file of its own there."""
+        told = self.model_dump(exclude={"pruned", "keep_bias", "nets"})
+        nets = [{**n.model_dump(exclude={"counts"}), "valid": n.counts} for n in self.nets]
+        return {**told, "nets": nets}
+
+    def command_json(self, channels_total: int, steps: tuple[PruneStep, ...]) -> dict[str, Any]:
+        """What ``goodnet prune --json`` prints of a trial that is done. ``channels_total``: of all
+        layers that count; ``steps``: every candidate in turn."""
+        left_out = {"status", "reason", "failure", "nets", "badnet_valid", "badnet_test"}
+        return {
+            **self.model_dump(exclude=left_out),
+            "badnet": {"valid": self.badnet_valid, "test": self.badnet_test},
+            "channels_total": channels_total,
+            "steps": [_step_json(number, step) for number, step in enumerate(steps)],
+            "nets": [{**n.model_dump(exclude={"counts"}), **_brief(n.counts)} for n in self.nets],
+        }
+
+    @property
+    def _layers(self) -> str:
+        return "+".join(self.settings["layers"])
+
+
+def _step_json(number: int, step: PruneStep) -> dict[str, Any]:
+    back = step.returned
+    return {
+        "step": number,
+        "layer": step.channel.layer,
+        "channel": step.channel.index,
+        "accepted": step.accepted,
+        "tried": _brief_counts(step.tried),
+        "now": _brief_counts(step.now),
+        "returned": back and {"layer": back.layer, "channel": back.index},
+    }
+
+
+def _brief_counts(counts: Counts) -> dict[str, Any]:
+    return {name: getattr(counts, name) for name in BRIEF}
+
+
+def _brief(counts: dict[str, Any]) -> dict[str, Any]:
+    return {name: counts[name] for name in BRIEF}
