@@ -35,8 +35,10 @@ def random_mask(model: PrunableModel, seed: int, layers: int = 3, share: float =
 
 def by_runtime(path: Path, images: np.ndarray) -> np.ndarray:
     session = ort.InferenceSession(path)
-    name = session.get_inputs()[0].name
-    made: np.ndarray = session.run(None, {name: images})[0]
+    given = session.get_inputs()[0]
+    at_once = given.shape[0] if isinstance(given.shape[0], int) else len(images)
+    parts = [images[i : i + at_once] for i in range(0, len(images), at_once)]
+    made: np.ndarray = np.concatenate([session.run(None, {given.name: part})[0] for part in parts])
     return made
 
 

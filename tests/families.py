@@ -4,6 +4,8 @@ images apart, and what they do when channels are gone."""
 from __future__ import annotations
 
 import copy
+import functools
+import importlib
 import io
 import logging
 import warnings
@@ -16,7 +18,6 @@ import torch
 from torch import nn
 
 from prune_core.data.images import LabeledImages, Split, make_split
-from prune_core.model.onnx2torch_import import load_onnx2torch
 
 CLASSES = 5
 # name: (side of an image, arguments)
@@ -45,14 +46,28 @@ EXPORTERS = ("dynamo", "torchscript")
 def family(name: str) -> tuple[nn.Module, int]:
     """A network of ``CLASSES`` classes in evaluation mode and the side of its images. Batch norms hold
     the statistics of noise, and the classes are about equally frequent where the last layer allows."""
-    load_onnx2torch()  # torchvision can be imported behind it
-    from torchvision import models
+    models = torchvision_models()
 
     side, arguments = FAMILIES[name]
     torch.manual_seed(0)
     net: nn.Module = getattr(models, name)(num_classes=CLASSES, **arguments)
     settle(net, pixels(48, (3, side, side), seed=9))
     return net, side
+
+
+@functools.cache
+def torchvision_models() -> Any:
+    """torchvision.models, with a torchvision built for another torch too (a CUDA build beside a CPU
+    torch): operators that it misses are declared first."""
+    for schema in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, schema):
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(f"{schema}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _declared.append(library)
+    return importlib.import_module("torchvision.models")
+
+
+_declared: list[torch.library.Library] = []  # a schema lives as long as its library object
 
 
 def settle(net: nn.Module, images: np.ndarray) -> None:

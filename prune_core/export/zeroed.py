@@ -46,6 +46,10 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
     numbers = [number for number, node in enumerate(graph.node) if node.op_type == "Conv"]
     convs = [graph.node[number] for number in numbers]
     known, users = Constants(model.proto), Users(model.proto.graph)
+    # Before anything changes: a constant that is copied has another name.
+    tails = {
+        name: tail_of(graph, numbers[model.layer(name).onnx_index], known, users) for name in mask.by_layer()
+    }
 
     def zero_rows(
         graph: onnx.GraphProto, node: onnx.NodeProto, position: int, rows: list[int], axis: int = 0
@@ -61,9 +65,14 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
             continue
         if len(conv.input) > 2 and conv.input[2]:
             zero_rows(graph, conv, 2, rows)
-        for part in tail_of(graph, numbers[layer.onnx_index], known, users):
+        for part in tails[name]:
             for position, axis in part.zeroed.items():
                 zero_rows(graph, graph.node[part.node], position, rows, axis)
+    if proto.ir_version < 4:  # every initializer has to stand among the inputs as well
+        there = {given.name for given in graph.input}
+        for tensor in [t for t in graph.initializer if t.name not in there]:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.append(info)
     _set_metadata(proto, {MASK_KEY: json.dumps(mask.to_json()), BADNET_KEY: model.badnet_digest})
     return proto
 
@@ -192,10 +201,6 @@ def _zero_rows(
     copy = _new_name(graph, name)
     graph.initializer.append(numpy_helper.from_array(array, copy))
     node.input[position] = copy
-    for given in [value for value in graph.input if value.name == name]:
-        # Before IR version 4 every initializer has to stand among the inputs as well.
-        graph.input.add().CopyFrom(given)
-        graph.input[-1].name = copy
 
 
 def _held(graph: onnx.GraphProto, name: str) -> np.ndarray:

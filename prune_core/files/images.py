@@ -79,11 +79,11 @@ def _dataset(file: h5py.File, path: Path, field: str) -> h5py.Dataset:
 
 def _labels(file: h5py.File, path: Path, field: str, rows: int) -> np.ndarray:
     dataset = _dataset(file, path, field)
-    if dataset.shape != (rows,):
+    if dataset.shape not in ((rows,), (rows, 1)):
         raise InputError(
             f"{path}: field '{field}' has shape {dataset.shape}; expected ({rows},), one for each image"
         )
-    values = dataset[()]
+    values = dataset[()].reshape(rows)
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values % 1 == 0).all()):
         raise InputError(f"{path}: field '{field}' must hold whole numbers (class indices)")
     labels = values.astype(np.int64)

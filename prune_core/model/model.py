@@ -245,7 +245,15 @@ def _read(path: Path, architecture: str | None) -> tuple[onnx.ModelProto, str]:
     said, (data,) = contained.read("model", path, architecture=architecture)
     if said["assumed"] is not None:
         _say_assumed(path.name, said["assumed"])
-    return onnx.ModelProto.FromString(data.tobytes()), str(said["digest"])
+    proto = onnx.ModelProto.FromString(data.tobytes())
+    if len(proto.graph.output) > 1:
+        _say_first(path.name, len(proto.graph.output), first_line(ValueError(proto.graph.output[0].name)))
+    return proto, str(said["digest"])
+
+
+@functools.cache
+def _say_first(name: str, outputs: int, first: str) -> None:
+    _log.warning("%s: %d outputs; the first, %r, is taken for the classes", name, outputs, first)
 
 
 @functools.cache  # once for each file, however often it is read

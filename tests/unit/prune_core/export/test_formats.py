@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from hand_nets import FILES, keras_badnet, random_split, two_branches
 from networks import random_mask
 from onnx import TensorProto, helper, numpy_helper
@@ -185,3 +186,85 @@ def test_changed_weights_in_every_format(shared_data: Path, tmp_path: Path, name
     for kind, counted in found.items():
         if kind != "goodnet-onnx":
             assert counted["clean_correct"] == expected.clean_correct
+
+
+def _mean_net(opset: int, kind: type, how: str = "flatten") -> onnx.ModelProto:
+    """Two convolutions and a dense layer on images (3, 6, 6), 4 classes. ``how`` rows are made of
+    images: by Flatten, or as tf2onnx does it for an open number of images behind a transposition."""
+    rng = np.random.default_rng(1)
+    weights = {
+        "half": np.array(0.5),
+        "k1": rng.normal(size=(5, 3, 3, 3)) / 3,
+        "k2": rng.normal(size=(8, 5, 3, 3)) / 3,
+        "w": rng.normal(size=(32, 4)) / 8,
+        "last": rng.normal(size=4) / 8,
+    }
+    nodes = [
+        helper.make_node("Mul", ["images", "half"], ["x"]),
+        helper.make_node("Conv", ["x", "k1"], ["c1"], "conv_1"),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "k2"], ["c2"], "conv_2"),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+    ]
+    held = [numpy_helper.from_array(np.asarray(v, kind), k) for k, v in weights.items()]
+    if how == "flatten":
+        nodes.append(helper.make_node("Flatten", ["r2"], ["f"]))
+    else:
+        for name, values in {"zero": [0], "one": [1]}.items():
+            held.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        held.append(numpy_helper.from_array(np.array([-1], np.int32), "rest"))
+        nodes += [
+            helper.make_node("Transpose", ["r2"], ["t"], perm=[0, 2, 3, 1]),
+            helper.make_node("Shape", ["t"], ["s"]),
+            helper.make_node("Cast", ["s"], ["s32"], to=TensorProto.INT32),
+            helper.make_node("Slice", ["s32", "zero", "one", "zero"], ["n32"]),
+            helper.make_node("Concat", ["n32", "rest"], ["to32"], axis=0),
+            helper.make_node("Cast", ["to32"], ["to"], to=TensorProto.INT64),
+            helper.make_node("Reshape", ["t", "to"], ["f"]),
+        ]
+    nodes += [
+        helper.make_node("MatMul", ["f", "w"], ["m"]),
+        helper.make_node("Add", ["m", "last"], ["logits"]),
+    ]
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("images", number, ["n", 3, 6, 6])],
+        [helper.make_tensor_value_info("logits", number, ["n", 4])],
+        held,
+    )
+    ir = 4 if opset < 11 else 8
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
+
+
+@pytest.mark.parametrize(
+    "opset, kind, how",
+    [
+        (9, np.float32, "flatten"),
+        (10, np.float32, "flatten"),
+        (13, np.float16, "flatten"),
+        (13, np.float32, "by its shape"),
+        (18, np.float32, "flatten"),
+        (21, np.float32, "by its shape"),
+    ],
+)
+def test_every_file_loads_in_onnx_runtime_whatever_the_network_is_made_of(
+    opset: int, kind: type, how: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(_mean_net(opset, kind, how), path)
+    model, mask = load_model(path), ChannelMask.of({"conv_1": [0], "conv_2": [1, 6]})
+    written = write_formats(model, mask, path, tmp_path / "good", (3, 6, 6))
+    plain = PlainEvaluator(model, random_split((3, 6, 6), 4))
+    if kind is np.float32:
+        measured_again(written, plain, plain.counts(mask))
+    assert written.small.removed == mask.by_layer()
+    images = np.random.default_rng(2).normal(size=(3, 3, 6, 6)).astype(kind)
+    with model.pruned(mask):
+        wanted = model.logits(torch.from_numpy(images.astype(np.float32))).numpy()
+    for file in ("onnx", "small-onnx"):
+        (found,) = onnxruntime.InferenceSession(written.models[file]).run(None, {"images": images})
+        np.testing.assert_allclose(found, wanted, atol=1e-5 if kind is np.float32 else 1e-2)
+    pair = onnxruntime.InferenceSession(written.models["goodnet-onnx"])
+    assert pair.run(None, {"images": images})[0].shape == (3, 5)
