@@ -49,7 +49,7 @@ doctor: $(VENV)/ready  ## check versions, data, model, storage, tracking before 
 submit: $(VENV)/ready  ## a sweep on a cluster; CLUSTER=infra/local.yaml CONFIG=...; see infra/README.md
 	@infra/submit.sh "$(CLUSTER)" $(CONFIG)
 
-test: $(VENV)/ready  ## the tests, about ten minutes on two cores
+test: $(VENV)/ready  ## the tests, about six minutes on two quiet cores
 	$(BIN)/pytest
 
 test-wheel:  ## the wheel in empty environments of Python 3.11, 3.12, 3.13: without extras, then with all
