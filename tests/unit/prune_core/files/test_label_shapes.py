@@ -27,5 +27,5 @@ def test_labels_of_one_column_are_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 2), (1, 4), (2, 2), (8,)])
 def test_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"expected \(4,\), one an image"):
+    with pytest.raises(InputError, match=r"expected \(4,\), one for each image"):
         read_images(write(tmp_path / "a.h5", np.zeros(shape, int)))

@@ -97,7 +97,7 @@ def test_the_exporter_before(opset: int, flat: str, kept: bool, tmp_path: Path) 
     split = split_of(net, SIDE, 30)
     found = check_network(net, SIDE, path, split, split)
     norms = [n for n in onnx.load(path).graph.node if n.op_type == "BatchNormalization"]
-    assert bool(norms) is kept
+    assert bool(norms) is (kept or opset < 9)  # older opsets are not folded
     assert found["classes"] > 1
 
 
