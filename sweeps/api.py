@@ -113,7 +113,7 @@ def sweep(
     checked = _config(config, overrides)
     chosen = make_executor(executor)
     storage = open_storage(checked.storage)
-    log = SweepLog(checked, storage, _log.warning)
+    log = SweepLog(checked.tracking, storage, _log.warning)
     try:
         result = run_sweep(checked, storage, chosen, _Quiet(), log)
     finally:

@@ -109,7 +109,7 @@ def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     from sweeps.sweep import run_sweep
     from sweeps.tracking.sweep_log import SweepLog
 
-    log = SweepLog(settings, storage, say)
+    log = SweepLog(settings.tracking, storage, say)
     with stoppable():
         try:
             with SweepProgress() as progress:

@@ -28,7 +28,7 @@ class InlineExecutor:
         self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
     ) -> None:
         store = RecordStore(storage)
-        evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
+        evaluators = Evaluators.of(inputs, config.evaluator, config.resources.memory_gb, storage)
         while (settings := trials.next()) is not None:
             watch = _Watch(inputs.key(settings), events)
             for left in reversed(range(ATTEMPTS)):

@@ -65,7 +65,7 @@ class RayExecutor:
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
-            nodes_agree(config, storage)
+            nodes_agree(storage)
             need = needs(config.resources)
             by_optuna_search(trials)
             handed = QueueSearcher(trials, need)
@@ -161,7 +161,8 @@ def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evalu
         _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
         inputs = get(work.parcel, tell).opened()
         take_gpu(inputs.model.graph, work.resources.gpu)
-        _opened[work.parcel_id] = (inputs, Evaluators.of(inputs, work.evaluator, work.resources, storage))
+        evaluators = Evaluators.of(inputs, work.evaluator, work.resources.memory_gb, storage)
+        _opened[work.parcel_id] = (inputs, evaluators)
     return _opened[work.parcel_id]
 
 

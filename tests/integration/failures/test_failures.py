@@ -16,7 +16,7 @@ from sweeps.execution import attempts, stopping
 from sweeps.execution.attempts import given_up
 from sweeps.execution.inline import InlineExecutor
 from sweeps.execution.stopping import stoppable
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.queue import Listed
 from sweeps.storage import retry as patience
@@ -51,7 +51,7 @@ def run_two(config: Path, monkeypatch, failing) -> tuple[Told, list[str]]:
 
     monkeypatch.setattr(attempts, "run_trial", run_trial)
     settings = load_config(config, ["sweep.layer_sets=['last:1']", "sweep.x_thresholds=[10]"])
-    inputs, told = load_inputs(settings), Told()
+    inputs, told = load_inputs(input_files(settings), settings.sweep.repair), Told()
     storage = Storage(settings.storage).begin()
     InlineExecutor().run(Listed(trials_of(settings.sweep, inputs.model)), inputs, settings, storage, told)
     return told, asked
