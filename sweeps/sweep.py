@@ -46,7 +46,8 @@ def run_sweep(
     storage.check_writable()
     storage.begin()
     inputs = load_inputs(input_files(config, events.preparing), config.sweep.repair)
-    manifest = plan(config, inputs, storage)
+    name, trials = plan(config.name, config.sweep, inputs, storage)
+    manifest = Manifest(name, config, trials, inputs.digests, target_share=inputs.valid.target_share)
     manifest = replace(manifest, mlflow_run_id=None if log is None else log.start(manifest))
     write_manifest(storage, manifest)
     there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}

@@ -10,6 +10,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -49,6 +50,7 @@ from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.record_store import RecordStore, keep
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
+from sweeps.trial import run_trial
 
 # A worker process serves many trials of one sweep: network and caches are built once.
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
@@ -146,7 +148,8 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
         work.travelling.unpack()
         storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
         inputs, evaluators = _open(work, storage, tell)
-        record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
+        run = partial(run_trial, settings, inputs, evaluators, watch)
+        record = recorded_trial(inputs.key(settings), run, RecordStore(storage), tell)
     except (InputError, Unavailable) as error:  # no other worker would fare better with either
         whose = "input" if isinstance(error, InputError) else "machine"
         tune.report({"refused": f"on {platform.node()}: {error}", "failure": whose})
@@ -224,9 +227,8 @@ class _Relay(TrialProgressCallback):
             )
             return
         with self._watched():
-            self.events.ended(
-                given_up(settings, self.inputs, self.store, reason, self.events.trouble, ATTEMPTS_BY_RAY)
-            )
+            key, tell = self._key(trial), self.events.trouble
+            self.events.ended(given_up(key, settings, self.store, reason, tell, ATTEMPTS_BY_RAY))
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
