@@ -111,7 +111,7 @@ def sweep(
         KeyboardInterrupt: stopped; what is done is kept and logged.
     """
     checked = _config(config, overrides)
-    chosen = make_executor(executor)
+    chosen = make_executor(executor, checked)
     storage = open_storage(checked.storage)
     log = SweepLog(checked.tracking, storage, _log.warning)
     try:

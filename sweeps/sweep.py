@@ -61,7 +61,7 @@ def run_sweep(
     stopped = False
     if queue.left:
         try:
-            executor.run(queue, inputs, config, storage, events)
+            executor.run(queue, inputs, storage, events)
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, events.trouble)

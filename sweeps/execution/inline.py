@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from sweeps.config.schema import Config
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS, given_up, recorded_trial
@@ -26,11 +25,13 @@ from sweeps.trial import machine_fault, run_trial
 class InlineExecutor:
     """One trial after the other, here: for tests, for debugging, for a sweep without Ray."""
 
-    def run(
-        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
-    ) -> None:
+    def __init__(self, evaluator: str, memory_gb: float) -> None:
+        """``evaluator``: its kind, as ``make_evaluator`` has it."""
+        self.evaluator, self.memory_gb = evaluator, memory_gb
+
+    def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
         store = RecordStore(storage)
-        evaluators = Evaluators.of(inputs, config.evaluator, config.resources.memory_gb, storage)
+        evaluators = Evaluators.of(inputs, self.evaluator, self.memory_gb, storage)
         while (settings := trials.next()) is not None:
             key = inputs.key(settings)
             run = partial(run_trial, settings, inputs, evaluators, _Watch(key, events))

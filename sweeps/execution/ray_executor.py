@@ -24,7 +24,7 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError, Unavailable
-from sweeps.config.schema import Config, ResourcesConfig
+from sweeps.config.schema import ResourcesConfig, SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS_BY_RAY, given_up, recorded_trial
@@ -56,19 +56,27 @@ from sweeps.trial import run_trial
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
 
 
+@dataclass(frozen=True)
 class RayExecutor:
     """Ray Tune over the cluster at RAY_ADDRESS or one on this machine; or a local one, started
-    here and ended with the sweep. Data and network lie in the object store once a node."""
+    here and ended with the sweep. Data and network lie in the object store once a node.
 
-    def run(
-        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
-    ) -> None:
-        store, travelling = RecordStore(storage), Travelling.of(config.sweep)
+    Attributes:
+        evaluator: its kind, as ``make_evaluator`` has it. resources: of each trial.
+        sweep: names the orders and policies that workers have to know.
+    """
+
+    evaluator: str
+    resources: ResourcesConfig
+    sweep: SweepConfig
+
+    def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
+        store, travelling = RecordStore(storage), Travelling.of(self.sweep)
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
             nodes_agree(storage)
-            need = needs(config.resources)
+            need = needs(self.resources)
             by_optuna_search(trials)
             handed = QueueSearcher(trials, need)
             relay = _Relay(events, inputs, store, handed)
@@ -81,8 +89,8 @@ class RayExecutor:
                             parcel.id,
                             put(parcel, events.trouble),
                             store.storage.address,
-                            config.evaluator,
-                            config.resources,
+                            self.evaluator,
+                            self.resources,
                             travelling,
                         ),
                     ),

@@ -92,7 +92,7 @@ def swept(trials: int, folder: str, executor: str) -> Found:
     samples = Samples(max(1, trials // 20))
     config = config_of(trials, folder)
     load_inputs(input_files(config), config.sweep.repair)  # makes the BadNet
-    result = run_sweep(config, open_storage(config.storage), make_executor(executor), samples)
+    result = run_sweep(config, open_storage(config.storage), make_executor(executor, config), samples)
     assert len(result.records) == trials
     return {"rows": samples.rows, "after": samples.me.memory_info().rss / 2**20}
 

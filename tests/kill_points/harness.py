@@ -120,7 +120,8 @@ def undisturbed_records(path: Path) -> dict[str, TrialRecord]:
     config = load_config(path)
     inputs = load_inputs(input_files(config), config.sweep.repair)
     trials = trials_of(config.sweep, inputs.model)
-    InlineExecutor().run(Listed(trials), inputs, config, Storage(config.storage).begin(), Nobody())
+    executor = InlineExecutor(config.evaluator, config.resources.memory_gb)
+    executor.run(Listed(trials), inputs, Storage(config.storage).begin(), Nobody())
     return _found(config, [inputs.key(s) for s in trials])
 
 
