@@ -181,7 +181,7 @@ def _badnet_json(source: Source) -> Result:
     path, valid = source.badnet, source.valid
     return {
         "file": path.name,
-        "sha256": valid.model.digest,
+        "sha256": valid.model.badnet_digest,
         "weights_only": contained.read("weights_only", path, architecture=source.architecture)[0],
         "valid": valid.badnet.to_json(),
         "test": source.test.badnet.to_json(),

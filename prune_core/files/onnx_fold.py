@@ -10,6 +10,8 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from prune_core.errors import InputError
+
 # Nodes of these on constants make a constant, no larger than a few of its inputs together.
 FOLDED = frozenset((
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Concat", "Slice",
@@ -50,7 +52,9 @@ class Constants(Mapping[str, np.ndarray]):
     """Arrays of all constants of a graph, by value name: those that it holds, and those that its nodes
     make of them. Where a value comes from a fixed number of images it is none."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, file: str = "the network") -> None:
+        """``file``: what the InputError of a damaged constant is to name."""
+        self.file = file
         self.held = held_constants(model.graph)
         self.made: dict[str, np.ndarray] = {}
         self._arrays: dict[str, np.ndarray] = {}
@@ -63,7 +67,13 @@ class Constants(Mapping[str, np.ndarray]):
         if name in self.made:
             return self.made[name]
         if name not in self._arrays:
-            self._arrays[name] = numpy_helper.to_array(self.held[name])
+            try:
+                self._arrays[name] = numpy_helper.to_array(self.held[name])
+            except (ValueError, TypeError):
+                said = repr(name)[:100]
+                raise InputError(
+                    f"{self.file}: constant {said} is damaged: its values do not fill its shape"
+                ) from None
         return self._arrays[name]
 
     def __iter__(self):  # type: ignore[no-untyped-def]

@@ -13,6 +13,8 @@ from prune_core.files.onnx_fold import Constants
 from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_tail import Affine, Users, passes, tail_of
 
+TAILS = "goodnet.tails"  # in the metadata of a normalized model
+
 
 def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """A copy that onnx2torch can take, which computes the same function for any batch size.
@@ -26,16 +28,17 @@ def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     del model.functions[:]
+    del model.metadata_props[:]
     for number, node in enumerate([n for n in model.graph.node if n.op_type == "Conv"]):
         node.doc_string = str(number)
     for node in model.graph.node:
         _say_zeros(node, name)
-    constants = Constants(model)
+    constants = Constants(model, name)
     _constants_to_initializers(model.graph, constants)
     _leave_out_passing(model.graph, constants)
     _one_output(model.graph)
     _free_the_batch(model.graph)
-    _take_tails_in(model)
+    _take_tails_in(model, name)
     _leave_out_unused(model.graph)
     # Two initializers of one name cannot be: after renaming nodes only tensors carry names.
     for position, node in enumerate(model.graph.node):
@@ -149,10 +152,15 @@ def _zero_is_zero(node: onnx.NodeProto) -> bool:
     return any(a.name == "allowzero" and a.i for a in node.attribute)
 
 
-def _take_tails_in(model: onnx.ModelProto) -> None:
+def tails_were_taken_in(model: onnx.ModelProto) -> bool:
+    """Whether a ``normalized`` model has biases or scales that stood in nodes behind convolutions."""
+    return any(entry.key == TAILS for entry in model.metadata_props)
+
+
+def _take_tails_in(model: onnx.ModelProto, name: str) -> None:
     """What belongs to a convolution moves into it: see ``normalized``."""
     graph = model.graph
-    constants, users = Constants(model), Users(graph)
+    constants, users = Constants(model, name), Users(graph)
     gone: dict[int, str] = {}
     added: dict[int, onnx.NodeProto] = {}
     for number, node in enumerate(graph.node):
@@ -193,6 +201,7 @@ def _take_tails_in(model: onnx.ModelProto) -> None:
         gone |= {part.node: part.value for part in rest}
     if gone or added:
         _without(graph, gone, added)
+        model.metadata_props.add(key=TAILS, value="1")
 
 
 def _add_to_bias(

@@ -19,7 +19,7 @@ from torch import fx, nn
 
 from prune_core.errors import InputError
 from prune_core.files.constants import Weights, constants, replaced, weights_digest
-from prune_core.files.onnx_normalize import normalized
+from prune_core.files.onnx_normalize import normalized, tails_were_taken_in
 from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.masks import ChannelMask
@@ -276,7 +276,12 @@ def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel
     if not layers:
         raise InputError(f"{name}: no convolution layers, so there are no channels to prune")
     shape, channels_last = _image_shape(model, name)
-    return PrunableModel(proto, graph, layers, shape, channels_last, digest, name)
+    file_digest = None
+    if tails_were_taken_in(model):
+        # Version 0.1 left such a bias where it was, so the same mask was another network: no record or
+        # cached count of it may answer for this one.
+        file_digest, digest = digest, hashlib.sha256(f"tails {digest}".encode()).hexdigest()
+    return PrunableModel(proto, graph, layers, shape, channels_last, digest, name, file_digest=file_digest)
 
 
 def _drop_final_softmax(graph: fx.GraphModule) -> None:

@@ -149,7 +149,9 @@ def read(what: str, path: Path, **options: Any) -> tuple[dict[str, Any], list[np
         if _reader is None:
             _reader = Reader()
         try:
-            answer, arrays = _reader.ask({"what": what, "path": str(path), **options}, seconds)
+            answer, arrays = _reader.ask(
+                {"what": what, "path": str(path), "folder": _folder(), **options}, seconds
+            )
         except _Stopped:
             status, _reader = _reader.close(), None
             raise InputError(f"{path}: {_reason(status, seconds)}; refused") from None
@@ -158,6 +160,14 @@ def read(what: str, path: Path, **options: Any) -> tuple[dict[str, Any], list[np
     if "fault" in answer:
         raise RuntimeError(f"the reader failed on {path}: {answer['fault']}")
     return answer["result"], arrays
+
+
+def _folder() -> str | None:
+    """The working folder, which paths may be relative to; None when it is gone."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
 
 
 def _reason(status: int | None, seconds: float) -> str:

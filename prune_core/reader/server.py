@@ -117,7 +117,9 @@ def limits(path: Path, beside: int = 0) -> None:
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + (size + beside) / BYTES_PER_SECOND)
 
 
-def answer(request: dict[str, Any], beside: Beside) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
+def answer(
+    request: dict[str, Any], beside: Beside = lambda size: None
+) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
     """Do what is asked: a result, an error of the file (one line), or a fault of ours."""
     path, what = Path(request.pop("path")), request.pop("what")
     act = FUNCTIONS[what]
@@ -180,6 +182,8 @@ def main(fd: int) -> None:
     with channel.makefile("rb") as stream:
         while head := stream.read(_LENGTH):
             request = json.loads(stream.read(int.from_bytes(head, "big")))
+            if folder := request.pop("folder"):  # the caller's, who may have moved since we began
+                os.chdir(folder)
             path = Path(request["path"])
             limits(path)
 

@@ -20,6 +20,7 @@ from sweeps.config.schema import make_config
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
 PROJECT = (ROOT / "pyproject.toml").read_text()
+CONSTRAINTS = (ROOT / "constraints.txt").read_text()
 LISTED = re.search(r"^packages = .*", PROJECT, re.M)[0]
 PACKAGES = {name.split(".")[0] for name in re.findall(r'"([\w.]+)"', LISTED)}
 
@@ -117,7 +118,7 @@ def test_kubernetes_takes_the_job() -> None:
     with pytest.raises(kubernetes_validate.ValidationError):
         wrong = {**template, "template": {"spec": {"continers": []}}}
         kubernetes_validate.validate(wrong, "1.34", strict=True)
-    assert cluster["rayVersion"] == re.search(r"ray\[.*\]==([\d.]+)", PROJECT)[1]
+    assert cluster["rayVersion"] == re.search(r"^ray==([\d.]+)", CONSTRAINTS, re.M)[1]
     assert cluster["authOptions"] == {"mode": "token"}
     assert spec["entrypoint"].endswith("job.py /etc/goodnet/sweep.yaml") and spec["backoffLimit"] > 0
 

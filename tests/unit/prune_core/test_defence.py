@@ -87,7 +87,7 @@ def test_control(goodnet, smoke_config, clean_net, tmp_path) -> None:
 
     for criterion in (("--knee",), ("--max-accuracy-drop", 10), ("--max-attack-success", 1)):
         picked = goodnet("pick", *store, *criterion, "--out", tmp_path / "out", "--json")
-        assert picked.status == 2 and picked.out == ""
+        assert picked.status == 2 and picked.json["error"]["kind"] == "input"
         assert "there was no attack to remove" in picked.err
         assert len(picked.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -14,8 +14,10 @@ from hand_nets import random_split
 from onnx import TensorProto, helper, numpy_helper
 
 from prune_core.compaction.compact import compact
+from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.zeroed import pruned_onnx
+from prune_core.files.onnx_normalize import normalized
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, build_model
@@ -230,3 +232,18 @@ def test_a_bias_that_stands_outside_can_be_trained_under_its_own_name() -> None:
     tensor = next(t for t in proto.graph.initializer if t.name == "b")
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(1), "b"))
     np.testing.assert_allclose(logits(changed, ChannelMask(), PIXELS), run(proto, PIXELS), atol=1e-5)
+
+
+def test_what_was_counted_before_the_bias_moved_in_is_not_taken_for_this_network() -> None:
+    """Version 0.1 left it outside: the same file and mask were another network, under the file's digest."""
+    moved, plain = build_model(net(added), "file", "net"), build_model(net(inside), "file", "net")
+    assert plain.digest == plain.badnet_digest == moved.badnet_digest == "file"
+    assert moved.digest != "file"
+
+
+def test_a_constant_that_does_not_fill_its_shape_is_named() -> None:
+    proto = net(added)
+    kernel = next(t for t in proto.graph.initializer if t.name == "k")
+    kernel.dims[0] += 1
+    with pytest.raises(InputError, match="bad.onnx: constant 'k' is damaged"):
+        normalized(proto, "bad.onnx")

@@ -120,3 +120,12 @@ def test_what_cannot_be_written_is_told_without_temporary_names(tmp_path: Path) 
             weights=None,
         )
     assert ".secret.tmp" not in str(caught.value)
+
+
+def test_a_relative_path_is_the_callers_also_after_it_has_moved(tmp_path: Path, monkeypatch) -> None:
+    """As in a notebook that changes its folder: the reader was started in another one."""
+    images(tmp_path / "first.h5")
+    client.read("images", tmp_path / "first.h5")
+    monkeypatch.chdir(tmp_path)
+    names, arrays = client.read("images", Path("first.h5"))
+    assert len(dict(zip(names, arrays, strict=True))["label"]) == 4

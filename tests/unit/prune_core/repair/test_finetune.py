@@ -180,7 +180,7 @@ def test_agreement() -> None:
 def test_kept_apart() -> None:
     train, apart = kept_apart(10, 0.2, torch.Generator().manual_seed(0))
     assert len(apart) == 2 and sorted([*train, *apart]) == list(range(10))
-    with pytest.raises(InputError, match="4 images are too few to keep 20% of them apart"):
+    with pytest.raises(InputError, match="4 images are too few for a hold-out of 20%"):
         kept_apart(4, 0.2, torch.Generator())
 
 
