@@ -111,9 +111,9 @@ def sweep(
         KeyboardInterrupt: stopped; what is done is kept and logged.
     """
     checked = _config(config, overrides)
-    chosen = make_executor(executor)
+    chosen = make_executor(executor, checked)
     storage = open_storage(checked.storage)
-    log = SweepLog(checked, storage, _log.warning)
+    log = SweepLog(checked.tracking, storage, _log.warning)
     try:
         result = run_sweep(checked, storage, chosen, _Quiet(), log)
     finally:

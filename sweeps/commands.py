@@ -32,19 +32,21 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     """One trial in this process, in the contract's form. Raises InputError, also when the trial
     itself fails on something that was given."""
     from sweeps.evaluators import Evaluators
-    from sweeps.inputs.load import load_inputs
+    from sweeps.inputs.load import input_files, load_inputs
     from sweeps.planning.grid import only_trial
     from sweeps.records.trial_report import TrialReport
     from sweeps.trial import run_trial
 
-    inputs = load_inputs(config, progress)
+    inputs = load_inputs(input_files(config, progress), config.sweep.repair)
     settings = only_trial(config.sweep, inputs.model)
 
     def watch(now: Progress) -> None:
         if progress is not None:
             progress(now.doing, min(1.0, now.done / now.total))
 
-    record = run_trial(settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources), watch)
+    record = run_trial(
+        settings, inputs, Evaluators.of(inputs, config.evaluator, config.resources.memory_gb), watch
+    )
     if record.status == "failed":
         raise (InputError if record.failure == "input" else RuntimeError)(record.reason)
     counted = inputs.model.layers[1:] or inputs.model.layers  # as inspect counts
@@ -74,11 +76,12 @@ class _LateTest:
 
     def __call__(self, state: State) -> Counts:
         if self.counter is None:
-            from sweeps.inputs.load import load_inputs
+            from sweeps.inputs.load import input_files, load_inputs
             from sweeps.sweep import TestCounter
 
             config = self.manifest.config
-            self.counter = TestCounter(load_inputs(config), config.evaluator, config.resources, self.storage)
+            inputs = load_inputs(input_files(config))
+            self.counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, self.storage)
         return self.counter(state)
 
 
@@ -92,7 +95,7 @@ def study_of(
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
     from sweeps.extras import need
-    from sweeps.inputs.load import load_inputs
+    from sweeps.inputs.load import input_files, load_inputs
 
     need("plots", "goodnet study")
     from sweeps.reports.study import study
@@ -111,7 +114,8 @@ def study_of(
         result = run(config, storage)
         if result.stopped:
             raise KeyboardInterrupt
-        counter = TestCounter(load_inputs(config), config.evaluator, config.resources, storage)
+        inputs = load_inputs(input_files(config))
+        counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
         ways = study(result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
@@ -161,8 +165,9 @@ def pick_from(
     storage = open_storage(place)
     manifest = read_manifest(storage, name)
     config = manifest.config
-    inputs = load_inputs(config)
-    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
+    files = input_files(config)
+    inputs = load_inputs(files)
+    counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
     frontier = _frontier(storage, manifest, counter)
     store = RecordStore(storage)
 
@@ -170,7 +175,7 @@ def pick_from(
         from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
 
         try:
-            tracking = open_tracking(config, storage)
+            tracking = open_tracking(config.tracking, storage)
             tracking.check()
             return register(tracking, manifest, onnx, result)
         except Exception as error:  # the files are written; a registry in any trouble is no reason
@@ -182,7 +187,7 @@ def pick_from(
         frontier,
         PlainEvaluator(inputs.model, inputs.valid),
         PlainEvaluator(inputs.model, inputs.test),
-        input_files(config).badnet,
+        files.badnet,
         out,
         criterion,
         registering if registered else None,
@@ -202,7 +207,7 @@ def examine(config: Config | None, executor: str) -> Result:
         from sweeps.tracking.sweep_log import open_tracking
 
         assert config is not None and (place := storage()) is not None
-        opened = open_tracking(config, place)
+        opened = open_tracking(config.tracking, place)
         opened.check()
         return f"{opened.uri} answers"
 
@@ -213,7 +218,7 @@ def examine(config: Config | None, executor: str) -> Result:
         need("sweep", "a check of workers (--executor inline checks this machine only)")
         from sweeps.execution.ray_cluster import on_every_node
 
-        return diagnose_nodes(config, storage(), on_every_node)
+        return diagnose_nodes(storage(), on_every_node, 0 if config is None else config.resources.gpu)
 
     checks = diagnose(
         config,

@@ -10,7 +10,6 @@ from prune_core.evaluation.cached import RememberingEvaluator
 from prune_core.evaluation.evaluator import Evaluator
 from prune_core.evaluators import make_evaluator
 from prune_core.model.model import PrunableModel
-from sweeps.config.schema import ResourcesConfig
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.storage import Storage
@@ -26,12 +25,12 @@ class Evaluators:
 
     @classmethod
     def of(
-        cls, inputs: TrialInputs, kind: str, resources: ResourcesConfig, storage: Storage | None = None
+        cls, inputs: TrialInputs, kind: str, memory_gb: float, storage: Storage | None = None
     ) -> Evaluators:
         """What they find out is shared through ``storage``. A trial asks test only once, so its
         evaluator gets the smaller part of the memory."""
         made = [
-            remembering(inputs.model, split, kind, resources.memory_gb * share, storage)
+            remembering(inputs.model, split, kind, memory_gb * share, storage)
             for split, share in ((inputs.valid, 0.6), (inputs.test, 0.4))
         ]
         (valid, of_valid), (test, of_test) = made

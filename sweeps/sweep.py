@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from prune_core.counts import Counts
 from prune_core.evaluation.net_counter import NetCounter
-from sweeps.config.schema import Config, ResourcesConfig
+from sweeps.config.schema import Config
 from sweeps.evaluators import remembering
 from sweeps.events import Everyone, SweepEvents
 from sweeps.execution.executor import Executor
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.plan import close, plan, queue_of
 from sweeps.records.trial_record import State, TrialRecord
@@ -45,8 +45,9 @@ def run_sweep(
     events = watcher if log is None else Everyone(watcher, log)
     storage.check_writable()
     storage.begin()
-    inputs = load_inputs(config, events.preparing)
-    manifest = plan(config, inputs, storage)
+    inputs = load_inputs(input_files(config, events.preparing), config.sweep.repair)
+    name, trials = plan(config.name, config.sweep, inputs, storage)
+    manifest = Manifest(name, config, trials, inputs.digests, target_share=inputs.valid.target_share)
     manifest = replace(manifest, mlflow_run_id=None if log is None else log.start(manifest))
     write_manifest(storage, manifest)
     there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}
@@ -60,14 +61,14 @@ def run_sweep(
     stopped = False
     if queue.left:
         try:
-            executor.run(queue, inputs, config, storage, events)
+            executor.run(queue, inputs, storage, events)
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, events.trouble)
     records = patiently(lambda: read_records(storage, closed.trials), storage.place, events.trouble)
     if stopped and not records:
         raise KeyboardInterrupt
-    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
+    counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
     frontier = patiently(
         lambda: measured_frontier(storage, closed.name, records, counter, closed.target_share),
         storage.place,
@@ -85,11 +86,9 @@ class TestCounter:
 
     __test__ = False
 
-    def __init__(self, inputs: TrialInputs, kind: str, resources: ResourcesConfig, storage: Storage) -> None:
+    def __init__(self, inputs: TrialInputs, kind: str, memory_gb: float, storage: Storage) -> None:
         """``kind``: of the evaluator, as ``make_evaluator`` has it."""
-        self.evaluator, self.memory = remembering(
-            inputs.model, inputs.test, kind, resources.memory_gb, storage
-        )
+        self.evaluator, self.memory = remembering(inputs.model, inputs.test, kind, memory_gb, storage)
         self.counter = NetCounter(inputs.model, self.evaluator)
         self.store = RecordStore(storage)
 

@@ -105,11 +105,11 @@ def sweep(
 def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     from sweeps.execution.make import make_executor
 
-    chosen = make_executor(executor)
+    chosen = make_executor(executor, settings)
     from sweeps.sweep import run_sweep
     from sweeps.tracking.sweep_log import SweepLog
 
-    log = SweepLog(settings, storage, say)
+    log = SweepLog(settings.tracking, storage, say)
     with stoppable():
         try:
             with SweepProgress() as progress:

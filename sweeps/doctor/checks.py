@@ -40,8 +40,10 @@ def diagnose(
         worker: what ``nodes.diagnose_nodes`` finds where trials will run.
         progress: told when the embedded BadNet has to be made first.
     """
-    checks = diagnose_worker(config)
-    if config is not None:
+    if config is None:
+        checks = diagnose_worker()
+    else:
+        checks = diagnose_worker(config.resources.gpu, config.storage)
         checks += _diagnose_inputs(config, progress)
     if tracking is not None:
         checks.append(check("tracking", tracking))
@@ -53,13 +55,14 @@ def diagnose(
     return checks
 
 
-def diagnose_worker(config: Config | None) -> list[Check]:
-    """What must be right on every machine that runs trials."""
+def diagnose_worker(gpu: float = 0, place: str | None = None) -> list[Check]:
+    """What must be right on every machine that runs trials, each with ``gpu`` GPUs; ``place``: the
+    storage, where there is one."""
     checks = [check("python", _python), check("packages", _packages)]
     checks.append(check("machine", _machine))
-    checks.append(check("gpu", lambda: _gpu(0 if config is None else config.resources.gpu)))
-    if config is not None:
-        checks.append(check("storage", lambda: _storage(config.storage)))
+    checks.append(check("gpu", lambda: _gpu(gpu)))
+    if place is not None:
+        checks.append(check("storage", lambda: _storage(place)))
     return checks
 
 
@@ -76,14 +79,14 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
         "data.poisoned_test": files.poisoned_test,
     }
     checks = [
-        check(name, lambda path=path: _images(path, config.data_hint))  # type: ignore[misc]
+        check(name, lambda path=path: _images(path, files.hint))  # type: ignore[misc]
         for name, path in named.items()
         if path is not None
     ]
     opened: list[TrialInputs] = []
 
     def fits() -> str:
-        opened.append(load_inputs(config, progress))
+        opened.append(load_inputs(files, config.sweep.repair))
         layers = ", ".join(f"{la.name} ({la.channels})" for la in opened[0].model.layers)
         return f"{files.badnet} is readable and fits the images; convolutions: {layers}"
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
-from sweeps.config.schema import Config
 from sweeps.doctor.checks import Check, check, diagnose_worker, failed
 from sweeps.storage.storage import Storage, open_storage
 
@@ -40,23 +39,21 @@ def versions() -> dict[str, str]:
 
 
 def diagnose_nodes(
-    config: Config | None, storage: Storage | None, on_every_node: OnEveryNode, whole: bool = True
+    storage: Storage | None, on_every_node: OnEveryNode, gpu: float = 0, whole: bool = True
 ) -> list[Check]:
     """The checks of each node: what is well everywhere is one entry, what is not has one a node.
 
-    ``storage``: the configuration's, where there is one. ``whole``: all of the doctor's; otherwise only
-    what a sweep cannot do without, versions and storage.
+    ``storage``: the configuration's, where there is one. ``gpu``: how many a trial is to have. ``whole``:
+    all of the doctor's checks; otherwise only what a sweep cannot do without, versions and storage.
     """
-    if config is None or storage is None:
-        answers = on_every_node(_Visit(None, versions(), "", whole))
+    if storage is None:
+        answers = on_every_node(_Visit(versions(), whole, gpu))
         return _gathered({node: _checks(answer) for node, answer in answers.items()})
-    # As a process with another working folder must name it.
-    config = config.model_copy(update={"storage": storage.address})
     # A name that is new each time: a file system may remember for seconds that one was not there.
     folder = f".nodes-{uuid.uuid4().hex}"
     try:
         storage.write_bytes(f"{folder}/driver", b"goodnet")
-        answers = on_every_node(_Visit(config, versions(), folder, whole))
+        answers = on_every_node(_Visit(versions(), whole, gpu, storage.address, folder))
         return _gathered({node: _checks(answer, storage) for node, answer in answers.items()})
     finally:
         with suppress(OSError, pa.ArrowException):  # then a small folder stays behind
@@ -66,21 +63,23 @@ def diagnose_nodes(
 @dataclass(frozen=True)
 class _Visit:
     """What is done on a node: the checks; and in ``folder`` of the storage, where the driver has left a
-    file for all nodes, each node leaves one for it."""
+    file for all nodes, each node leaves one for it. ``address``: of the storage, as a process with another
+    working folder must name it."""
 
-    config: Config | None
     wanted: Mapping[str, str]
-    folder: str
     whole: bool
+    gpu: float
+    address: str | None = None
+    folder: str = ""
 
     def __call__(self) -> Visited:
         checks = [check("versions", self._versions)]
         if self.whole:
-            checks += diagnose_worker(self.config)
-        if self.config is None:
+            checks += diagnose_worker(self.gpu, self.address)
+        if self.address is None:
             return Visited(checks)
         try:
-            return Visited(checks, self._meet(open_storage(self.config.storage)))
+            return Visited(checks, self._meet(open_storage(self.address)))
         except Exception as error:  # whatever breaks is a finding
             return Visited([*checks, failed("shared storage", error)])
 

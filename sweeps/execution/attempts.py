@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
-from sweeps.evaluators import Evaluators
-from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.progress import Tell, Watch
+from sweeps.progress import Tell
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.record_store import RecordStore, finished, keep
 from sweeps.storage.retry import PATIENCE
-from sweeps.trial import run_trial
 
 ATTEMPTS = 3  # of a trial that the machine fails; a trial that fails by its settings has one
 ATTEMPTS_BY_RAY = 10  # on a cluster, where a trial may be lost with its worker or its node
 LONGEST_PAUSE = 60.0  # seconds before a lost trial is run again
 
 
-def recorded_trial(
-    settings: TrialSettings,
-    inputs: TrialInputs,
-    evaluators: Evaluators,
-    store: RecordStore,
-    watch: Watch,
-    tell: Tell,
-) -> TrialRecord:
+def recorded_trial(key: str, run: Callable[[], TrialRecord], store: RecordStore, tell: Tell) -> TrialRecord:
     """The trial's record, stored: the one there is (another sweep may have made it since this one was
-    planned, or a worker that died before it could say so), or a new one. ``tell`` gets a line when the
-    storage is away. Raises what ``trial.machine_fault`` accepts, and StorageAway."""
-    there = finished(inputs.key(settings), store, tell)
-    return there or keep(run_trial(settings, inputs, evaluators, watch), store, tell)
+    planned, or a worker that died before it could say so), or the one that ``run`` makes. ``tell`` gets a
+    line when the storage is away. Raises StorageAway, and what ``run`` raises."""
+    return finished(key, store, tell) or keep(run(), store, tell)
 
 
 def given_up(
+    key: str,
     settings: TrialSettings,
-    inputs: TrialInputs,
     store: RecordStore,
     reason: str,
     tell: Tell,
@@ -44,8 +34,7 @@ def given_up(
 ) -> TrialRecord:
     """The failed record, stored, of a trial that the machine has failed ``attempts`` times."""
     reason = f"failed {attempts} times, the last time: {' '.join(reason.split())[:300] or 'no message'}"
-    record = TrialRecord(inputs.key(settings), settings, "failed", reason, failure="machine")
-    return keep(record, store, tell)
+    return keep(TrialRecord(key, settings, "failed", reason, failure="machine"), store, tell)
 
 
 class Lost:

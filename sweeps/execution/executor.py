@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sweeps.config.schema import Config
 from sweeps.events import SweepEvents
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.queue import TrialQueue
@@ -12,8 +11,6 @@ from sweeps.storage.storage import Storage
 
 
 class Executor(Protocol):
-    def run(
-        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
-    ) -> None:
+    def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
         """Run every trial of the queue, store its record, tell ``events``. ``storage`` has begun."""
         ...

@@ -7,7 +7,8 @@ when it was told to stop (Ctrl-C) and StorageAway.
 
 from __future__ import annotations
 
-from sweeps.config.schema import Config
+from functools import partial
+
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS, given_up, recorded_trial
@@ -18,28 +19,31 @@ from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
-from sweeps.trial import machine_fault
+from sweeps.trial import machine_fault, run_trial
 
 
 class InlineExecutor:
     """One trial after the other, here: for tests, for debugging, for a sweep without Ray."""
 
-    def run(
-        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
-    ) -> None:
+    def __init__(self, evaluator: str, memory_gb: float) -> None:
+        """``evaluator``: its kind, as ``make_evaluator`` has it."""
+        self.evaluator, self.memory_gb = evaluator, memory_gb
+
+    def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
         store = RecordStore(storage)
-        evaluators = Evaluators.of(inputs, config.evaluator, config.resources, storage)
+        evaluators = Evaluators.of(inputs, self.evaluator, self.memory_gb, storage)
         while (settings := trials.next()) is not None:
-            watch = _Watch(inputs.key(settings), events)
+            key = inputs.key(settings)
+            run = partial(run_trial, settings, inputs, evaluators, _Watch(key, events))
             for left in reversed(range(ATTEMPTS)):
                 try:
-                    record = recorded_trial(settings, inputs, evaluators, store, watch, events.trouble)
+                    record = recorded_trial(key, run, store, events.trouble)
                     break
                 except Exception as error:
                     if not machine_fault(error):
                         raise
                     if not left:
-                        record = given_up(settings, inputs, store, str(error), events.trouble)
+                        record = given_up(key, settings, store, str(error), events.trouble)
             trials.ended(settings, objectives(record))
             events.ended(record)
 

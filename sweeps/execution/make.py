@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prune_core.errors import InputError
-from sweeps.config.schema import Config
+from sweeps.config.schema import Config, ResourcesConfig, SweepConfig
 from sweeps.events import SweepEvents
 from sweeps.execution.executor import Executor
 from sweeps.execution.inline import InlineExecutor
@@ -13,22 +15,27 @@ from sweeps.planning.queue import TrialQueue
 from sweeps.storage.storage import Storage
 
 
+@dataclass(frozen=True)
 class LateRayExecutor:
     """``ray_executor.RayExecutor``, imported (seconds) only when there are trials to run."""
 
-    def run(
-        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
-    ) -> None:
+    evaluator: str
+    resources: ResourcesConfig
+    sweep: SweepConfig
+
+    def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
         from sweeps.execution.ray_executor import RayExecutor
 
-        RayExecutor().run(trials, inputs, config, storage, events)
+        executor = RayExecutor(self.evaluator, self.resources, self.sweep)
+        executor.run(trials, inputs, storage, events)
 
 
-def make_executor(name: str) -> Executor:
-    """Raises InputError for a name that is none, and for Ray where it is not installed."""
+def make_executor(name: str, config: Config) -> Executor:
+    """What runs the trials of ``config``. Raises InputError for a name that is none, and for Ray where it
+    is not installed."""
     if name == "inline":
-        return InlineExecutor()
+        return InlineExecutor(config.evaluator, config.resources.memory_gb)
     if name == "ray":
         need("sweep", "--executor ray (--executor inline runs in this process)")
-        return LateRayExecutor()
+        return LateRayExecutor(config.evaluator, config.resources, config.sweep)
     raise InputError(f"--executor {name}: expected ray or inline")

@@ -19,7 +19,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tenacity import Retrying, stop_after_attempt
 
 from prune_core.errors import InputError, Unavailable
-from sweeps.config.schema import Config
 from sweeps.doctor.nodes import diagnose_nodes
 from sweeps.execution.ray_private import only_on_this_machine, show_token
 from sweeps.storage.retry import persistently
@@ -155,13 +154,13 @@ def _visitor(work: bytes) -> Callable[[], Any]:
     return visit
 
 
-def nodes_agree(config: Config, storage: Storage) -> None:
+def nodes_agree(storage: Storage) -> None:
     """Raises InputError unless all nodes of a cluster have the driver's versions and see its storage.
     Asks nobody where there is one node, this one."""
     with connected():
         if sum(node["Alive"] for node in ray.nodes()) < 2:
             return
-    wrong = [c for c in diagnose_nodes(config, storage, on_every_node, whole=False) if not c["ok"]]
+    wrong = [c for c in diagnose_nodes(storage, on_every_node, whole=False) if not c["ok"]]
     if wrong:
         more = f" (and {len(wrong) - 1} more; see goodnet doctor)" if len(wrong) > 1 else ""
         raise InputError(f"{wrong[0]['name']}: {wrong[0]['detail']}{more}")

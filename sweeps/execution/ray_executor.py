@@ -10,6 +10,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -23,7 +24,7 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError, Unavailable
-from sweeps.config.schema import Config, ResourcesConfig
+from sweeps.config.schema import ResourcesConfig, SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS_BY_RAY, given_up, recorded_trial
@@ -49,24 +50,33 @@ from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.record_store import RecordStore, keep
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
+from sweeps.trial import run_trial
 
 # A worker process serves many trials of one sweep: network and caches are built once.
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
 
 
+@dataclass(frozen=True)
 class RayExecutor:
     """Ray Tune over the cluster at RAY_ADDRESS or one on this machine; or a local one, started
-    here and ended with the sweep. Data and network lie in the object store once a node."""
+    here and ended with the sweep. Data and network lie in the object store once a node.
 
-    def run(
-        self, trials: TrialQueue, inputs: TrialInputs, config: Config, storage: Storage, events: SweepEvents
-    ) -> None:
-        store, travelling = RecordStore(storage), Travelling.of(config.sweep)
+    Attributes:
+        evaluator: its kind, as ``make_evaluator`` has it. resources: of each trial.
+        sweep: names the orders and policies that workers have to know.
+    """
+
+    evaluator: str
+    resources: ResourcesConfig
+    sweep: SweepConfig
+
+    def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
+        store, travelling = RecordStore(storage), Travelling.of(self.sweep)
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
         with stoppable(), connected(), stoppable(), aside as scratch:
-            nodes_agree(config, storage)
-            need = needs(config.resources)
+            nodes_agree(storage)
+            need = needs(self.resources)
             by_optuna_search(trials)
             handed = QueueSearcher(trials, need)
             relay = _Relay(events, inputs, store, handed)
@@ -79,8 +89,8 @@ class RayExecutor:
                             parcel.id,
                             put(parcel, events.trouble),
                             store.storage.address,
-                            config.evaluator,
-                            config.resources,
+                            self.evaluator,
+                            self.resources,
                             travelling,
                         ),
                     ),
@@ -146,7 +156,8 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
         work.travelling.unpack()
         storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
         inputs, evaluators = _open(work, storage, tell)
-        record = recorded_trial(settings, inputs, evaluators, RecordStore(storage), watch, tell)
+        run = partial(run_trial, settings, inputs, evaluators, watch)
+        record = recorded_trial(inputs.key(settings), run, RecordStore(storage), tell)
     except (InputError, Unavailable) as error:  # no other worker would fare better with either
         whose = "input" if isinstance(error, InputError) else "machine"
         tune.report({"refused": f"on {platform.node()}: {error}", "failure": whose})
@@ -161,7 +172,8 @@ def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evalu
         _opened.clear()  # a reused worker keeps one sweep's data, not all it ever saw
         inputs = get(work.parcel, tell).opened()
         take_gpu(inputs.model.graph, work.resources.gpu)
-        _opened[work.parcel_id] = (inputs, Evaluators.of(inputs, work.evaluator, work.resources, storage))
+        evaluators = Evaluators.of(inputs, work.evaluator, work.resources.memory_gb, storage)
+        _opened[work.parcel_id] = (inputs, evaluators)
     return _opened[work.parcel_id]
 
 
@@ -223,9 +235,8 @@ class _Relay(TrialProgressCallback):
             )
             return
         with self._watched():
-            self.events.ended(
-                given_up(settings, self.inputs, self.store, reason, self.events.trouble, ATTEMPTS_BY_RAY)
-            )
+            key, tell = self._key(trial), self.events.trouble
+            self.events.ended(given_up(key, settings, self.store, reason, tell, ATTEMPTS_BY_RAY))
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

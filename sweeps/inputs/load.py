@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
 from prune_core.model.model import build_model, load_model
 from prune_core.repair.finetune import check_repair
-from sweeps.config.schema import EMBEDDED, Config
+from sweeps.config.schema import EMBEDDED, Config, TriggerConfig
 from sweeps.inputs.embedded import make_embedded
 from sweeps.inputs.fetch import local_file
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -25,25 +25,36 @@ from sweeps.storage.storage import Storage
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Paths after the embedded default has been made; poisoned files are None with a trigger."""
+    """Paths after the embedded default has been made, and how to read them.
+
+    Attributes:
+        poisoned_valid, poisoned_test: None with a ``trigger``, which is stamped on the clean images then.
+        architecture: of a BadNet that is weights alone.
+        scale: pixels are multiplied by it.
+        hint: where to get files that are missing.
+    """
 
     badnet: Path
     clean_valid: Path
     poisoned_valid: Path | None
     clean_test: Path
     poisoned_test: Path | None
+    architecture: str | None = None
+    trigger: TriggerConfig | None = None
+    scale: float = 1.0
+    hint: str | None = None
 
 
 def input_files(config: Config, progress: Callable[[str, float], None] | None = None) -> InputFiles:
     """Where the files of a configuration are; makes the embedded ones, once. Raises InputError."""
-    if config.badnet in EMBEDDED:
-        made = make_embedded(
-            _embedded_folder(config), smoke=config.badnet == "embedded-smoke", progress=progress
-        )
-        return InputFiles(
-            made.badnet, made.clean_valid, made.poisoned_valid, made.clean_test, made.poisoned_test
-        )
     data = config.data
+    reading = (config.architecture, data.trigger, data.scale, config.data_hint)
+    if config.badnet in EMBEDDED:
+        folder = _embedded_folder(config.badnet, config.storage)
+        made = make_embedded(folder, smoke=config.badnet == "embedded-smoke", progress=progress)
+        return InputFiles(
+            made.badnet, made.clean_valid, made.poisoned_valid, made.clean_test, made.poisoned_test, *reading
+        )
     assert data.clean_valid and data.clean_test  # checked by Config
     return InputFiles(
         local_file(config.badnet),
@@ -51,20 +62,20 @@ def input_files(config: Config, progress: Callable[[str, float], None] | None = 
         _maybe(data.poisoned_valid),
         local_file(data.clean_test),
         _maybe(data.poisoned_test),
+        *reading,
     )
 
 
-def load_inputs(config: Config, progress: Callable[[str, float], None] | None = None) -> TrialInputs:
-    """BadNet and both splits, read, checked and found to fit each other and the repairs that are
-    asked for. Raises InputError."""
-    files = input_files(config, progress)
+def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
+    """BadNet and both splits, read, checked and found to fit each other and ``repairs``, those that
+    trials will ask for. Raises InputError."""
     try:
-        model = load_model(files.badnet, config.architecture)
-        valid = _split(config, files.clean_valid, files.poisoned_valid)
-        test = _split(config, files.clean_test, files.poisoned_test)
+        model = load_model(files.badnet, files.architecture)
+        valid = _split(files, files.clean_valid, files.poisoned_valid)
+        test = _split(files, files.clean_test, files.poisoned_test)
     except InputError as error:
-        missing = "no such file" in str(error) and config.data_hint
-        raise InputError(f"{error}. {config.data_hint}") if missing else error from None
+        missing = "no such file" in str(error) and files.hint
+        raise InputError(f"{error}. {files.hint}") if missing else error from None
     if valid.target != test.target:
         raise InputError(
             f"validation aims at target label {valid.target}, test at {test.target}; "
@@ -75,7 +86,7 @@ def load_inputs(config: Config, progress: Callable[[str, float], None] | None = 
     for split in (valid, test):
         for images in (split.clean, split.poisoned):
             check_labels(images, classes, model.name)
-    for repair in config.sweep.repair:
+    for repair in repairs:
         if repair != "none":
             check_repair(repair, valid)
     return TrialInputs(model, valid, test)
@@ -106,26 +117,26 @@ class Parcel:
         return TrialInputs(build_model(proto, self.digest, self.name), self.valid, self.test)
 
 
-def _split(config: Config, clean_path: Path, poisoned_path: Path | None) -> Split:
-    clean = read_images(clean_path, scale=config.data.scale)
+def _split(files: InputFiles, clean_path: Path, poisoned_path: Path | None) -> Split:
+    clean = read_images(clean_path, scale=files.scale)
     if poisoned_path is not None:
-        return make_split(clean, read_images(poisoned_path, scale=config.data.scale))
-    return make_split(clean, _stamped(config, clean))
+        return make_split(clean, read_images(poisoned_path, scale=files.scale))
+    assert files.trigger is not None  # checked by Config
+    return make_split(clean, _stamped(files.trigger, clean))
 
 
-def _stamped(config: Config, clean: LabeledImages) -> LabeledImages:
-    given = config.data.trigger
-    assert given is not None  # checked by Config
+def _stamped(given: TriggerConfig, clean: LabeledImages) -> LabeledImages:
     return read_trigger(local_file(given.picture), given.row, given.column).stamp(clean, given.target)
 
 
-def _embedded_folder(config: Config) -> Path:
-    """In the storage when that is a folder, else in the user's cache: it is made, not precious."""
-    local = Storage(config.storage).local
+def _embedded_folder(badnet: str, place: str) -> Path:
+    """In the storage at ``place`` when that is a folder, else in the user's cache: it is made, not
+    precious."""
+    local = Storage(place).local
     if local is not None:
-        return local / config.badnet
+        return local / badnet
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "goodnet" / config.badnet
+    return Path(cache) / "goodnet" / badnet
 
 
 def _maybe(path: str | None) -> Path | None:

@@ -23,5 +23,10 @@ class TrialInputs:
     # Orders computed so far: trials that differ in X or policy only share one.
     orders: dict[tuple[str, tuple[str, ...], int], list[Channel]] = field(default_factory=dict, repr=False)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of all bytes that trials work on."""
+        return {"badnet": self.model.digest, "valid": self.valid.digest, "test": self.test.digest}
+
     def key(self, settings: TrialSettings) -> str:
         return trial_key(settings, self.model.digest, self.valid.digest, self.test.digest)

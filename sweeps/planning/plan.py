@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from prune_core.model.model import PrunableModel
-from sweeps.config.schema import Config, SweepConfig
+from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
 from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -31,27 +32,27 @@ from sweeps.storage.storage import Storage
 Trials = dict[str, TrialSettings]  # by trial key
 
 
-def plan(config: Config, inputs: TrialInputs, storage: Storage) -> Manifest:
-    """A sweep with the trials that are known by now. Its name tells its content, so the same sweep is
-    found again and another one gets another name. Raises InputError."""
-    digests = {"badnet": inputs.model.digest, "valid": inputs.valid.digest, "test": inputs.test.digest}
-    trials: Trials = {}
-    if config.sweep.search == "optuna":
+def plan(name: str, sweep: SweepConfig, inputs: TrialInputs, storage: Storage) -> tuple[str, Trials]:
+    """A sweep's full name and those of its trials that are known by now. The name, ``name`` and a digest,
+    tells the content, so the same sweep is found again and another one gets another name. Raises
+    InputError."""
+    if sweep.search == "optuna":
         need("sweep", "sweep.search: optuna")
-        asked = {
-            f: v for f, v in config.sweep.model_dump(mode="json").items() if f not in ("samples", "budget")
-        }  # with more of either the same search goes on
-        parts = [asked, digests, ALGORITHM_VERSION]
-        if versions := plugin_versions(config.sweep.orders, config.sweep.policies):
-            parts.append(versions)
-        identity = json.dumps(parts, sort_keys=True)
-    else:
-        trials = {inputs.key(s): s for s in listed(config.sweep, inputs.model)}
-        identity = json.dumps(list(trials))
-    name = f"{config.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
-    if config.sweep.search == "optuna":
-        trials = {**warm_trials(config.sweep, inputs, storage), **_members(storage, name)}
-    return Manifest(name, config, trials, digests, target_share=inputs.valid.target_share)
+        whole = _named(name, _asked(sweep, inputs.digests))
+        return whole, {**warm_trials(sweep, inputs, storage), **_members(storage, whole)}
+    trials = {inputs.key(s): s for s in listed(sweep, inputs.model)}
+    return _named(name, list(trials)), trials
+
+
+def _named(name: str, identity: list[Any]) -> str:
+    return f"{name}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
+    """What a search that learns is: the same one goes on with more samples or another budget."""
+    asked = {f: v for f, v in sweep.model_dump(mode="json").items() if f not in ("samples", "budget")}
+    versions = plugin_versions(sweep.orders, sweep.policies)
+    return [asked, digests, ALGORITHM_VERSION, *([versions] if versions else [])]
 
 
 def listed(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:

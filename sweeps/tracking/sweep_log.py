@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from prune_core.export.zeroed import pruned_onnx
-from sweeps.config.schema import Config
+from sweeps.config.schema import TrackingConfig
 from sweeps.extras import command, installed, need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.records.trial_record import TrialRecord
@@ -33,9 +33,9 @@ PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
 CLOSING_SECONDS = 120.0
 
 
-def tracking_uri(config: Config, storage: Storage) -> str:
+def tracking_uri(given: TrackingConfig, storage: Storage) -> str:
     """MLflow's address: ``tracking.uri``, or SQLite inside a storage that is a folder. Raises InputError."""
-    uri = config.tracking.uri
+    uri = given.uri
     if uri is None:
         folder = storage.local
         if folder is None:
@@ -52,24 +52,24 @@ def tracking_uri(config: Config, storage: Storage) -> str:
     return uri
 
 
-def open_tracking(config: Config, storage: Storage) -> Tracking:
+def open_tracking(given: TrackingConfig, storage: Storage) -> Tracking:
     """MLflow at ``tracking_uri``. Raises InputError, also where mlflow is not installed."""
     need("tracking", "MLflow's log")
     from sweeps.tracking.mlflow_runs import Tracking  # mlflow takes seconds to import
 
-    uri = tracking_uri(config, storage)
+    uri = tracking_uri(given, storage)
     # MLflow alone would put artifacts into the working folder; a server knows its own place.
     artifacts = None
     if uri.startswith(SQLITE):
         artifacts = sqlite_path(uri).resolve().with_name("mlartifacts").as_uri()
-    return Tracking(uri, config.tracking.experiment, artifacts)
+    return Tracking(uri, given.experiment, artifacts)
 
 
 class SweepLog(Log):
     """Hands a sweep to MLflow in the background; what MLflow does not take never fails a trial."""
 
-    def __init__(self, config: Config, storage: Storage, warn: Callable[[str], None]) -> None:
-        self.config, self.storage, self.warn = config, storage, warn
+    def __init__(self, given: TrackingConfig, storage: Storage, warn: Callable[[str], None]) -> None:
+        self.given, self.storage, self.warn = given, storage, warn
         self.background: BackgroundTracking | None = None
         self.store = RecordStore(storage)
         self.manifest: Manifest | None = None  # of a sweep that is to be logged
@@ -86,7 +86,7 @@ class SweepLog(Log):
             self.warn(f"nothing is logged to MLflow, which is not installed: {command('tracking')}")
             return None
         self.manifest = manifest
-        self.logged = Logged(self.storage, manifest.name, tracking_uri(self.config, self.storage))
+        self.logged = Logged(self.storage, manifest.name, tracking_uri(self.given, self.storage))
         known = self._run_of_before(manifest)
         self.held = self.logged.read() if known is not None else None
         if self.held is not None and self.held.get("run") == known:
@@ -95,7 +95,7 @@ class SweepLog(Log):
         return self._open(manifest, known)
 
     def _open(self, manifest: Manifest, known: str | None) -> str | None:
-        tracking = open_tracking(self.config, self.storage)
+        tracking = open_tracking(self.given, self.storage)
         try:
             tracking.check()
         except TrackingAway:
@@ -120,7 +120,7 @@ class SweepLog(Log):
             before = read_manifest(self.storage, manifest.name)
         except InputError:
             return None
-        same = before.config.tracking == self.config.tracking and before.digests == manifest.digests
+        same = before.config.tracking == self.given and before.digests == manifest.digests
         return before.mlflow_run_id if same else None
 
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:

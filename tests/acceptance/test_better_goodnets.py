@@ -31,7 +31,7 @@ def inputs_of(folder, badnet: str, architecture: str | None = None) -> TrialInpu
 @pytest.fixture(scope="module")
 def csaw(shared_data):
     inputs = inputs_of(shared_data / "csaw", "bd_weights.h5", "deepid")
-    return inputs, Evaluators.of(inputs, "incremental", ResourcesConfig())
+    return inputs, Evaluators.of(inputs, "incremental", ResourcesConfig().memory_gb)
 
 
 @pytest.mark.parametrize(("author", "x"), [("gn-x2", 4.88), ("gn-x4", 4.88), ("gn-x10", 44.0)])
@@ -58,7 +58,7 @@ def test_a_residual_net_is_disarmed_within_two_points(shared_data) -> None:
     """Attack success of at most 1 % within 2 points of clean accuracy, on a ResNet with batch norm.
     On validation the choice is the most accurate state with at most half a per cent."""
     inputs = inputs_of(shared_data / "gtsrb", "badnet_resnet20.onnx")
-    evaluators = Evaluators.of(inputs, "incremental", ResourcesConfig())
+    evaluators = Evaluators.of(inputs, "incremental", ResourcesConfig().memory_gb)
     layers = spelled(resolve_layer_set("last:6", inputs.model), inputs.model)
     record = run_trial(TrialSettings("across:taylor", layers, 2.0, "in-order"), inputs, evaluators)
     assert record.status == "done", record.reason

@@ -11,7 +11,7 @@ import pytest
 from prune_core.baselines import BASELINES
 from sweeps.config.schema import load_config
 from sweeps.evaluators import Evaluators
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.results import hypervolumes
 from sweeps.trial import run_trial
@@ -38,8 +38,8 @@ def test_pruning_alone_has_the_larger_hypervolume(shared_data: Path, monkeypatch
     the residual net, whose baselines take too long for a test."""
     monkeypatch.setenv("GOODNET_SHARED", str(shared_data.parent))
     config = load_config(CONFIGS / "baselines-csaw.yaml")
-    inputs = load_inputs(config)
-    evaluators = Evaluators.of(inputs, "incremental", config.resources)
+    inputs = load_inputs(input_files(config), config.sweep.repair)
+    evaluators = Evaluators.of(inputs, "incremental", config.resources.memory_gb)
     trials = [t for t in trials_of(config.sweep, inputs.model) if t.policy != "scale"]
     records = [run_trial(trial, inputs, evaluators) for trial in trials]
     assert [r.reason for r in records if r.status != "done"] == []

@@ -8,7 +8,7 @@ import pytest
 
 from sweeps.config.schema import Config, load_config
 from sweeps.events import SweepEvents
-from sweeps.execution.inline import InlineExecutor
+from sweeps.execution.make import make_executor
 from sweeps.storage.storage import open_storage
 from sweeps.sweep import run_sweep
 from sweeps.sweep_result import SweepResult
@@ -22,7 +22,7 @@ class Quiet(SweepEvents):
 
 
 def swept(config: Config) -> SweepResult:
-    return run_sweep(config, open_storage(config.storage), InlineExecutor(), Quiet())
+    return run_sweep(config, open_storage(config.storage), make_executor("inline", config), Quiet())
 
 
 @pytest.mark.slow

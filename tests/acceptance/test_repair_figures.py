@@ -10,7 +10,7 @@ import pytest
 from prune_core.counts import Counts
 from sweeps.config.schema import make_config
 from sweeps.evaluators import Evaluators
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import only_trial
 from sweeps.trial import run_trial
 
@@ -28,8 +28,8 @@ def final(
         "sweep": {"orders": ["index"], "seeds": [0], **sweep},
     }
     config = make_config(tree, "a test")
-    inputs = load_inputs(config)
-    evaluators = Evaluators.of(inputs, evaluator, config.resources)
+    inputs = load_inputs(input_files(config), config.sweep.repair)
+    evaluators = Evaluators.of(inputs, evaluator, config.resources.memory_gb)
     record = run_trial(only_trial(config.sweep, inputs.model), inputs, evaluators)
     assert record.status == "done", record.reason
     assert record.badnet_test is not None and record.test is not None

@@ -26,7 +26,7 @@ def csaw(shared_data):
         for s in ("valid", "test")
     )
     inputs = TrialInputs(model, valid, test)
-    return inputs, Evaluators.of(inputs, "incremental", ResourcesConfig())
+    return inputs, Evaluators.of(inputs, "incremental", ResourcesConfig().memory_gb)
 
 
 @pytest.mark.acceptance

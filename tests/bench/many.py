@@ -20,7 +20,7 @@ from sweeps.config.schema import Config, make_config
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.storage import open_storage
@@ -78,8 +78,8 @@ class Samples(SweepEvents):
 def pure(trials: int, folder: str) -> Found:
     """The same trials by a plain loop, without storage."""
     config = config_of(trials, folder)
-    inputs = load_inputs(config)
-    evaluators = Evaluators.of(inputs, config.evaluator, config.resources)
+    inputs = load_inputs(input_files(config), config.sweep.repair)
+    evaluators = Evaluators.of(inputs, config.evaluator, config.resources.memory_gb)
     todo = handed_out(trials_of(config.sweep, inputs.model))
     run_trial(todo[0], inputs, evaluators)  # caches
     wall, cpu = time.perf_counter(), time.process_time()
@@ -91,8 +91,8 @@ def pure(trials: int, folder: str) -> Found:
 def swept(trials: int, folder: str, executor: str) -> Found:
     samples = Samples(max(1, trials // 20))
     config = config_of(trials, folder)
-    load_inputs(config)  # makes the BadNet
-    result = run_sweep(config, open_storage(config.storage), make_executor(executor), samples)
+    load_inputs(input_files(config), config.sweep.repair)  # makes the BadNet
+    result = run_sweep(config, open_storage(config.storage), make_executor(executor, config), samples)
     assert len(result.records) == trials
     return {"rows": samples.rows, "after": samples.me.memory_info().rss / 2**20}
 

@@ -135,7 +135,7 @@ def grid(images: int, alone: int) -> Found:
     ), lab.model))  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         before = clock()
-        together = Evaluators.of(inputs, "incremental", ResourcesConfig(), Storage(folder))
+        together = Evaluators.of(inputs, "incremental", ResourcesConfig().memory_gb, Storage(folder))
         records = [run_trial(s, inputs, together) for s in trials]
         wall, cpu = clock() - before
     peak = peak_gib()
@@ -144,7 +144,7 @@ def grid(images: int, alone: int) -> Found:
     picked = np.linspace(0, len(trials) - 1, alone).round().astype(int)
     for i in picked:
         before = clock()
-        evaluators = Evaluators.of(inputs, "incremental", ResourcesConfig())
+        evaluators = Evaluators.of(inputs, "incremental", ResourcesConfig().memory_gb)
         record = run_trial(trials[i], inputs, evaluators)
         separate.append((clock() - before).tolist())
         equal += replace(record, seconds=0.0) == replace(records[i], seconds=0.0)

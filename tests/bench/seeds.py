@@ -20,7 +20,7 @@ from prune_core.counts import Counts
 from sweeps.config.schema import make_config
 from sweeps.evaluators import Evaluators
 from sweeps.inputs import embedded
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.trial import run_trial
 
@@ -48,8 +48,8 @@ def of_seed(seed: int, folder: Path, x: float, smoke: bool) -> Found:
         config = make_config(
             {"name": "s", "badnet": str(files.badnet), "data": data, "sweep": sweep}, "seeds"
         )
-        inputs = inputs or load_inputs(config)
-        evaluators = evaluators or Evaluators.of(inputs, "incremental", config.resources)
+        inputs = inputs or load_inputs(input_files(config), config.sweep.repair)
+        evaluators = evaluators or Evaluators.of(inputs, "incremental", config.resources.memory_gb)
         (trial,) = trials_of(config.sweep, inputs.model)
         record = run_trial(trial, inputs, evaluators)
         assert record.valid is not None and record.test is not None, record.reason

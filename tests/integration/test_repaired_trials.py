@@ -23,7 +23,7 @@ from prune_core.repair.finetune import COURSES
 from prune_core.repair.scaling import ScalingSettings, scale_channels
 from sweeps.config.schema import load_config, make_config
 from sweeps.evaluators import Evaluators
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.records.settings import TrialSettings
 from sweeps.storage.manifest import read_manifest, read_records
@@ -80,8 +80,8 @@ def config_file(tmp_path: Path) -> Path:
 
 def run(tree: dict[str, Any], **settings: Any) -> Any:
     config = make_config({"name": "small", **tree}, "a test")
-    inputs = load_inputs(config)
-    evaluators = Evaluators.of(inputs, "plain", config.resources)
+    inputs = load_inputs(input_files(config), config.sweep.repair)
+    evaluators = Evaluators.of(inputs, "plain", config.resources.memory_gb)
     given = {"order": "index", "layers": ("c2",), "x": 20.0, "policy": "margin", **settings}
     return run_trial(TrialSettings(**given), inputs, evaluators), inputs
 
@@ -97,7 +97,7 @@ def test_trials_and_their_keys(tmp_path: Path) -> None:
         "repair": ["none", "finetune"],
     }
     config = make_config({"name": "small", **tree}, "a test")
-    inputs = load_inputs(config)
+    inputs = load_inputs(input_files(config), config.sweep.repair)
     trials = trials_of(config.sweep, inputs.model)
     # margin: 2 orders (no chance in it); scale: 2 seeds; repaired margin: 2 x 2; repaired scale: 2
     assert len(trials) == 2 + 2 + 4 + 2 == len({inputs.key(t) for t in trials})
@@ -262,10 +262,10 @@ def test_a_sweep_with_repairs_is_drawn(config_file: Path, tmp_path: Path, goodne
 
     assert goodnet("sweep", config_file, "--executor", "inline", "--json").status == 0
     config = load_config(config_file)
-    storage, inputs = Storage(config.storage), load_inputs(config)
+    storage, inputs = Storage(config.storage), load_inputs(input_files(config), config.sweep.repair)
     manifest = read_manifest(storage, None)
     records = read_records(storage, manifest.trials)
-    counter = TestCounter(inputs, config.evaluator, config.resources, storage)
+    counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
     scaled = [r for r in records if r.settings.policy == "scale" and r.settings.repair == "none"]
     frontier = measured_frontier(storage, "scaled", scaled, counter)
     page = frontier_page(records, frontier, "small")

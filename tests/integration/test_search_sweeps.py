@@ -53,9 +53,9 @@ def test_optuna_goes_on_to_the_same_end(goodnet, smoke_config, tmp_path) -> None
 
 def test_a_killed_search_loses_none_of_its_trials(goodnet, smoke_config, tmp_path, monkeypatch) -> None:
     """Killed with three records written and a fourth trial begun: what it had asked for is its own."""
-    import sweeps.execution.attempts
+    import sweeps.execution.inline
 
-    real, ran = sweeps.execution.attempts.run_trial, []
+    real, ran = sweeps.execution.inline.run_trial, []
 
     def until_the_fourth(*given):
         ran.append(given)
@@ -63,7 +63,7 @@ def test_a_killed_search_loses_none_of_its_trials(goodnet, smoke_config, tmp_pat
             raise Killed
         return real(*given)
 
-    monkeypatch.setattr(sweeps.execution.attempts, "run_trial", until_the_fourth)
+    monkeypatch.setattr(sweeps.execution.inline, "run_trial", until_the_fourth)
     with pytest.raises(Killed):
         goodnet("sweep", smoke_config, "--executor", "inline", *OPTUNA)
     monkeypatch.undo()

@@ -27,7 +27,7 @@ from sweeps.config.schema import Config, load_config
 from sweeps.events import SweepEvents
 from sweeps.execution.inline import InlineExecutor
 from sweeps.inputs.embedded import EmbeddedFiles, make_embedded
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.queue import Listed
 from sweeps.records.trial_record import TrialRecord
@@ -118,9 +118,10 @@ def undisturbed_records(path: Path) -> dict[str, TrialRecord]:
             raise AssertionError(line)
 
     config = load_config(path)
-    inputs = load_inputs(config)
+    inputs = load_inputs(input_files(config), config.sweep.repair)
     trials = trials_of(config.sweep, inputs.model)
-    InlineExecutor().run(Listed(trials), inputs, config, Storage(config.storage).begin(), Nobody())
+    executor = InlineExecutor(config.evaluator, config.resources.memory_gb)
+    executor.run(Listed(trials), inputs, Storage(config.storage).begin(), Nobody())
     return _found(config, [inputs.key(s) for s in trials])
 
 

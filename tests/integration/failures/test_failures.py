@@ -12,11 +12,11 @@ from factories import make_record, make_settings
 from prune_core.errors import InputError
 from sweeps.config.schema import load_config
 from sweeps.events import SweepEvents
-from sweeps.execution import attempts, stopping
+from sweeps.execution import inline, stopping
 from sweeps.execution.attempts import given_up
 from sweeps.execution.inline import InlineExecutor
 from sweeps.execution.stopping import stoppable
-from sweeps.inputs.load import load_inputs
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
 from sweeps.planning.queue import Listed
 from sweeps.storage import retry as patience
@@ -42,18 +42,19 @@ def store(tmp_path) -> RecordStore:
 def run_two(config: Path, monkeypatch, failing) -> tuple[Told, list[str]]:
     """Two trials in this process; ``failing(settings, times)`` runs before each attempt."""
     asked: list[str] = []
-    real = attempts.run_trial
+    real = inline.run_trial
 
     def run_trial(settings, *args):
         asked.append(settings.order)
         failing(settings, asked.count(settings.order))
         return real(settings, *args)
 
-    monkeypatch.setattr(attempts, "run_trial", run_trial)
+    monkeypatch.setattr(inline, "run_trial", run_trial)
     settings = load_config(config, ["sweep.layer_sets=['last:1']", "sweep.x_thresholds=[10]"])
-    inputs, told = load_inputs(settings), Told()
+    inputs, told = load_inputs(input_files(settings), settings.sweep.repair), Told()
     storage = Storage(settings.storage).begin()
-    InlineExecutor().run(Listed(trials_of(settings.sweep, inputs.model)), inputs, settings, storage, told)
+    executor = InlineExecutor(settings.evaluator, settings.resources.memory_gb)
+    executor.run(Listed(trials_of(settings.sweep, inputs.model)), inputs, storage, told)
     return told, asked
 
 
@@ -146,11 +147,7 @@ def test_storage_away_for_good_is_one_line(store, tmp_path, monkeypatch) -> None
 
 
 def test_given_up_says_the_last_reason(store) -> None:
-    class Inputs:
-        def key(self, settings):
-            return "k"
-
-    record = given_up(make_settings(), Inputs(), store, "worker\n died ", pytest.fail)
+    record = given_up("k", make_settings(), store, "worker\n died ", pytest.fail)
     assert record == store.read("k") and record.reason.endswith("the last time: worker died")
 
 

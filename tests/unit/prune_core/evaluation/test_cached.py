@@ -118,7 +118,7 @@ def test_a_shared_grid_has_the_records_of_separate_trials(inputs: TrialInputs, t
 
 
 def evaluators(inputs: TrialInputs, storage: Storage | None) -> Evaluators:
-    return Evaluators.of(inputs, "incremental", ResourcesConfig(), storage)
+    return Evaluators.of(inputs, "incremental", ResourcesConfig().memory_gb, storage)
 
 
 def test_an_interrupted_trial_gets_back_by_looking_up(inputs: TrialInputs, tmp_path: Path) -> None:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prune_core.errors import Unavailable
-from sweeps.config.schema import Config, make_config
 from sweeps.doctor import nodes
 from sweeps.doctor.nodes import diagnose_nodes
-from sweeps.storage.storage import Storage, open_storage
-
-
-def config(storage: Path | str) -> tuple[Config, Storage]:
-    made = make_config({"name": "example", "badnet": "embedded-smoke", "storage": str(storage)}, "a test")
-    return made, open_storage(made.storage)
+from sweeps.storage.storage import open_storage
 
 
 def by_name(checks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -28,7 +21,7 @@ def test_equal_nodes_are_said_once(tmp_path) -> None:
     def two(function: Any) -> dict[str, Any]:
         return {"10.0.0.1": function(), "10.0.0.2": function()}
 
-    found = by_name(diagnose_nodes(*config(tmp_path / "runs"), two))
+    found = by_name(diagnose_nodes(open_storage(str(tmp_path / "runs")), two))
     assert all(check["ok"] for check in found.values()), found
     assert {"worker: versions", "worker: packages", "worker: storage"} <= set(found)
     assert found["worker: shared storage"]["detail"].startswith("10.0.0.1, 10.0.0.2: ")
@@ -43,7 +36,7 @@ def test_another_version_is_named_with_its_node(tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(nodes, "versions", lambda: {**here, "torch": "1.0", "algorithm": "0"})
         return {**answers, "10.0.0.2": function()}
 
-    found = by_name(diagnose_nodes(*config(tmp_path / "runs"), two, whole=False))
+    found = by_name(diagnose_nodes(open_storage(str(tmp_path / "runs")), two, whole=False))
     wrong = found["worker 10.0.0.2: versions"]
     assert not wrong["ok"]
     assert f"torch 1.0 (driver: {here['torch']})" in wrong["detail"] and "algorithm 0" in wrong["detail"]
@@ -64,7 +57,7 @@ def test_a_folder_that_is_not_shared(tmp_path) -> None:
             (tmp_path / "of the driver").rename(runs)
         return answers
 
-    found = by_name(diagnose_nodes(*config(runs), two, whole=False))
+    found = by_name(diagnose_nodes(open_storage(str(runs)), two, whole=False))
     assert found["worker: shared storage"]["ok"]
     wrong = found["worker 10.0.0.2: shared storage"]
     assert not wrong["ok"] and "a file that the driver wrote is not there" in wrong["detail"]
@@ -78,7 +71,7 @@ def test_a_file_of_a_node_that_the_driver_does_not_see(tmp_path) -> None:
         (runs / answer.left).unlink()
         return {"10.0.0.1": answer}
 
-    wrong = by_name(diagnose_nodes(*config(runs), one))["worker 10.0.0.1: shared storage"]
+    wrong = by_name(diagnose_nodes(open_storage(str(runs)), one))["worker 10.0.0.1: shared storage"]
     assert not wrong["ok"] and "the driver does not see" in wrong["detail"]
 
 
@@ -89,7 +82,7 @@ def test_a_node_without_the_package_and_one_that_is_lost(tmp_path) -> None:
             "10.0.0.2": TimeoutError("no answer"),
         }
 
-    found = by_name(diagnose_nodes(*config(tmp_path / "runs"), two))
+    found = by_name(diagnose_nodes(open_storage(str(tmp_path / "runs")), two))
     assert found["worker 10.0.0.1: node"]["detail"].startswith("goodnet, or this version of it, is not")
     assert found["worker 10.0.0.2: node"]["detail"] == "TimeoutError: no answer"
 
