@@ -50,7 +50,7 @@ submit: $(VENV)/ready  ## a sweep on a cluster; CLUSTER=infra/local.yaml CONFIG=
 	@infra/submit.sh "$(CLUSTER)" $(CONFIG)
 
 test: $(VENV)/ready  ## the tests, about six minutes on two quiet cores
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-wheel:  ## the wheel in empty environments of Python 3.11, 3.12, 3.13: without extras, then with all
 	@.ci/wheel

@@ -35,7 +35,7 @@ def mine() -> Iterator[None]:
     registry.OTHERS.forget("mine")
 
 
-@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_sweep_from_python(smoke_config: Path, tmp_path: Path, executor: str) -> None:
     tree = yaml.safe_load(smoke_config.read_text())
     tree["sweep"] |= {

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 
 import goodnet
 
@@ -28,6 +29,7 @@ def test_every_public_name_says_what_it_is() -> None:
         assert len((getattr(goodnet, name).__doc__ or "").split()) > 5, name
 
 
+@pytest.mark.slow
 def test_the_site_is_built(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],

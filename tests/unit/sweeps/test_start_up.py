@@ -85,6 +85,7 @@ def test_a_sweep_with_nothing_to_do(smoke_config: Path) -> None:
     assert not again & {"mlflow", "ray", "matplotlib", "plotly", "sklearn", "pandas", "torchvision"}
 
 
+@pytest.mark.slow
 def test_mlflow_that_lost_a_sweep_is_asked_again(smoke_config: Path) -> None:
     command("sweep", smoke_config, "--executor", "inline")
     database = smoke_config.parent / "runs" / "mlflow.db"
