@@ -1,7 +1,7 @@
 """CPU seconds that commands take before they do anything: python -m tests.bench.startup [GOODNET...].
 
 Each GOODNET is a console script to measure, the one of this environment without any. User and system time,
-of the process and of the reader that it starts; the least of three calls.
+of the process alone: the reader that it starts is ended with it and not counted. The least of three calls.
 """
 
 from __future__ import annotations
@@ -67,4 +67,4 @@ def main(scripts: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(a) for a in sys.argv[1:]] or [Path(sys.executable).with_name("goodnet")])
+    main([Path(a).absolute() for a in sys.argv[1:]] or [Path(sys.executable).with_name("goodnet")])
