@@ -30,6 +30,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def smoke_files(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedFiles:
     """The embedded default's tiny variation, made once: a real BadNet and its images."""
+    pytest.importorskip("sklearn", reason="the digits of the embedded default come with goodnet[embedded]")
     return make_embedded(tmp_path_factory.mktemp("embedded"), smoke=True)
 
 
