@@ -75,7 +75,7 @@ def test_long_trial_goes_on_in_the_middle(long_config, tmp_path) -> None:
     tree = yaml.safe_load(long_config.read_text())
     tree["sweep"] |= {"orders": ["index"], "layer_sets": ["last:4"], "x_thresholds": [10]}
     long_config.write_text(yaml.safe_dump(tree))
-    often = "from sweeps.storage import evaluation_cache; evaluation_cache.SECONDS = 0.05"  # a short trial, so more often
+    often = "from sweeps.storage import evaluation_cache; evaluation_cache.SECONDS = 0.05"  # a short trial
     answers = tmp_path / "runs" / "evaluations"
 
     def whole() -> list[tuple[str, bytes]]:
