@@ -92,7 +92,7 @@ def test_long_trial_goes_on_in_the_middle(long_config, tmp_path) -> None:
         end(first)
     before = whole()
     assert records(tmp_path / "runs") == {}, "the trial was over before it could be killed"
-    keep_files = f"{often}; evaluations.EvaluationCache.tidy = lambda self: None"
+    keep_files = f"{often}; evaluation_cache.EvaluationCache.tidy = lambda self: None"
     with ended(start_sweep(long_config, "--executor", "inline", code=keep_files)) as second:
         out, err = second.communicate(timeout=500)
     assert second.returncode == 0 and json.loads(out)["done"] == 1, err
