@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prune_core.data.form import USUAL, ImageForm
 from prune_core.data.images import make_split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
@@ -31,7 +32,7 @@ def evaluate_files(
     poisoned: str | Path,
     against: str | Path | None = None,
     architecture: str | None = None,
-    scale: float = 1.0,
+    form: ImageForm = USUAL,
 ) -> dict[str, Any]:
     """Counts, rates (fractions) and 95 % intervals of a network on clean and poisoned images.
 
@@ -39,9 +40,9 @@ def evaluate_files(
     ``goodnet_clean_accuracy``, ``goodnet_attack_success`` and ``detected_poisoned`` (the fraction
     of poisoned images that it calls backdoored), and its counts under ``goodnet``.
 
-    ``architecture`` goes for both files; pixels are multiplied by ``scale``. Raises InputError.
+    ``architecture`` goes for both files; ``form``: how the images are read. Raises InputError.
     """
-    split = make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
+    split = make_split(read_images(clean, form), read_images(poisoned, form))
     net = load_model(model, architecture)
     evaluator = PlainEvaluator(net, split)
     found: dict[str, Any] = {"model": net.name, "target": split.target}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prune_core.data.arrays import checked_labels, checked_pixels, checked_target
+from prune_core.data.form import USUAL, ImageForm, Preprocessing
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
 
@@ -25,14 +26,18 @@ class LabeledImages:
         labels: (N,) int64.
         true_labels: (N,) int64, what a poisoned image really shows; None when not known.
         name: where they came from, for messages.
-        scale: pixels are multiplied by it on the way into the net (1.0: raw).
+        preprocessing: what is done to the pixels on the way into the net; raw by default.
+        classes: the names of the classes, by index, where they come from folders; () elsewhere.
+        about: what had to be concluded on reading, in words; "" where nothing had.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     true_labels: np.ndarray | None = None
     name: str = "images"
-    scale: float = 1.0
+    preprocessing: Preprocessing = Preprocessing()
+    classes: tuple[str, ...] = ()
+    about: str = ""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -43,18 +48,26 @@ class LabeledImages:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    @property
+    def scale(self) -> float:
+        """What pixels are multiplied by on the way into the net."""
+        return self.preprocessing.scale
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over pixels, labels, true labels and scale: what a result depends on."""
-        state = hashlib.sha256(repr((self.pixels.shape, str(self.pixels.dtype), self.scale)).encode())
+        """SHA-256 over pixels, labels, true labels and preprocessing: what a result depends on."""
+        done = self.preprocessing
+        form: tuple[Any, ...] = (self.pixels.shape, str(self.pixels.dtype), done.scale)
+        if done.normalizes:  # else as it has been without
+            form += (done.mean, done.std)
+        state = hashlib.sha256(repr(form).encode())
         for array in (self.pixels, self.labels, self.true_labels):
             state.update(b"none" if array is None else np.ascontiguousarray(array).data)
         return state.hexdigest()
 
     def floats(self, start: int, stop: int) -> np.ndarray:
-        """float32 (stop - start, C, H, W), scaled: what goes into the net."""
-        batch = self.pixels[start:stop].astype(np.float32)
-        return batch if self.scale == 1.0 else batch * np.float32(self.scale)
+        """float32 (stop - start, C, H, W), preprocessed: what goes into the net."""
+        return self.preprocessing(self.pixels[start:stop])
 
     def keeping(self, rows: np.ndarray) -> LabeledImages:
         """The images of a boolean or integer row selection."""
@@ -80,6 +93,8 @@ class Split:
         true_labels: Any = None,
         *,
         scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
     ) -> Split:
         """A split of NumPy arrays. Pixels are not copied: leave the arrays as they are while it is used.
 
@@ -90,36 +105,45 @@ class Split:
             target: the class that the attacker wants them to get.
             true_labels: (M,) what the poisoned images really show; None where that is not known. Images
                 that truly show the target are left out of the poisoned side, as getting it is right.
-            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+            scale, mean, std: the network gets (pixels * scale - mean) / std; mean and std are one value,
+                or one for each channel. The defaults leave pixels as they are.
 
         Raises:
             InputError: another shape or dtype, channels last, lengths that differ, labels that are no
                 classes, or no poisoned image left.
         """
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-            raise InputError(f"scale is {scale!r}; expected a number above 0 that pixels are multiplied by")
+        done = Preprocessing.of(scale, mean, std)
         clean, poisoned = checked_pixels(clean_x, "clean_x"), checked_pixels(poisoned_x, "poisoned_x")
         wanted = np.full(len(poisoned), checked_target(target), np.int64)
         labels = checked_labels(clean_y, "clean_y", len(clean))
         truth = None if true_labels is None else checked_labels(true_labels, "true_labels", len(poisoned))
         return make_split(
-            LabeledImages(clean, labels, None, "clean_x", scale),
-            LabeledImages(poisoned, wanted, truth, "poisoned_x", scale),
+            LabeledImages(clean, labels, None, "clean_x", done),
+            LabeledImages(poisoned, wanted, truth, "poisoned_x", done),
         )
 
     @classmethod
-    def from_files(cls, clean: str | Path, poisoned: str | Path, *, scale: float = 1.0) -> Split:
+    def from_files(
+        cls,
+        clean: str | Path,
+        poisoned: str | Path,
+        *,
+        scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+    ) -> Split:
         """A split of two files in the lab's form: HDF5 with ``data`` (N, C, H, W), ``label`` (N,) and
         perhaps ``true_label`` (N,); the labels of the poisoned file hold the target.
 
         Args:
             clean, poisoned: the files. They are opened by a process of its own, as files of strangers.
-            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+            scale, mean, std: as of ``from_arrays``.
 
         Raises:
             InputError: a file that cannot be read or does not hold this, or two that do not fit.
         """
-        return make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
+        form = ImageForm(preprocessing=Preprocessing.of(scale, mean, std))
+        return make_split(read_images(clean, form), read_images(poisoned, form))
 
     @property
     def target(self) -> int:
@@ -154,6 +178,8 @@ def make_split(clean: LabeledImages, poisoned: LabeledImages) -> Split:
             f"{poisoned.name}: images are {poisoned.shape}, those of {clean.name} are {clean.shape};"
             " both must have the same (C, H, W)"
         )
+    for images in (clean, poisoned):
+        images.preprocessing.check(images.shape[0], images.name)
     if poisoned.true_labels is not None:
         rows = poisoned.true_labels != targets[0]
         if not rows.any():
@@ -165,7 +191,7 @@ def make_split(clean: LabeledImages, poisoned: LabeledImages) -> Split:
     return Split(clean, poisoned)
 
 
-def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
+def read_images(path: str | Path, form: ImageForm = USUAL) -> LabeledImages:
     """Read one of the lab's HDF5 files: ``data`` (N, C, H, W), ``label`` (N,), maybe ``true_label``.
 
     Any real numeric dtype; labels must be whole numbers. Raises InputError that names file, field
@@ -177,4 +203,6 @@ def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
         raise InputError(f"{path}: no such file; expected an HDF5 file with 'data' and 'label'")
     names, arrays = contained.read("images", path)
     fields = dict(zip(names, arrays, strict=True))
-    return LabeledImages(fields["data"], fields["label"], fields.get("true_label"), path.name, scale)
+    return LabeledImages(
+        fields["data"], fields["label"], fields.get("true_label"), path.name, form.preprocessing
+    )

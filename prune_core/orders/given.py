@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,7 @@ class OrderInput:
                 f"order {self.order!r} needs the true labels of the poisoned validation images; give "
                 "them as field 'true_label' of the file, or clean images row by row with them"
             )
-        return LabeledImages(poisoned.pixels, truth, truth, poisoned.name, poisoned.scale)
+        return replace(poisoned, labels=truth, true_labels=truth)
 
     def some(self, images: LabeledImages) -> LabeledImages:
         """At most ``limit`` of the images, evenly over the file."""

@@ -66,11 +66,33 @@ def evaluate(
     scale: Annotated[
         float, typer.Option(help="Pixels are multiplied by it; 1 leaves them as they are.")
     ] = 1.0,
+    mean: Annotated[
+        str,
+        typer.Option(metavar="M[,M,M]", help="Taken from the scaled pixels: one value, or one a channel."),
+    ] = "0",
+    std: Annotated[
+        str,
+        typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
+    ] = "1",
 ) -> Result:
     """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
+    from prune_core.data.form import ImageForm, Preprocessing
     from sweeps.reading import evaluate_files
 
-    return evaluate_files(model, clean, poisoned, against, architecture, scale)
+    form = ImageForm(preprocessing=Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std)))
+    return evaluate_files(model, clean, poisoned, against, architecture, form)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Raises InputError."""
+    from prune_core.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"{option} {text}: expected a number, or one for each channel as 0.5,0.5,0.5"
+        ) from None
 
 
 @command(show.prune)
