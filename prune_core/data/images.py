@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ import numpy as np
 
 from prune_core.data.arrays import checked_labels, checked_pixels, checked_targets, triggers_given
 from prune_core.data.attack import Attack, Target, aimed, goal_of, target_share
+from prune_core.data.form import USUAL, ImageForm, Preprocessing
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
 
@@ -27,7 +27,9 @@ class LabeledImages:
         labels: (N,) int64.
         true_labels: (N,) int64, what a poisoned image really shows; None when not known.
         name: where they came from, for messages.
-        scale: pixels are multiplied by it on the way into the net (1.0: raw).
+        preprocessing: what is done to the pixels on the way into the net; raw by default.
+        classes: the names of the classes, by index, where they come from folders; () elsewhere.
+        about: what had to be concluded on reading, in words; "" where nothing had.
         triggers: (N,) int64, the number of the trigger on each poisoned image; None where one is on all.
     """
 
@@ -35,7 +37,9 @@ class LabeledImages:
     labels: np.ndarray
     true_labels: np.ndarray | None = None
     name: str = "images"
-    scale: float = 1.0
+    preprocessing: Preprocessing = Preprocessing()
+    classes: tuple[str, ...] = ()
+    about: str = ""
     triggers: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -47,10 +51,19 @@ class LabeledImages:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    @property
+    def scale(self) -> float:
+        """What pixels are multiplied by on the way into the net."""
+        return self.preprocessing.scale
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over pixels, labels, true labels, triggers and scale: what a result depends on."""
-        state = hashlib.sha256(repr((self.pixels.shape, str(self.pixels.dtype), self.scale)).encode())
+        """SHA-256 over pixels, labels, true labels, triggers and preprocessing: what a result depends on."""
+        done = self.preprocessing
+        form: tuple[Any, ...] = (self.pixels.shape, str(self.pixels.dtype), done.scale)
+        if done.normalizes:  # else as it has been without
+            form += (done.mean, done.std)
+        state = hashlib.sha256(repr(form).encode())
         for array in (self.pixels, self.labels, self.true_labels):
             state.update(b"none" if array is None else np.ascontiguousarray(array).data)
         if self.triggers is not None:
@@ -58,9 +71,8 @@ class LabeledImages:
         return state.hexdigest()
 
     def floats(self, start: int, stop: int) -> np.ndarray:
-        """float32 (stop - start, C, H, W), scaled: what goes into the net."""
-        batch = self.pixels[start:stop].astype(np.float32)
-        return batch if self.scale == 1.0 else batch * np.float32(self.scale)
+        """float32 (stop - start, C, H, W), preprocessed: what goes into the net."""
+        return self.preprocessing(self.pixels[start:stop])
 
     def keeping(self, rows: np.ndarray | slice) -> LabeledImages:
         """The images of a boolean or integer row selection."""
@@ -102,6 +114,8 @@ class Split:
         true_labels: Any = None,
         *,
         scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
         classes: int | None = None,
     ) -> Split:
         """A split of NumPy arrays. Pixels of one trigger are not copied: leave the arrays as they are while
@@ -117,18 +131,18 @@ class Split:
             true_labels: (M,) what the poisoned images really show; None where that is not known. A list for
                 several triggers. Images that truly show their target are left out of the poisoned side, as
                 getting it is right; without true labels they are looked for in pairs with clean images.
-            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+            scale, mean, std: the network gets (pixels * scale - mean) / std; mean and std are one value,
+                or one for each channel. The defaults leave pixels as they are.
             classes: how many the network has; needed for "next".
 
         Raises:
             InputError: another shape or dtype, channels last, lengths that differ, labels that are no
                 classes, or no poisoned image left.
         """
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-            raise InputError(f"scale is {scale!r}; expected a number above 0 that pixels are multiplied by")
+        done = Preprocessing.of(scale, mean, std)
         clean = checked_pixels(clean_x, "clean_x")
         labels = checked_labels(clean_y, "clean_y", len(clean))
-        clean_images = LabeledImages(clean, labels, None, "clean_x", scale)
+        clean_images = LabeledImages(clean, labels, None, "clean_x", done)
         several = isinstance(poisoned_x, (list, tuple)) and all(np.ndim(x) == 4 for x in poisoned_x)
         heaps = (
             triggers_given(poisoned_x, target, true_labels)
@@ -142,12 +156,18 @@ class Split:
             if truth is not None:
                 shown = checked_labels(truth, name.replace("poisoned_x", "true_labels"), len(pixels))
             targets = checked_targets(wanted, len(pixels), shown, classes)
-            found.append(LabeledImages(pixels, targets, shown, name, scale))
+            found.append(LabeledImages(pixels, targets, shown, name, done))
         return make_split(clean_images, found, sure=True)
 
     @classmethod
     def from_files(
-        cls, clean: str | Path, poisoned: str | Path | Sequence[str | Path], *, scale: float = 1.0
+        cls,
+        clean: str | Path,
+        poisoned: str | Path | Sequence[str | Path],
+        *,
+        scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
     ) -> Split:
         """A split of two files in the lab's form: HDF5 with ``data`` (N, C, H, W), ``label`` (N,) and
         perhaps ``true_label`` (N,); the labels of the poisoned file hold the target of each image.
@@ -155,13 +175,14 @@ class Split:
         Args:
             clean, poisoned: the files; of several triggers, a list of poisoned ones, one for each. They are
                 opened by a process of its own, as files of strangers.
-            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+            scale, mean, std: as of ``from_arrays``.
 
         Raises:
             InputError: a file that cannot be read or does not hold this, or two that do not fit.
         """
+        form = ImageForm(preprocessing=Preprocessing.of(scale, mean, std))
         files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
-        return make_split(read_images(clean, scale=scale), [read_images(file, scale=scale) for file in files])
+        return make_split(read_images(clean, form), [read_images(file, form) for file in files])
 
     @property
     def targets(self) -> np.ndarray:
@@ -257,6 +278,8 @@ def make_split(
     wanted: list[Any] = [target] * len(heaps) if one else list(target)  # type: ignore[arg-type]
     if not heaps or len(wanted) != len(heaps):
         raise InputError(f"{len(wanted)} targets for {len(heaps)} poisoned sets; expected one for each")
+    for images in (clean, *heaps):
+        images.preprocessing.check(images.shape[0], images.name)
     kept: list[LabeledImages] = []
     attacks: list[Attack] = []
     for heap, goal in zip(heaps, wanted, strict=True):
@@ -297,7 +320,7 @@ def _together(heaps: list[LabeledImages]) -> LabeledImages:
     )
 
 
-def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
+def read_images(path: str | Path, form: ImageForm = USUAL) -> LabeledImages:
     """Read one of the lab's HDF5 files: ``data`` (N, C, H, W), ``label`` (N,), maybe ``true_label``.
 
     Any real numeric dtype; labels must be whole numbers. Raises InputError that names file, field
@@ -309,4 +332,6 @@ def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
         raise InputError(f"{path}: no such file; expected an HDF5 file with 'data' and 'label'")
     names, arrays = contained.read("images", path)
     fields = dict(zip(names, arrays, strict=True))
-    return LabeledImages(fields["data"], fields["label"], fields.get("true_label"), path.name, scale)
+    return LabeledImages(
+        fields["data"], fields["label"], fields.get("true_label"), path.name, form.preprocessing
+    )
