@@ -355,8 +355,9 @@ def exact_points(points: float) -> Fraction:
     return Fraction(str(points))
 
 
-def wilson_interval(successes: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, as fractions (95 % by default).
+def wilson_interval(successes: float, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions (95 % by default). ``successes`` need not be
+    whole where a correction was taken off a count.
 
     Source: E. B. Wilson, JASA 22 (1927). Unlike the normal interval it is right at 0 and at 1.
     """
