@@ -236,7 +236,7 @@ def _changed(point: FrontierPoint) -> list[str]:
 
 def _rates(counts: Counts) -> str:
     accuracy, attack, *_ = counts.rates()
-    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}"
+    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}{counts.trigger_words()}"
 
 
 def _rate(rate: Rate) -> str:

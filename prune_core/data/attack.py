@@ -159,20 +159,22 @@ def target_share(targets: np.ndarray, clean_labels: np.ndarray) -> float:
     return float(shares[targets].mean())
 
 
-def goal_of(targets: np.ndarray, truth: np.ndarray | None) -> Target | list[int]:
+def goal_of(targets: np.ndarray, truth: np.ndarray | None, classes: int | None = None) -> Target | list[int]:
     """The class that all images shall get; ``next`` where it is the one after the true one; else the
-    classes there are."""
+    classes there are. ``classes``: how many there are; without it the last is the highest seen."""
     if (targets == targets[0]).all():
         return int(targets[0])
-    if truth is not None and ((targets == truth + 1) | ((targets == 0) & (truth > 0))).all():
-        return NEXT
+    if truth is not None:
+        last = truth.max() if classes is None else classes - 1
+        if (targets == np.where(truth == last, 0, truth + 1)).all() or (targets == truth + 1).all():
+            return NEXT
     return [int(t) for t in np.unique(targets)]
 
 
 def aim_of(targets: np.ndarray, truth: np.ndarray | None, classes: int) -> np.ndarray | None:
     """(classes,) the class that the attacker wants of an image of each class, -1 where images do not
     tell; None where nothing does."""
-    goal = goal_of(targets, truth)
+    goal = goal_of(targets, truth, classes)
     if isinstance(goal, int):
         return np.full(classes, goal)
     if goal == NEXT:

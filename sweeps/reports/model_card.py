@@ -193,6 +193,11 @@ def _row(name: str, splits: dict[str, Any]) -> str:
             Rate("attack_success", c["attacked"], c["poisoned_total"]),
         )
     ]
+    several = splits["valid"].get("triggers")
+    if several:
+        for place, split in ((1, "valid"), (3, "test")):
+            each = ", ".join(f"{t['attacked']}/{t['poisoned_total']}" for t in splits[split]["triggers"])
+            cells[place] += f" the worst of {len(several)} triggers: {each}"
     return f"| {name} | {' | '.join(cells)} |"
 
 
