@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ def inspect_files(
     against: str | Path | None = None,
     layers: Sequence[str] | None = None,
     architecture: str | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
+    image: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
-    """``audit.inspect_model`` of files; ``architecture`` goes for both. Raises InputError."""
-    badnet = None if against is None else load_model(against, architecture)
-    return inspect_model(load_model(model, architecture), badnet, layers)
+    """``audit.inspect_model`` of files; ``architecture``, its arguments and the images' (C, H, W) go for
+    both. Raises InputError."""
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": image}
+    badnet = None if against is None else load_model(against, architecture, **how)
+    return inspect_model(load_model(model, architecture, **how), badnet, layers)
 
 
 def evaluate_files(
@@ -32,6 +36,7 @@ def evaluate_files(
     against: str | Path | None = None,
     architecture: str | None = None,
     scale: float = 1.0,
+    architecture_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Counts, rates (fractions) and 95 % intervals of a network on clean and poisoned images.
 
@@ -39,17 +44,19 @@ def evaluate_files(
     ``goodnet_clean_accuracy``, ``goodnet_attack_success`` and ``detected_poisoned`` (the fraction
     of poisoned images that it calls backdoored), and its counts under ``goodnet``.
 
-    ``architecture`` goes for both files; pixels are multiplied by ``scale``. Raises InputError.
+    ``architecture`` and its arguments go for both files; pixels are multiplied by ``scale``. Raises
+    InputError.
     """
     split = make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
-    net = load_model(model, architecture)
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": split.clean.shape}
+    net = load_model(model, architecture, **how)
     evaluator = PlainEvaluator(net, split)
     found: dict[str, Any] = {"model": net.name, "target": split.target}
     found |= evaluator.badnet.to_json()
     if against is None:
         del found["attacked_agreeing"]  # that is with the BadNet, which has not been named
         return found
-    badnet = load_model(against, architecture)
+    badnet = load_model(against, architecture, **how)
     shape, name = split.clean.shape, split.clean.name
     classes, others = net.check_images(shape, name), badnet.check_images(shape, name)
     if classes != others:

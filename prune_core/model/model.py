@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,8 @@ from prune_core.masks import ChannelMask
 from prune_core.model.convert import to_torch
 from prune_core.model.memory import out_of_memory, typed
 from prune_core.reader import client as contained
+from prune_core.torch_files.read import SUFFIXES as TORCH_SUFFIXES
+from prune_core.torch_nets.source import TorchSource, source_of_file
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class PrunableModel:
             and of ``weights`` where there are any.
         weights: what has been changed since, by name of the ONNX constant; see ``with_weights``.
         file_digest: ``digest`` of the file that it was made from; None where that is ``digest``.
+        source: the PyTorch module that it was made from; None of another file.
     """
 
     proto: onnx.ModelProto
@@ -70,6 +74,7 @@ class PrunableModel:
     name: str
     weights: Weights = field(default_factory=dict)
     file_digest: str | None = None
+    source: TorchSource | None = None
 
     @property
     def badnet_digest(self) -> str:
@@ -89,7 +94,14 @@ class PrunableModel:
         digest = hashlib.sha256(f"{self.badnet_digest} {weights_digest(changed)}".encode()).hexdigest()
         made = build_model(proto, digest, self.name)
         made.graph.to(self.device)
-        return replace(made, weights=changed, file_digest=self.badnet_digest)
+        return replace(made, weights=changed, file_digest=self.badnet_digest, source=self.source)
+
+    def at(self, image: tuple[int, int, int]) -> PrunableModel:
+        """This network for images of (C, H, W): itself, or where it came from a PyTorch module and
+        takes others so far, made anew. Raises InputError."""
+        if self.source is None or self.weights or image == self.source.image:
+            return self
+        return from_source(self.source.at(image, self.name), self.name)
 
     @cached_property
     def by_name(self) -> dict[str, ConvLayer]:
@@ -215,18 +227,46 @@ class PrunableModel:
         return {la.name: self.conv(la).weight.detach().cpu().numpy().copy() for la in self.layers}
 
 
-def load_model(path: str | Path, architecture: str | None = None) -> PrunableModel:
-    """Read a BadNet or GoodNet: Keras ``.h5`` or ONNX.
+def load_model(
+    path: str | Path,
+    architecture: str | None = None,
+    *,
+    architecture_args: Mapping[str, Any] | None = None,
+    image: tuple[int, int, int] | None = None,
+) -> PrunableModel:
+    """Read a BadNet or GoodNet: Keras ``.h5``, ONNX, or PyTorch weights (``.pth``, ``.pt``,
+    ``.safetensors``) in an architecture that you name. Nothing in the file is executed.
 
-    A weights-only ``.h5`` needs ``architecture``, unless its layers are those of a known one: that
-    is then assumed, and logged. Nothing in the file is executed. Raises InputError that names the
-    file, the layer or operator at fault and what would be right.
+    Args:
+        path: the file.
+        architecture: of PyTorch weights, "torchvision:NAME", "timm:NAME", "backdoorbench:NAME",
+            "abl:wrn-16-1" or "package.module:function", your own function that returns the module (it is
+            imported and called). Of a weights-only ``.h5``, "deepid", unless its layers are those: that is
+            then assumed, and logged.
+        architecture_args: keyword arguments for it, as ``{"num_classes": 10}``.
+        image: (C, H, W) of the images, for PyTorch weights; None for the architecture's usual size.
+            ``goodnet.prune`` adapts it to the images in any case.
+
+    Raises:
+        InputError: names the file, the layer, key or operator at fault and what would be right.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a model (.h5 of Keras, or .onnx)")
+        raise InputError(
+            f"{path}: no such file; expected a model (.h5 of Keras, .onnx, .pth or .safetensors)"
+        )
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        return from_source(source_of_file(path, architecture, architecture_args, image), path.name)
     proto, digest = _read(path, architecture)
     return build_model(proto, digest, path.name)
+
+
+def from_source(source: TorchSource, name: str) -> PrunableModel:
+    """The network of a PyTorch module. Raises InputError where its ONNX form does not compute what the
+    module does."""
+    model = replace(build_model(source.proto, source.digest, name), source=source)
+    source.check_same(model.logits, name)
+    return model
 
 
 def file_digest(path: Path) -> str:

@@ -36,7 +36,10 @@ def proto_of(
     elif path.suffix.lower() == ".onnx":
         proto, digest = read_onnx_named(path, beside)
     else:
-        raise InputError(f"{path}: model files end in .h5 (Keras) or .onnx, not {path.suffix or 'nothing'!r}")
+        raise InputError(
+            f"{path}: model files end in .h5 (Keras), .onnx, or .pth, .pt, .safetensors (PyTorch weights), "
+            f"not {path.suffix or 'nothing'!r}"
+        )
     check_sizes(normalized(proto, str(path)), str(path))
     return proto, assumed, digest
 
