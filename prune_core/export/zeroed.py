@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from onnx import numpy_helper
 from prune_core.counts import Counts
 from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluation.tally import agreeing_with
 from prune_core.files.constants import Weights, constants, to_safetensors
 from prune_core.files.onnx_fold import Constants, held_constants
 from prune_core.files.onnx_tail import Users, tail_of
@@ -132,8 +132,8 @@ def remeasured(
     ``attacked_agreeing`` refers to the BadNet; ``margin`` is rounded in the file's own unit.
     """
     net = PlainEvaluator(read or load_model(path, architecture), badnet.split, badnet.batch)
-    agreeing = (net.badnet_classes == badnet.split.target) & (net.badnet_classes == badnet.badnet_classes)
-    return replace(net.badnet, attacked_agreeing=int(agreeing.sum()))
+    said, split = net.badnet_classes, badnet.split
+    return agreeing_with(net.badnet, split, (said == split.targets) & (said == badnet.badnet_classes))
 
 
 def verified(
@@ -148,7 +148,7 @@ def verified(
     Raises ExportMismatch that names both.
     """
     found = remeasured(path, architecture, badnet, read)
-    if replace(found, margin=expected.margin) != expected:
+    if found.with_margins_of(expected) != expected:
         raise ExportMismatch(
             f"{path}: the file read back gives {_shown(found)} on {badnet.split.clean.name}; "
             f"the pruned network gave {_shown(expected)}"

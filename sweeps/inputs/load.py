@@ -77,11 +77,7 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
-    if valid.target != test.target:
-        raise InputError(
-            f"validation aims at target label {valid.target}, test at {test.target}; "
-            "both poisoned sets must show the same attack"
-        )
+    _check_one_attack(valid, test)
     classes = model.check_images(valid.clean.shape, valid.clean.name)
     model.check_images(test.clean.shape, test.clean.name)
     for split in (valid, test):
@@ -91,6 +87,17 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
         if repair != "none":
             check_repair(repair, valid)
     return TrialInputs(model, valid, test)
+
+
+def _check_one_attack(valid: Split, test: Split) -> None:
+    """Raises InputError unless both splits have the same triggers, as far as their targets tell."""
+    ours, theirs = (["several" if isinstance(g, list) else g for g in s.goals] for s in (valid, test))
+    if ours != theirs:
+        aims = [", ".join(map(str, goals)) for goals in (ours, theirs)]
+        raise InputError(
+            f"validation aims at target label {aims[0]}, test at {aims[1]}; "
+            "both poisoned sets must show the same attack"
+        )
 
 
 @dataclass(frozen=True, eq=False)
