@@ -82,7 +82,7 @@ def pick(
         "settings": settings.to_json(),
         **described(settings),
         "badnet": _badnet_json(source),
-        "scale": manifest.config.data.scale,
+        **manifest.config.data.form.preprocessing.to_json(),
         "files": files,
         "cost": costs(written),
         "mask_file": str(written.mask),

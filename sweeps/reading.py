@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prune_core.data.attack import Target
+from prune_core.data.form import USUAL, ImageForm
 from prune_core.data.images import make_split, read_images
+from prune_core.data.told import attack_json, triggers_json
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.audit import inspect_model
@@ -32,10 +35,11 @@ def inspect_files(
 def evaluate_files(
     model: str | Path,
     clean: str | Path,
-    poisoned: str | Path,
+    poisoned: str | Path | Sequence[str | Path],
     against: str | Path | None = None,
     architecture: str | None = None,
-    scale: float = 1.0,
+    form: ImageForm = USUAL,
+    target: Target | None = None,
     architecture_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Counts, rates (fractions) and 95 % intervals of a network on clean and poisoned images.
@@ -44,15 +48,21 @@ def evaluate_files(
     ``goodnet_clean_accuracy``, ``goodnet_attack_success`` and ``detected_poisoned`` (the fraction
     of poisoned images that it calls backdoored), and its counts under ``goodnet``.
 
-    ``architecture`` and its arguments go for both files; pixels are multiplied by ``scale``. Raises
-    InputError.
+    ``target`` and what goes with it are those of ``told.attack_json``. ``poisoned`` may be several files, one
+    for each trigger: then the worst trigger's counts stand first, and those of each under ``triggers``.
+
+    ``architecture`` and its arguments go for both files; ``form``: how the images are read; ``target``: a
+    class or ``next``, which the poisoned files have to agree with. Raises InputError.
     """
-    split = make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
-    how: dict[str, Any] = {"architecture_args": architecture_args, "image": split.clean.shape}
+    clean_images = read_images(clean, form)
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": clean_images.shape}
     net = load_model(model, architecture, **how)
+    files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
+    classes = net.check_images(clean_images.shape, clean_images.name)
+    split = make_split(clean_images, [read_images(file, form) for file in files], target, classes)
     evaluator = PlainEvaluator(net, split)
-    found: dict[str, Any] = {"model": net.name, "target": split.target}
-    found |= evaluator.badnet.to_json()
+    found: dict[str, Any] = {"model": net.name, **attack_json(split)}
+    found |= triggers_json(split, evaluator.badnet.to_json())
     if against is None:
         del found["attacked_agreeing"]  # that is with the BadNet, which has not been named
         return found
@@ -79,6 +89,7 @@ def evaluate_files(
             "attack_success_interval": attack.interval,
             "detected": detected.hits,
             "detected_interval": detected.interval,
+            **both.triggers_json(),
         },
     }
     return found
