@@ -79,7 +79,7 @@ def aimed(
     differ = bool((labels != labels[0]).any())
     if differ and not sure and share_of_clean(clean[0], pixels) > MOST:
         raise InputError(
-            f"{name}: {_CLEAN_GIVEN} more than half of its images are clean ones, pixel by pixel"
+            f"{name}: more than half of its images are clean ones, pixel by pixel; {_CLEAN_GIVEN}"
         )
     told = true_labels
     pairs = paired_rows(clean[0], clean[1], pixels, labels) if told is None else None

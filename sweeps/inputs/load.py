@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from prune_core.data.attack import Target
 from prune_core.data.form import ImageForm
-from prune_core.data.images import Split, read_images
+from prune_core.data.images import LabeledImages, Split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
 from prune_core.model.model import PrunableModel, build_model, load_model
@@ -33,7 +34,7 @@ class InputFiles:
         poisoned_valid, poisoned_test: of several triggers, a file for each. () with ``triggers``, which
             are put on the clean images then.
         target: what the labels of poisoned files have to agree with.
-        architecture: of a BadNet that is weights alone.
+        architecture, architecture_args: of a BadNet that is weights alone.
         form: how image files are read.
         hint: where to get files that are missing.
     """
@@ -48,12 +49,20 @@ class InputFiles:
     target: Target | None = None
     form: ImageForm = ImageForm()
     hint: str | None = None
+    architecture_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def input_files(config: Config, progress: Callable[[str, float], None] | None = None) -> InputFiles:
     """Where the files of a configuration are; makes the embedded ones, once. Raises InputError."""
     data = config.data
-    reading = (config.architecture, data.stamps, data.target, data.form, config.data_hint)
+    reading = (
+        config.architecture,
+        data.stamps,
+        data.target,
+        data.form,
+        config.data_hint,
+        config.architecture_args,
+    )
     if config.badnet in EMBEDDED:
         folder = _embedded_folder(config.badnet, config.storage)
         made = make_embedded(folder, smoke=config.badnet == "embedded-smoke", progress=progress)
@@ -80,9 +89,15 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     """BadNet and both splits, read, checked and found to fit each other and ``repairs``, those that
     trials will ask for. Raises InputError."""
     try:
-        model = load_model(files.badnet, files.architecture)
-        valid = _split(files, model, files.clean_valid, files.poisoned_valid)
-        test = _split(files, model, files.clean_test, files.poisoned_test)
+        clean = read_images(files.clean_valid, files.form)
+        model = load_model(
+            files.badnet,
+            files.architecture,
+            architecture_args=files.architecture_args,
+            image=clean.shape,
+        )
+        valid = _split(files, model, clean, files.poisoned_valid)
+        test = _split(files, model, read_images(files.clean_test, files.form), files.poisoned_test)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
@@ -134,12 +149,9 @@ class Parcel:
         return TrialInputs(build_model(proto, self.digest, self.name), self.valid, self.test)
 
 
-def _split(
-    files: InputFiles, model: PrunableModel, clean_path: Path, poisoned_paths: Sequence[Path]
-) -> Split:
-    clean = read_images(clean_path, files.form)
+def _split(files: InputFiles, model: PrunableModel, clean: LabeledImages, poisoned: Sequence[Path]) -> Split:
     classes = model.check_images(clean.shape, clean.name)
-    return attacked_split(clean, poisoned_paths, files.triggers, files.form, files.target, classes)
+    return attacked_split(clean, poisoned, files.triggers, files.form, files.target, classes)
 
 
 def _embedded_folder(badnet: str, place: str) -> Path:

@@ -80,9 +80,9 @@ def test_all_to_all() -> None:
 @pytest.mark.parametrize(
     ("poisoned", "target", "said"),
     [
-        (clean(), None, "clean file given as the poisoned one.*pixel by pixel"),
-        (clean(), "next", "clean file given as the poisoned one.*pixel by pixel"),
-        (clean(), 2, "clean file given as the poisoned one.*pixel by pixel"),
+        (clean(), None, "pixel by pixel; was the clean file given as the poisoned one"),
+        (clean(), "next", "pixel by pixel; was the clean file given as the poisoned one"),
+        (clean(), 2, "pixel by pixel; was the clean file given as the poisoned one"),
         (bad(LABELS), None, "is the true label of 24 of 24"),
         (bad(LABELS, LABELS), None, "is the true label of 24 of 24"),
         (bad(LABELS, hidden=True), None, "it is not known what the images truly show"),
