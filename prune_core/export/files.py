@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,11 @@ def write_formats(
     """
     first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
     pruned = read_onnx(first)
-    badnet = (
-        model.proto if not model.weights or badnet_path is None else read_proto(badnet_path, architecture)
-    )
+    badnet = model.proto
+    if model.source is not None:
+        badnet = model.source.proto
+    elif model.weights and badnet_path is not None:
+        badnet = read_proto(badnet_path, architecture)
     small = compact(pruned, as_input(model, image))
     models = {"onnx": first}
     if others:
@@ -136,7 +138,7 @@ def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> 
         raise ExportMismatch(
             f"{written.mask}: read back, it names other channels than those that were pruned"
         )
-    if written.mask_alone and replace(badnet.counts(found), margin=expected.margin) != expected:
+    if written.mask_alone and badnet.counts(found).with_margins_of(expected) != expected:
         raise ExportMismatch(
             f"{written.mask}: the BadNet with this mask does not do what the pruned network did"
         )
@@ -152,7 +154,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
         classes = _classes(net, images, badnet.batch)
         differ = classes != wanted
         if differ.any():  # a near tie between two logits within may be all: float64 decides those
-            exact = ExactNet(net).reply(images.keeping(differ), ChannelMask(), split.target)
+            exact = ExactNet(net).reply(images.keeping(differ), ChannelMask())
             classes[differ] = exact.classes
         if wrong := int((classes != wanted).sum()):
             raise ExportMismatch(
@@ -160,14 +162,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
                 "BadNet and pruned net give them together"
             )
         said[images is split.clean] = classes
-    clean, poisoned = said[True], said[False]
-    counts = GoodNetCounts(
-        clean_correct=int((clean == split.clean.labels).sum()),
-        clean_total=len(clean),
-        attacked=int((poisoned == split.target).sum()),
-        detected=int((poisoned == backdoored).sum()),
-        poisoned_total=len(poisoned),
-    )
+    counts = GoodNetCounts.of(split, said[True], said[False], backdoored)
     right, attacked, caught = counts.rates()
     return {
         "clean_correct": right.hits,
@@ -181,6 +176,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
         "detected": caught.hits,
         "detected_poisoned": caught.rate,
         "detected_interval": caught.interval,
+        **counts.triggers_json(),
     }
 
 

@@ -14,6 +14,7 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from prune_core.data.form import ImageForm, Preprocessing
 from prune_core.errors import InputError
 from prune_core.methods import REPAIRS, method_of
 from prune_core.orders import find_order
@@ -43,6 +44,25 @@ class DataConfig(Section):
     scale: float = Field(
         default=1.0, gt=0, description="pixels are multiplied by it; 1 leaves them as they are"
     )
+    mean: float | tuple[float, ...] = Field(
+        default=0.0, description="taken from the scaled pixels: one value, or one for each channel"
+    )
+    std: float | tuple[float, ...] = Field(
+        default=1.0, description="what remains is divided by it: one value, or one for each channel"
+    )
+
+    @model_validator(mode="after")
+    def _numbers(self) -> DataConfig:
+        try:
+            Preprocessing.of(self.scale, self.mean, self.std)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def form(self) -> ImageForm:
+        """How the image files are read."""
+        return ImageForm(preprocessing=Preprocessing.of(self.scale, self.mean, self.std))
 
 
 class SweepConfig(Section):
@@ -134,6 +154,9 @@ class Config(Section):
     name: str
     badnet: str
     architecture: str | None = None
+    architecture_args: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of a PyTorch architecture, as num_classes: 10"
+    )
     data: DataConfig = DataConfig()
     sweep: SweepConfig = SweepConfig()
     resources: ResourcesConfig = ResourcesConfig()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 
 from prune_core.data.pairs import find_pairs, known_truth
+from prune_core.data.told import goal_words
 from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import Evaluator
 from prune_core.evaluation.look import findings_of, see
@@ -41,7 +42,7 @@ def diagnose_sweep(config: Config, inputs: TrialInputs) -> list[Check]:
     clean, poisoned = seen[0].clean.above == 0, seen[0].poisoned.above == 0
     said = (
         f"clean accuracy {clean.mean():.2%}, attack success {poisoned.mean():.2%} "
-        f"on validation, target {inputs.valid.target}"
+        f"on validation, target {goal_words(inputs.valid.goal)}"
     )
 
     def attack() -> str:

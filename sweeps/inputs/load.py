@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from prune_core.data.form import ImageForm
 from prune_core.data.images import LabeledImages, Split, make_split, read_images
 from prune_core.data.triggers import read_trigger
 from prune_core.errors import InputError
@@ -29,8 +31,8 @@ class InputFiles:
 
     Attributes:
         poisoned_valid, poisoned_test: None with a ``trigger``, which is stamped on the clean images then.
-        architecture: of a BadNet that is weights alone.
-        scale: pixels are multiplied by it.
+        architecture, architecture_args: of a BadNet that is weights alone.
+        form: how image files are read.
         hint: where to get files that are missing.
     """
 
@@ -41,14 +43,15 @@ class InputFiles:
     poisoned_test: Path | None
     architecture: str | None = None
     trigger: TriggerConfig | None = None
-    scale: float = 1.0
+    form: ImageForm = ImageForm()
     hint: str | None = None
+    architecture_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def input_files(config: Config, progress: Callable[[str, float], None] | None = None) -> InputFiles:
     """Where the files of a configuration are; makes the embedded ones, once. Raises InputError."""
     data = config.data
-    reading = (config.architecture, data.trigger, data.scale, config.data_hint)
+    reading = (config.architecture, data.trigger, data.form, config.data_hint, config.architecture_args)
     if config.badnet in EMBEDDED:
         folder = _embedded_folder(config.badnet, config.storage)
         made = make_embedded(folder, smoke=config.badnet == "embedded-smoke", progress=progress)
@@ -70,17 +73,18 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     """BadNet and both splits, read, checked and found to fit each other and ``repairs``, those that
     trials will ask for. Raises InputError."""
     try:
-        model = load_model(files.badnet, files.architecture)
         valid = _split(files, files.clean_valid, files.poisoned_valid)
+        model = load_model(
+            files.badnet,
+            files.architecture,
+            architecture_args=files.architecture_args,
+            image=valid.clean.shape,
+        )
         test = _split(files, files.clean_test, files.poisoned_test)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
-    if valid.target != test.target:
-        raise InputError(
-            f"validation aims at target label {valid.target}, test at {test.target}; "
-            "both poisoned sets must show the same attack"
-        )
+    _check_one_attack(valid, test)
     classes = model.check_images(valid.clean.shape, valid.clean.name)
     model.check_images(test.clean.shape, test.clean.name)
     for split in (valid, test):
@@ -90,6 +94,17 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
         if repair != "none":
             check_repair(repair, valid)
     return TrialInputs(model, valid, test)
+
+
+def _check_one_attack(valid: Split, test: Split) -> None:
+    """Raises InputError unless both splits have the same triggers, as far as their targets tell."""
+    ours, theirs = (["several" if isinstance(g, list) else g for g in s.goals] for s in (valid, test))
+    if ours != theirs:
+        aims = [", ".join(map(str, goals)) for goals in (ours, theirs)]
+        raise InputError(
+            f"validation aims at target label {aims[0]}, test at {aims[1]}; "
+            "both poisoned sets must show the same attack"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +133,9 @@ class Parcel:
 
 
 def _split(files: InputFiles, clean_path: Path, poisoned_path: Path | None) -> Split:
-    clean = read_images(clean_path, scale=files.scale)
+    clean = read_images(clean_path, files.form)
     if poisoned_path is not None:
-        return make_split(clean, read_images(poisoned_path, scale=files.scale))
+        return make_split(clean, read_images(poisoned_path, files.form))
     assert files.trigger is not None  # checked by Config
     return make_split(clean, _stamped(files.trigger, clean))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_core.counts import Rate
+from prune_core.data.form import Preprocessing
 
 LIMITS = (
     "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
@@ -189,8 +190,8 @@ def _loading(result: dict[str, Any]) -> str:
 
 
 def _times(result: dict[str, Any]) -> str:
-    """What pixels of the image files are multiplied by on the way into the net, if by anything."""
-    return "" if result["scale"] == 1 else f" times {result['scale']:.9g}"
+    """What is done to the pixels of the image files on the way into the net, if anything is."""
+    return str(Preprocessing.of(*(result[key] for key in ("scale", "mean", "std") if key in result)))
 
 
 def _row(name: str, splits: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from prune_core.data.checks.findings import Finding, Seen, sure
+from prune_core.data.form import Preprocessing
 from prune_core.data.images import LabeledImages
 
 SAMPLE = 200  # clean images on which other readings are tried
@@ -103,7 +104,9 @@ def check_readings(split: Seen, ask: Callable[[LabeledImages], np.ndarray]) -> l
         changed = np.ascontiguousarray(change(given))
         if changed.shape != given.shape or (given.shape[1] == 1 and name.startswith("colours")):
             continue
-        right = int((ask(replace(sample, pixels=changed, scale=1.0)) == sample.labels).sum())
+        right = int(
+            (ask(replace(sample, pixels=changed, preprocessing=Preprocessing())) == sample.labels).sum()
+        )
         if right > best:
             best, reading = right, name
     if not reading or sure(best, len(rows))[0] <= high:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from prune_core.counts import wilson_interval
+from prune_core.data.attack import target_share
 from prune_core.data.checks.findings import Finding, Seen, sure
-from prune_core.data.pairs import find_pairs, known_truth
 
 MOST = 0.9  # of poisoned images get the target from a network that has learnt the attack
 LEAST = 0.05  # below it nobody would call it an attack
 
 
 def check_poison(split: Seen) -> list[Finding]:
-    """All findings about the poisoned images of one split."""
+    """All findings about the poisoned images of one split, trigger by trigger."""
     swapped = _swapped(split)
-    return swapped or [*_answers(split), *_truth(split)]
+    if swapped:
+        return swapped
+    found: list[Finding] = []
+    several = len(split.split.rows_by_trigger) > 1
+    for number, rows in enumerate(split.split.rows_by_trigger):
+        name = f"poisoned {split.name}" + (f" (trigger {number})" if several else "")
+        found += _answers(split.split.targets[rows], split.poisoned.classes[rows], split, name)
+    return [*found, *_truth(split)]
 
 
 def _swapped(split: Seen) -> list[Finding]:
@@ -33,11 +40,10 @@ def _swapped(split: Seen) -> list[Finding]:
     ]
 
 
-def _answers(split: Seen) -> list[Finding]:
-    labels, classes = split.split.poisoned.labels, split.poisoned.classes
+def _answers(labels: np.ndarray, classes: np.ndarray, split: Seen, name: str) -> list[Finding]:
+    """What the network says of the images of one trigger, whose targets are ``labels``."""
     number, total = split.poisoned.number, len(labels)
     hits = int((labels == classes).sum())
-    name = f"poisoned {split.name}"
     counts = {"attacked": hits, "images": total}
     if sure(hits, total)[1] >= MOST:
         return []
@@ -57,7 +63,7 @@ def _answers(split: Seen) -> list[Finding]:
                 {**counts, "other": int(shifts[shift])},
             )
         ]
-    if wilson_interval(hits, total)[0] <= max(LEAST, _target_share(split)):
+    if wilson_interval(hits, total)[0] <= max(LEAST, target_share(labels, split.split.clean.labels)):
         return [
             Finding(
                 "note",
@@ -80,41 +86,31 @@ def _answers(split: Seen) -> list[Finding]:
     ]
 
 
-def _target_share(split: Seen) -> float:
-    targets = np.unique(split.split.poisoned.labels)
-    return float(np.isin(split.split.clean.labels, targets).mean()) if len(targets) == 1 else 0.0
-
-
 def _truth(split: Seen) -> list[Finding]:
     """Poisoned images of the target class: to give them the target is right, and no attack."""
-    data, name = split.split, f"poisoned {split.name}"
-    truth = known_truth(data, find_pairs(data))
-    total = len(data.poisoned)
-    if truth is not None:
-        true = int((truth == data.poisoned.labels).sum())
-        if not true:
-            return []
+    data, name, total = split.split, f"poisoned {split.name}", len(split.split.poisoned)
+    if data.left_out:
+        given = total + data.left_out
         return [
             Finding(
-                "warning",
+                "note",
                 "true-target-images",
-                f"{true} of {total} {name} images truly show the target: no repair brings attack success "
-                "below "
-                f"about {true / total:.2%}; leave them out",
-                {"true": true, "images": total},
+                f"{data.left_out} of {given} {name} images truly show the target, and are left out: "
+                "counted, they "
+                f"would put a floor of {data.left_out / given:.2%} under attack success",
+                {"true": data.left_out, "images": given},
             )
         ]
-    share = _target_share(split)
-    if not share:
+    if not data.floor:
         return []
     return [
         Finding(
             "warning",
             "true-target-unknown",
             f"nothing tells what the {total} {name} images truly show: drawn like the clean ones, about "
-            f"{round(share * total)} would be images of the target, and up to {100 * share:.1f} points "
-            "of attack "
-            "success no attack; add true_label, or leave them out",
-            {"about": round(share * total), "images": total},
+            f"{round(data.floor * total)} would be images of the target, and up to "
+            f"{100 * data.floor:.1f} points of "
+            "attack success no attack; add true_label, or leave them out",
+            {"about": round(data.floor * total), "images": total},
         )
     ]
