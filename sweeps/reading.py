@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_core.data.form import USUAL, ImageForm
-from prune_core.data.images import make_split, read_images
+from prune_core.data.images import Files, read_split
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.audit import inspect_model
@@ -28,8 +28,8 @@ def inspect_files(
 
 def evaluate_files(
     model: str | Path,
-    clean: str | Path,
-    poisoned: str | Path,
+    clean: Files,
+    poisoned: Files,
     against: str | Path | None = None,
     architecture: str | None = None,
     form: ImageForm = USUAL,
@@ -42,7 +42,7 @@ def evaluate_files(
 
     ``architecture`` goes for both files; ``form``: how the images are read. Raises InputError.
     """
-    split = make_split(read_images(clean, form), read_images(poisoned, form))
+    split = read_split(clean, poisoned, form)
     net = load_model(model, architecture)
     evaluator = PlainEvaluator(net, split)
     found: dict[str, Any] = {"model": net.name, "target": split.target}

@@ -90,6 +90,30 @@ class ImageForm:
     target: int | None = None
     preprocessing: Preprocessing = Preprocessing()
 
+    @classmethod
+    def of(
+        cls,
+        layout: str | None,
+        keys: Mapping[str, str] | None,
+        classes: Sequence[str],
+        target: int | None,
+        preprocessing: Preprocessing,
+    ) -> ImageForm:
+        """Raises InputError for a layout or role that there is not, and for a class named twice."""
+        if layout not in (None, "NCHW", "NHWC"):
+            raise InputError(f"layout is {layout!r}; expected NCHW or NHWC")
+        keys = dict(keys or {})
+        for role, name in keys.items():
+            if role not in ROLES:
+                raise InputError(f"keys has no role {role!r}; expected {', '.join(ROLES)}")
+            if not isinstance(name, str) or not name:
+                raise InputError(f"keys.{role} is {name!r}; expected the name of a field in the image files")
+        if len(set(keys.values())) < len(keys):
+            raise InputError("keys names one field twice; expected one for each role")
+        if len(set(classes)) < len(classes):
+            raise InputError("classes names one class twice")
+        return cls(layout, keys, tuple(classes), target, preprocessing)  # type: ignore[arg-type]
+
 
 USUAL = ImageForm()
 

@@ -36,10 +36,10 @@ class TriggerConfig(Section):
 
 
 class DataConfig(Section):
-    clean_valid: str | None = None
-    poisoned_valid: str | None = None
-    clean_test: str | None = None
-    poisoned_test: str | None = None
+    clean_valid: str | tuple[str, ...] | None = None
+    poisoned_valid: str | tuple[str, ...] | None = None
+    clean_test: str | tuple[str, ...] | None = None
+    poisoned_test: str | tuple[str, ...] | None = None
     trigger: TriggerConfig | None = None
     scale: float = Field(
         default=1.0, gt=0, description="pixels are multiplied by it; 1 leaves them as they are"
@@ -50,11 +50,23 @@ class DataConfig(Section):
     std: float | tuple[float, ...] = Field(
         default=1.0, description="what remains is divided by it: one value, or one for each channel"
     )
+    layout: Literal["NCHW", "NHWC"] | None = Field(
+        default=None, description="of arrays; unset: NCHW in HDF5, elsewhere found where it is clear"
+    )
+    keys: dict[str, str] = Field(
+        default={}, description="names of fields by role: images, label, target, true_label"
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="names of class folders by index; unset: numbers, or sorted names"
+    )
+    target: int | None = Field(
+        default=None, ge=0, description="the class wanted, for poisoned files that hold true labels"
+    )
 
     @model_validator(mode="after")
-    def _numbers(self) -> DataConfig:
+    def _form_is_one(self) -> DataConfig:
         try:
-            Preprocessing.of(self.scale, self.mean, self.std)
+            _ = self.form
         except InputError as error:
             raise ValueError(str(error)) from None
         return self
@@ -62,7 +74,8 @@ class DataConfig(Section):
     @property
     def form(self) -> ImageForm:
         """How the image files are read."""
-        return ImageForm(preprocessing=Preprocessing.of(self.scale, self.mean, self.std))
+        done = Preprocessing.of(self.scale, self.mean, self.std)
+        return ImageForm.of(self.layout, self.keys, self.classes, self.target, done)
 
 
 class SweepConfig(Section):
@@ -175,8 +188,8 @@ class Config(Section):
             return self
         poisoned = () if self.data.trigger else ("poisoned_valid", "poisoned_test")
         for field in ("clean_valid", "clean_test", *poisoned):
-            if getattr(self.data, field) is None:
-                raise ValueError(f"data.{field} is missing; expected the path of an HDF5 file")
+            if not getattr(self.data, field):
+                raise ValueError(f"data.{field} is missing; expected the path of an image file or folder")
         return self
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from packaging.requirements import Requirement
 
-from prune_core.data.images import read_images
+from prune_core.data.images import Files, read_images
 from prune_core.errors import InputError, Unavailable
 from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
-from sweeps.inputs.load import input_files, load_inputs
+from sweeps.inputs.load import InputFiles, input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.storage import open_storage
 
@@ -79,7 +79,7 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
         "data.poisoned_test": files.poisoned_test,
     }
     checks = [
-        check(name, lambda path=path: _images(path, files.hint))  # type: ignore[misc]
+        check(name, lambda path=path, name=name: _images(path, files, "poisoned" in name))  # type: ignore[misc]
         for name, path in named.items()
         if path is not None
     ]
@@ -170,11 +170,16 @@ def _storage(place: str) -> str:
     return f"{place} can be written, {free / 2**30:.1f} GiB free"
 
 
-def _images(path: Path, hint: str | None) -> str:
-    if not path.is_file() and hint:
-        raise InputError(f"{path}: no such file. {hint}")
-    images = read_images(path)
-    return f"{path}: {len(images)} images of {images.shape}, {images.pixels.dtype}"
+def _images(place: Files, files: InputFiles, poisoned: bool) -> str:
+    try:
+        classes = read_images(files.clean_valid, files.form).classes if poisoned else ()
+        images = read_images(place, files.form, poisoned=poisoned, classes=classes)
+    except InputError as error:
+        missing = "no such file" in str(error) and files.hint
+        raise InputError(f"{error}. {files.hint}") if missing else error from None
+    about = f"; {images.about}" if images.about else ""
+    name = place if isinstance(place, (str, Path)) else images.name
+    return f"{name}: {len(images)} images of {images.shape}, {images.pixels.dtype}{about}"
 
 
 def _attack(inputs: TrialInputs) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from prune_core.data.form import ImageForm
-from prune_core.data.images import LabeledImages, Split, make_split, read_images
+from prune_core.data.images import Files, LabeledImages, Split, make_split, read_images
 from prune_core.data.triggers import read_trigger
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
@@ -36,10 +36,10 @@ class InputFiles:
     """
 
     badnet: Path
-    clean_valid: Path
-    poisoned_valid: Path | None
-    clean_test: Path
-    poisoned_test: Path | None
+    clean_valid: Files
+    poisoned_valid: Files | None
+    clean_test: Files
+    poisoned_test: Files | None
     architecture: str | None = None
     trigger: TriggerConfig | None = None
     form: ImageForm = ImageForm()
@@ -59,9 +59,9 @@ def input_files(config: Config, progress: Callable[[str, float], None] | None = 
     assert data.clean_valid and data.clean_test  # checked by Config
     return InputFiles(
         local_file(config.badnet),
-        local_file(data.clean_valid),
+        _local(data.clean_valid),
         _maybe(data.poisoned_valid),
-        local_file(data.clean_test),
+        _local(data.clean_test),
         _maybe(data.poisoned_test),
         *reading,
     )
@@ -73,7 +73,8 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     try:
         model = load_model(files.badnet, files.architecture)
         valid = _split(files, files.clean_valid, files.poisoned_valid)
-        test = _split(files, files.clean_test, files.poisoned_test)
+        names = valid.clean.classes
+        test = _split(files, files.clean_test, files.poisoned_test, names)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
@@ -84,6 +85,11 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
         )
     classes = model.check_images(valid.clean.shape, valid.clean.name)
     model.check_images(test.clean.shape, test.clean.name)
+    if names and len(names) != classes:
+        raise InputError(
+            f"{valid.clean.name}: {len(names)} class folders, but {model.name} has {classes} classes; name "
+            "all of them in order under data.classes, or name folders by the classes' numbers"
+        )
     for split in (valid, test):
         for images in (split.clean, split.poisoned):
             check_labels(images, classes, model.name)
@@ -118,10 +124,14 @@ class Parcel:
         return TrialInputs(build_model(proto, self.digest, self.name), self.valid, self.test)
 
 
-def _split(files: InputFiles, clean_path: Path, poisoned_path: Path | None) -> Split:
-    clean = read_images(clean_path, files.form)
-    if poisoned_path is not None:
-        return make_split(clean, read_images(poisoned_path, files.form))
+def _split(
+    files: InputFiles, clean_place: Files, poisoned_place: Files | None, classes: tuple[str, ...] = ()
+) -> Split:
+    """``classes``: names of class folders that other images of the same data have."""
+    clean = read_images(clean_place, files.form, classes=classes)
+    if poisoned_place is not None:
+        names = clean.classes or classes
+        return make_split(clean, read_images(poisoned_place, files.form, poisoned=True, classes=names))
     assert files.trigger is not None  # checked by Config
     return make_split(clean, _stamped(files.trigger, clean))
 
@@ -140,5 +150,9 @@ def _embedded_folder(badnet: str, place: str) -> Path:
     return Path(cache) / "goodnet" / badnet
 
 
-def _maybe(path: str | None) -> Path | None:
-    return None if path is None else local_file(path)
+def _local(place: str | tuple[str, ...]) -> Files:
+    return local_file(place) if isinstance(place, str) else tuple(local_file(part) for part in place)
+
+
+def _maybe(place: str | tuple[str, ...] | None) -> Files | None:
+    return None if place is None else _local(place)
