@@ -60,7 +60,8 @@ class PruneResult:
         Each row has ``step`` (the number of the candidate, from 1), ``channels_pruned``,
         ``clean_accuracy`` and ``attack_success`` (fractions; higher and lower are better),
         ``clean_correct``, ``clean_total``, ``attacked``, ``poisoned_total``, ``recovered_accuracy``
-        (a fraction; None where true labels are not known) and ``mask`` (``{layer: [indices]}``).
+        (a fraction; None where true labels are not known) and ``mask`` (``{layer: [indices]}``); of several
+        triggers those of the worst, and each under ``triggers``.
         """
         accepted = [(n, step) for n, step in enumerate(self.steps, 1) if step.accepted]
         accepted.sort(key=lambda state: len(state[1].mask))  # of equal ones, the fewest channels
@@ -181,7 +182,7 @@ def _check_classes(net: PrunableModel, data: Split) -> None:
         if highest >= classes:
             raise InputError(f"{what} {highest}, but {net.name} has {classes} classes (0 to {classes - 1})")
 
-    check("the target is", data.target)
+    check("the target is" if len(np.unique(data.targets)) == 1 else "targets hold", int(data.targets.max()))
     check(f"labels of {data.clean.name} hold", int(data.clean.labels.max()))
     if data.poisoned.true_labels is not None:
         check(f"true labels of {data.poisoned.name} hold", int(data.poisoned.true_labels.max()))
@@ -199,5 +200,6 @@ def _row(number: int, step: PruneStep) -> dict[str, Any]:
         "attacked": counts.attacked,
         "poisoned_total": counts.poisoned_total,
         "recovered_accuracy": counts.recovered_accuracy,
+        **({"triggers": [t.to_json() for t in counts.triggers]} if counts.triggers else {}),
         "mask": step.mask.by_layer(),
     }

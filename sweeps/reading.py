@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prune_core.data.attack import Target
 from prune_core.data.form import USUAL, ImageForm
-from prune_core.data.images import Files, read_split
+from prune_core.data.images import Files, make_split, read_images, read_poisoned
+from prune_core.data.told import attack_json, triggers_json
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.audit import inspect_model
@@ -33,6 +36,7 @@ def evaluate_files(
     against: str | Path | None = None,
     architecture: str | None = None,
     form: ImageForm = USUAL,
+    target: Target | None = None,
 ) -> dict[str, Any]:
     """Counts, rates (fractions) and 95 % intervals of a network on clean and poisoned images.
 
@@ -40,13 +44,20 @@ def evaluate_files(
     ``goodnet_clean_accuracy``, ``goodnet_attack_success`` and ``detected_poisoned`` (the fraction
     of poisoned images that it calls backdoored), and its counts under ``goodnet``.
 
-    ``architecture`` goes for both files; ``form``: how the images are read. Raises InputError.
+    ``target`` and what goes with it are those of ``told.attack_json``. ``poisoned`` may be several files, one
+    for each trigger: then the worst trigger's counts stand first, and those of each under ``triggers``.
+
+    ``architecture`` goes for both files; ``form``: how the images are read; ``target``: a class or ``next``,
+    which the poisoned files have to agree with. Raises InputError.
     """
-    split = read_split(clean, poisoned, form)
     net = load_model(model, architecture)
+    first = read_images(clean, form)
+    classes = net.check_images(first.shape, first.name)
+    form = form if target is None else replace(form, target=target)
+    split = make_split(first, read_poisoned(poisoned, form, first.classes), target, classes)
     evaluator = PlainEvaluator(net, split)
-    found: dict[str, Any] = {"model": net.name, "target": split.target}
-    found |= evaluator.badnet.to_json()
+    found: dict[str, Any] = {"model": net.name, **attack_json(split)}
+    found |= triggers_json(split, evaluator.badnet.to_json())
     if against is None:
         del found["attacked_agreeing"]  # that is with the BadNet, which has not been named
         return found
@@ -73,6 +84,7 @@ def evaluate_files(
             "attack_success_interval": attack.interval,
             "detected": detected.hits,
             "detected_interval": detected.interval,
+            **both.triggers_json(),
         },
     }
     return found

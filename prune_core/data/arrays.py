@@ -60,6 +60,36 @@ def checked_target(target: Any) -> int:
     return int(target)
 
 
+def checked_targets(
+    target: Any, images: int, true_labels: np.ndarray | None, classes: int | None
+) -> np.ndarray:
+    """(images,) int64, what the attacker wants of each image, from one class, an array of them, or "next"
+    (all-to-all). Raises InputError."""
+    if isinstance(target, str):
+        if target != "next":
+            raise InputError(f"target is {target!r}; expected a class, an array of classes, or 'next'")
+        if true_labels is None or classes is None:
+            raise InputError("target 'next' needs true_labels, and classes: how many the network has")
+        return (true_labels + 1) % classes
+    if np.ndim(target) == 1:
+        return checked_labels(target, "target", images)
+    return np.full(images, checked_target(target), np.int64)
+
+
+def triggers_given(poisoned: Any, target: Any, true_labels: Any) -> list[tuple[str, Any, Any, Any]]:
+    """(name, pixels, target, true labels) of each trigger. Raises InputError where lists differ in length."""
+    count = len(poisoned)
+    for name, given in (("target", target), ("true_labels", true_labels)):
+        if name == "true_labels" and given is None:
+            continue
+        if not isinstance(given, (list, tuple)) or len(given) != count:
+            raise InputError(
+                f"{name} is {type(given).__name__}; expected a list of {count}, one for each trigger"
+            )
+    truths = [None] * count if true_labels is None else true_labels
+    return [(f"poisoned_x[{n}]", poisoned[n], target[n], truths[n]) for n in range(count)]
+
+
 def _array(given: Any, name: str, wanted: str) -> np.ndarray:
     try:
         array = np.asarray(given)

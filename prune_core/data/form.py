@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prune_core.data.arrays import checked_target
+from prune_core.data.attack import NEXT, Target
 from prune_core.errors import InputError
 
 Layout = Literal["NCHW", "NHWC"]
@@ -80,14 +82,15 @@ class ImageForm:
             Roles without one are found by the usual names.
         classes: names of class folders, in the order of the classes' indices. Empty: sorted, or the
             indices themselves where all names are whole numbers.
-        target: the class that the attacker wants, for poisoned files that hold true labels alone.
+        target: the class that the attacker wants, for poisoned files that hold true labels alone; ``next``:
+            the class after the true one.
         preprocessing: what is done to the pixels on the way into the network.
     """
 
     layout: Layout | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
-    target: int | None = None
+    target: Target | None = None
     preprocessing: Preprocessing = Preprocessing()
 
     @classmethod
@@ -96,7 +99,7 @@ class ImageForm:
         layout: str | None,
         keys: Mapping[str, str] | None,
         classes: Sequence[str],
-        target: int | None,
+        target: Any,
         preprocessing: Preprocessing,
     ) -> ImageForm:
         """Raises InputError for a layout or role that there is not, and for a class named twice."""
@@ -112,6 +115,8 @@ class ImageForm:
             raise InputError("keys names one field twice; expected one for each role")
         if len(set(classes)) < len(classes):
             raise InputError("classes names one class twice")
+        if target is not None and target != NEXT:
+            target = checked_target(target)
         return cls(layout, keys, tuple(classes), target, preprocessing)  # type: ignore[arg-type]
 
 

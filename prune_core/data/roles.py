@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prune_core.data.attack import NEXT, Target
 from prune_core.errors import InputError
 
 
@@ -18,34 +19,32 @@ def clean_roles(fields: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
 
 
 def poisoned_roles(
-    fields: Mapping[str, np.ndarray], path: Path, target: int | None, true: bool
+    fields: Mapping[str, np.ndarray], path: Path, target: Target | None, true: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(N,) the class wanted of each poisoned image, and (N,) what it shows, None where that is not known.
 
-    In a file with no ``target`` of its own, and none asked for, ``label`` is the class wanted. Else
-    ``label`` is what the image shows, if it does not repeat the target.
+    A file's ``target`` says what is wanted; ``label`` beside it is what the image shows, if it does not
+    repeat the target. Without one, ``label`` is returned as it is: ``attack.aimed`` finds out which it is.
 
     Args:
-        fields: int64 arrays by role, without pixels too.
-        target: asked for, for every image.
-        true: ``label`` is the class shown whatever is asked for, as in folders.
+        fields: int64 arrays by role, and pixels.
+        target: what the user says; needed where the file cannot tell.
+        true: ``label`` is what the image shows, whatever is said, as in class folders.
 
     Raises:
-        InputError: no target is known, or two that differ.
+        InputError: the target is not known.
     """
     label, truth, wanted = (fields.get(role) for role in ("label", "true_label", "target"))
-    if target is not None:
-        if wanted is not None and (wanted != target).any():
-            other = int(wanted[wanted != target][0])
-            raise InputError(f"{path}: field 'target' holds {other}, but data.target is {target}")
-        wanted = np.full(len(fields["images"]), target, np.int64)
-    if wanted is None:
-        if label is None or true:
-            raise InputError(
-                f"{path}: holds the true class of each image; the class that the attacker wants is missing: "
-                "give data.target"
-            )
+    if wanted is not None:
+        if truth is None and label is not None and (true or (label != wanted).any()):
+            truth = label
+        return wanted, truth
+    if label is not None and not true:
         return label, truth
-    if truth is None and label is not None and (true or (label != wanted).any()):
-        truth = label
-    return wanted, truth
+    if label is not None and target == NEXT:
+        return label, label
+    if target is None or target == NEXT:
+        raise InputError(
+            f"{path}: holds pictures and no class that the attacker wants; give data.target, or --target"
+        )
+    return np.full(len(fields["images"]), target, np.int64), label

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> 
         raise ExportMismatch(
             f"{written.mask}: read back, it names other channels than those that were pruned"
         )
-    if written.mask_alone and replace(badnet.counts(found), margin=expected.margin) != expected:
+    if written.mask_alone and badnet.counts(found).with_margins_of(expected) != expected:
         raise ExportMismatch(
             f"{written.mask}: the BadNet with this mask does not do what the pruned network did"
         )
@@ -152,7 +152,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
         classes = _classes(net, images, badnet.batch)
         differ = classes != wanted
         if differ.any():  # a near tie between two logits within may be all: float64 decides those
-            exact = ExactNet(net).reply(images.keeping(differ), ChannelMask(), split.target)
+            exact = ExactNet(net).reply(images.keeping(differ), ChannelMask())
             classes[differ] = exact.classes
         if wrong := int((classes != wanted).sum()):
             raise ExportMismatch(
@@ -160,14 +160,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
                 "BadNet and pruned net give them together"
             )
         said[images is split.clean] = classes
-    clean, poisoned = said[True], said[False]
-    counts = GoodNetCounts(
-        clean_correct=int((clean == split.clean.labels).sum()),
-        clean_total=len(clean),
-        attacked=int((poisoned == split.target).sum()),
-        detected=int((poisoned == backdoored).sum()),
-        poisoned_total=len(poisoned),
-    )
+    counts = GoodNetCounts.of(split, said[True], said[False], backdoored)
     right, attacked, caught = counts.rates()
     return {
         "clean_correct": right.hits,
@@ -181,6 +174,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
         "detected": caught.hits,
         "detected_poisoned": caught.rate,
         "detected_interval": caught.interval,
+        **counts.triggers_json(),
     }
 
 

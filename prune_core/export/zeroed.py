@@ -7,8 +7,8 @@ pruned channels and no others.
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,17 @@ from onnx import numpy_helper
 from prune_core.counts import Counts
 from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluation.tally import agreeing_with
 from prune_core.files.constants import Weights, constants, to_safetensors
 from prune_core.files.onnx_fold import Constants, held_constants
 from prune_core.files.onnx_tail import Users, tail_of
 from prune_core.files.write import write_whole
-from prune_core.keras_files.h5 import KERAS_SUFFIXES
+from prune_core.keras_files.h5 import ARCHIVE, KERAS_SUFFIXES
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, file_digest, load_model
 from prune_core.reader import client as contained
 
+_log = logging.getLogger(__name__)
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
 
@@ -84,16 +86,17 @@ def write_goodnet(
     destination: Path,
     architecture: str | None = None,
 ) -> list[Path]:
-    """Write ``<destination>.onnx``; the same as ``.h5`` when the BadNet's file is one of Keras (for
-    the lab's own evaluation); and ``<destination>.mask.json``. Each appears whole or not at all.
+    """Write ``<destination>.onnx``; the same as ``.h5`` or ``.keras`` when the BadNet's file is such a
+    one of Keras (the lab's own evaluation takes ``.h5``), unless it cannot say what was pruned (of a layer
+    that is called twice, one call alone); and ``<destination>.mask.json``. Each appears whole or not at all.
 
-    ``model`` must have been read from ``badnet_path``; with None there is no ``.h5``. Returns the paths,
+    ``model`` must have been read from ``badnet_path``; with None there is none of Keras. Returns the paths,
     models first. Raises InputError when the file has changed since, or the folder cannot be written.
     """
     if badnet_path is not None:
         _check_badnet(badnet_path, model)
-    onnx_path, h5_path, mask_path = (
-        destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "h5", "mask.json")
+    onnx_path, mask_path = (
+        destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "mask.json")
     )
     proto = pruned_onnx(model, mask)
     write_whole(onnx_path, proto.SerializeToString())
@@ -101,8 +104,10 @@ def write_goodnet(
     if badnet_path is not None and badnet_path.suffix.lower() in KERAS_SUFFIXES:
         convs = [node.name for node in proto.graph.node if node.op_type == "Conv"]
         in_file = {convs[model.layer(la).onnx_index]: ids for la, ids in mask.by_layer().items()}
-        _write_keras(badnet_path, h5_path, in_file, mask.keep_bias, architecture, model.weights)
-        paths.append(h5_path)
+        kind = ARCHIVE if badnet_path.suffix.lower() == ARCHIVE else ".h5"
+        keras_path = destination.with_name(f"{destination.name}{kind}")
+        if _write_keras(badnet_path, keras_path, in_file, mask.keep_bias, architecture, model.weights):
+            paths.append(keras_path)
     name = model.name if badnet_path is None else badnet_path.name
     provenance = {"badnet": name, "badnet_sha256": model.badnet_digest}
     write_whole(mask_path, json.dumps({**mask.to_json(), **provenance}, indent=1).encode() + b"\n")
@@ -127,8 +132,8 @@ def remeasured(
     ``attacked_agreeing`` refers to the BadNet; ``margin`` is rounded in the file's own unit.
     """
     net = PlainEvaluator(read or load_model(path, architecture), badnet.split, badnet.batch)
-    agreeing = (net.badnet_classes == badnet.split.target) & (net.badnet_classes == badnet.badnet_classes)
-    return replace(net.badnet, attacked_agreeing=int(agreeing.sum()))
+    said, split = net.badnet_classes, badnet.split
+    return agreeing_with(net.badnet, split, (said == split.targets) & (said == badnet.badnet_classes))
 
 
 def verified(
@@ -143,7 +148,7 @@ def verified(
     Raises ExportMismatch that names both.
     """
     found = remeasured(path, architecture, badnet, read)
-    if replace(found, margin=expected.margin) != expected:
+    if found.with_margins_of(expected) != expected:
         raise ExportMismatch(
             f"{path}: the file read back gives {_shown(found)} on {badnet.split.clean.name}; "
             f"the pruned network gave {_shown(expected)}"
@@ -158,15 +163,16 @@ def _write_keras(
     keep_bias: bool,
     architecture: str | None,
     weights: Weights,
-) -> None:
-    """``keras_h5.write_pruned_keras``, by the reader process: the BadNet's file is a stranger's."""
+) -> bool:
+    """``h5.write_pruned_keras``, by the reader process: the BadNet's file is a stranger's. False, and why
+    in the log, where a Keras file cannot say what was changed."""
     try:
         # A folder of its own: a reader that dies may leave half a file.
         with tempfile.TemporaryDirectory(prefix=".goodnet-", dir=path.parent) as folder:
             aside, changed = Path(folder).resolve() / path.name, Path(folder).resolve() / "weights"
             if weights:
                 changed.write_bytes(to_safetensors(weights))
-            contained.read(
+            cannot, _ = contained.read(
                 "pruned_keras",
                 badnet,
                 destination=str(aside),
@@ -175,7 +181,11 @@ def _write_keras(
                 architecture=architecture,
                 weights=str(changed) if weights else None,
             )
+            if cannot is not None:
+                _log.warning("%s is not written: %s", path.name, cannot)
+                return False
             aside.replace(path)
+            return True
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 

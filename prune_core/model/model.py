@@ -216,7 +216,7 @@ class PrunableModel:
 
 
 def load_model(path: str | Path, architecture: str | None = None) -> PrunableModel:
-    """Read a BadNet or GoodNet: Keras ``.h5`` or ONNX.
+    """Read a BadNet or GoodNet: Keras ``.h5`` or ``.keras``, or ONNX.
 
     A weights-only ``.h5`` needs ``architecture``, unless its layers are those of a known one: that
     is then assumed, and logged. Nothing in the file is executed. Raises InputError that names the
@@ -224,7 +224,7 @@ def load_model(path: str | Path, architecture: str | None = None) -> PrunableMod
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a model (.h5 of Keras, or .onnx)")
+        raise InputError(f"{path}: no such file; expected a model (.h5 or .keras of Keras, or .onnx)")
     proto, digest = _read(path, architecture)
     return build_model(proto, digest, path.name)
 

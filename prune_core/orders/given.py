@@ -29,7 +29,8 @@ class OrderInput:
     Attributes:
         model: the net to score, with channels pruned already where it is scored again.
         clean: clean validation images.
-        poisoned: poisoned validation images, target in their labels; None: not to be had.
+        poisoned: poisoned validation images, of all triggers; the target of each is its label. None: not to
+            be had.
         layer_set: the layers and channels in question, in walking order.
         seed: of those orders that draw lots.
         limit: images of a kind that a score may look at, where all of them would take long. They
@@ -63,7 +64,8 @@ class OrderInput:
 
     @property
     def target(self) -> int:
-        return int(self.attacked().labels[0])
+        """The target that all poisoned images share. Raises InputError where they do not."""
+        return Split(self.clean, self.attacked()).target
 
     @cached_property
     def _pairs(self) -> np.ndarray | None:

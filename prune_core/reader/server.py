@@ -23,6 +23,7 @@ from prune_core.files.pictures import read_rgba
 from prune_core.image_files.fields import Wish
 from prune_core.image_files.read import read_fields
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
+from prune_core.keras_files.weights import SharedWeights
 from prune_core.reader.model_files import digest_of, proto_of
 
 try:
@@ -85,12 +86,14 @@ def _pruned_keras(
     architecture: str | None,
     weights: str | None,
 ) -> Found:
-    """``weights``: a safetensors file of ours."""
+    """``weights``: a safetensors file of ours. The result is why there is no copy, None where there is."""
     changed = from_safetensors(Path(weights).read_bytes(), weights) if weights else None
     try:
         write_pruned_keras(
             path, Path(destination), pruned, keep_bias=keep_bias, architecture=architecture, weights=changed
         )
+    except SharedWeights as error:
+        return str(error), []
     except OSError as error:  # of reading, these are InputErrors; HDF5's words would name a temporary file
         why = os.strerror(error.errno) if error.errno else "HDF5 cannot write it"
         raise InputError(f"a copy of {path} cannot be written: {why}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -58,7 +58,14 @@ def inspect(
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
     clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
-    poisoned: Annotated[Path, typer.Option(help="Poisoned images; label is the target class.")],
+    poisoned: Annotated[
+        list[Path],
+        typer.Option(help="Poisoned images; label is the target class. Once for each trigger."),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="K|next", help="What the target has to be: a class, or the next one."),
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="The BadNet; adds the N+1-class network of both.")
     ] = None,
@@ -80,7 +87,20 @@ def evaluate(
     from sweeps.reading import evaluate_files
 
     form = ImageForm(preprocessing=Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std)))
-    return evaluate_files(model, clean, poisoned, against, architecture, form)
+    return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target))
+
+
+def _target(text: str | None) -> int | Literal["next"] | None:
+    """Raises InputError."""
+    from prune_core.errors import InputError
+
+    if text is None:
+        return None
+    if text == "next":
+        return "next"
+    if not text.isdecimal():
+        raise InputError(f"--target {text}: expected a class, 0 or more, or next")
+    return int(text)
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -59,8 +59,8 @@ class DataConfig(Section):
     classes: tuple[str, ...] = Field(
         default=(), description="names of class folders by index; unset: numbers, or sorted names"
     )
-    target: int | None = Field(
-        default=None, ge=0, description="the class wanted, for poisoned files that hold true labels"
+    target: int | Literal["next"] | None = Field(
+        default=None, description="the class that the attacker wants, or next (all-to-all)"
     )
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ import torch
 from packaging.requirements import Requirement
 
 from prune_core.data.images import Files, read_images
+from prune_core.data.told import goal_words
 from prune_core.errors import InputError, Unavailable
 from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
@@ -187,7 +188,7 @@ def _attack(inputs: TrialInputs) -> str:
     counts = PlainEvaluator(inputs.model, inputs.valid).badnet
     said = (
         f"clean accuracy {counts.clean_accuracy:.2%}, attack success {counts.attack_success:.2%} "
-        f"on validation, target {inputs.valid.target}"
+        f"on validation, target {goal_words(inputs.valid.goal)}"
     )
     if counts.clean_accuracy < 0.5:
         raise InputError(

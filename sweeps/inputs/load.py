@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from prune_core.data.form import ImageForm
-from prune_core.data.images import Files, LabeledImages, Split, make_split, read_images
+from prune_core.data.images import Files, LabeledImages, Split, make_split, read_images, read_poisoned
 from prune_core.data.triggers import read_trigger
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
@@ -78,11 +78,7 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
-    if valid.target != test.target:
-        raise InputError(
-            f"validation aims at target label {valid.target}, test at {test.target}; "
-            "both poisoned sets must show the same attack"
-        )
+    _check_one_attack(valid, test)
     classes = model.check_images(valid.clean.shape, valid.clean.name)
     model.check_images(test.clean.shape, test.clean.name)
     if names and len(names) != classes:
@@ -97,6 +93,17 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
         if repair != "none":
             check_repair(repair, valid)
     return TrialInputs(model, valid, test)
+
+
+def _check_one_attack(valid: Split, test: Split) -> None:
+    """Raises InputError unless both splits have the same triggers, as far as their targets tell."""
+    ours, theirs = (["several" if isinstance(g, list) else g for g in s.goals] for s in (valid, test))
+    if ours != theirs:
+        aims = [", ".join(map(str, goals)) for goals in (ours, theirs)]
+        raise InputError(
+            f"validation aims at target label {aims[0]}, test at {aims[1]}; "
+            "both poisoned sets must show the same attack"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +137,8 @@ def _split(
     """``classes``: names of class folders that other images of the same data have."""
     clean = read_images(clean_place, files.form, classes=classes)
     if poisoned_place is not None:
-        names = clean.classes or classes
-        return make_split(clean, read_images(poisoned_place, files.form, poisoned=True, classes=names))
+        heaps = read_poisoned(poisoned_place, files.form, clean.classes or classes)
+        return make_split(clean, heaps, files.form.target)
     assert files.trigger is not None  # checked by Config
     return make_split(clean, _stamped(files.trigger, clean))
 

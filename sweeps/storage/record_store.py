@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prune_core.counts import Counts, TriggerCounts
 from prune_core.errors import InputError
 from prune_core.files.constants import Weights, from_safetensors, to_safetensors, weights_digest
 from prune_core.greedy import PruneStep
@@ -54,6 +55,21 @@ _COUNTS = {
 }
 
 
+# Of each trigger, where there are several; a file without these columns knows one.
+_BY_TRIGGER = pa.list_(
+    pa.struct(
+        [
+            ("attacked", pa.int64()),
+            ("attacked_agreeing", pa.int64()),
+            ("poisoned_total", pa.int64()),
+            ("margin", pa.float64()),
+            ("recovered", pa.int64()),
+        ]
+    )
+)
+_SIDES = ("tried", "now")
+
+
 _SCHEMA = pa.schema(
     [
         ("trial_key", pa.string()),
@@ -64,7 +80,7 @@ _SCHEMA = pa.schema(
         ("returned_layer", pa.string()),
         ("returned_channel", pa.int32()),
     ]
-    + [(f"{side}_{name}", kind) for side in ("tried", "now") for name, kind in _COUNTS.items()]
+    + [(f"{side}_{name}", kind) for side in _SIDES for name, kind in _COUNTS.items()]
 )
 
 
@@ -143,8 +159,13 @@ def _to_table(record: TrialRecord) -> pa.Table:
         }
         for side, counts in (("tried", step.tried), ("now", step.now)):
             row.update({f"{side}_{name}": getattr(counts, name) for name in _COUNTS})
+            row[f"{side}_triggers"] = [asdict(one) for one in counts.triggers]
         rows.append(row)
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    schema = _SCHEMA
+    if record.badnet_valid is not None and record.badnet_valid.triggers:
+        for side in _SIDES:
+            schema = schema.append(pa.field(f"{side}_triggers", _BY_TRIGGER))
+    table = pa.Table.from_pylist(rows, schema=schema)
     return table.replace_schema_metadata({_HEADER: json.dumps(head).encode()})
 
 
@@ -161,11 +182,18 @@ def _from_table(table: pa.Table) -> TrialRecord:
         channel = Channel(row["layer"], row["channel"])
         back = row.get("returned_layer")
         returned = None if back is None else Channel(back, row["returned_channel"])
-        sides = {
-            side: replace(record.badnet_valid, **{name: row[f"{side}_{name}"] for name in _COUNTS}).checked()
-            for side in ("tried", "now")
-        }
+        sides = {side: _counts_of(row, side, record.badnet_valid) for side in _SIDES}
         step = PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"], returned)
         mask = step.after(mask) if step.accepted else mask
         steps.append(replace(step, mask=mask))
     return replace(record, steps=tuple(steps))
+
+
+def _counts_of(row: dict[str, Any], side: str, badnet: Counts) -> Counts:
+    """The counts of a step. Of several triggers a refusal's bounds are over all their images."""
+    each = [TriggerCounts(**one) for one in row.get(f"{side}_triggers") or ()]
+    numbers = {name: row[f"{side}_{name}"] for name in _COUNTS}
+    if each:
+        return replace(Counts.of(numbers["clean_correct"], badnet.clean_total, each), **numbers).checked()
+    total = badnet.in_all.poisoned_total
+    return replace(badnet, **numbers, poisoned_total=total, triggers=()).checked()

@@ -57,7 +57,7 @@ def test_counts_are_those_of_the_plain_evaluator(
     before = {k: v.clone() for k, v in model.graph.state_dict().items()}
     plain, fast = PlainEvaluator(model, split), IncrementalEvaluator(model, split, memory_gb)
     assert fast._plain is None
-    assert fast.badnet == plain.badnet and fast.margin_unit == plain.margin_unit
+    assert fast.badnet == plain.badnet and fast.margin_units == plain.margin_units
     assert (fast.badnet_classes == plain.badnet_classes).all()
     for position, mask in enumerate(random_masks(model, walk, keep_bias)):
         ask = Ask(margin=position % 3 != 1)
