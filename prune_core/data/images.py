@@ -358,7 +358,7 @@ def read_images(
     for path in places:
         known = form.classes or classes or (parts[0].classes if parts else ())
         parts.append(_read_one(path, form, poisoned, known))
-    return parts[0] if len(parts) == 1 else _joined(parts)
+    return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def read_split(clean: Files, poisoned: Files, form: ImageForm = USUAL, classes: int | None = None) -> Split:
@@ -396,7 +396,7 @@ def _read_one(path: Path, form: ImageForm, poisoned: bool, classes: tuple[str, .
     )
 
 
-def _joined(parts: list[LabeledImages]) -> LabeledImages:
+def joined(parts: list[LabeledImages]) -> LabeledImages:
     """Several as one, in their order. Raises InputError where they do not fit."""
     first = parts[0]
     for part in parts[1:]:

@@ -6,6 +6,14 @@ from sweeps.cli.command import Result
 from sweeps.cli.console import rates
 
 
+def init(result: Result) -> str:
+    wrong = [c for c in result["checks"] if not c["ok"]]
+    lines = [*result["found"], f"wrote {result['config']} and {len(result['data'])} image files beside it"]
+    lines += [f"FAIL {c['name']}: {c['detail']}" for c in wrong]
+    lines.append("Next:" if not wrong else "Once that is put right, next:")
+    return "\n".join([*lines, *(f"  {command}" for command in result["next"])])
+
+
 def inspect(result: Result) -> str:
     lines = [
         f"{la['name']}: {la['channels']} channels, {len(la['zeroed'])} zeroed"

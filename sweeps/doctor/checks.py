@@ -177,7 +177,9 @@ def _images(place: Files, files: InputFiles, poisoned: bool) -> str:
         images = read_images(place, files.form, poisoned=poisoned, classes=classes)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
-        raise InputError(f"{error}. {files.hint}") if missing else error from None
+        if missing:
+            raise InputError(f"{str(error).partition(';')[0]}. {files.hint}") from None
+        raise
     about = f"; {images.about}" if images.about else ""
     name = place if isinstance(place, (str, Path)) else images.name
     return f"{name}: {len(images)} images of {images.shape}, {images.pixels.dtype}{about}"
