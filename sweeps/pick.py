@@ -15,7 +15,7 @@ from prune_core.counts import Counts, Rate
 from prune_core.defence import defence_effectiveness, no_attack
 from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.export.files import FORMATS, Written, costs, measured_again, write_formats
+from prune_core.export.files import Written, costs, measured_again, write_formats
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
 from prune_core.methods import WEIGHTS_ALONE
@@ -132,7 +132,7 @@ def verify(source: Source, point: FrontierPoint, written: Written) -> list[Resul
         {
             "path": str(path),
             "kind": kind,
-            "what": FORMATS[kind],
+            "what": written.what(kind),
             **{split: by_kind[kind] for split, by_kind in counted.items()},
         }
         for kind, path in written.models.items()
@@ -239,7 +239,7 @@ def _changed(point: FrontierPoint) -> list[str]:
 
 def _rates(counts: Counts) -> str:
     accuracy, attack, *_ = counts.rates()
-    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}"
+    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}{counts.trigger_words()}"
 
 
 def _rate(rate: Rate) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from prune_core.data.arrays import checked_labels, checked_pixels, checked_targets, triggers_given
 from prune_core.data.attack import Attack, Target, aimed, goal_of, target_share
 from prune_core.data.form import USUAL, ImageForm, Layout, Preprocessing
+from prune_core.data.loaders import gathered
 from prune_core.data.roles import clean_roles, poisoned_roles
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
@@ -121,8 +122,8 @@ class Split:
         std: float | Sequence[float] = 1.0,
         classes: int | None = None,
     ) -> Split:
-        """A split of NumPy arrays. Pixels of one trigger are not copied: leave the arrays as they are while
-        it is used.
+        """A split of NumPy arrays or PyTorch tensors. Pixels of one trigger are not copied: leave the arrays
+        as they are while it is used.
 
         Args:
             clean_x: (N, C, H, W) clean images, any real dtype.
@@ -161,6 +162,44 @@ class Split:
             targets = checked_targets(wanted, len(pixels), shown, classes)
             found.append(LabeledImages(pixels, targets, shown, name, done))
         return make_split(clean_images, found, sure=True)
+
+    @classmethod
+    def from_loader(
+        cls,
+        clean: Iterable[Any],
+        poisoned: Iterable[Any],
+        target: Any = None,
+        *,
+        scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        classes: int | None = None,
+    ) -> Split:
+        """A split of two iterables of batches, such as a ``torch.utils.data.DataLoader``; each is gone
+        through once and kept in memory.
+
+        Args:
+            clean: batches ``(images, labels)``, tensors or arrays (n, C, H, W) and (n,); further entries
+                of a batch are left aside.
+            poisoned: such batches of images with the trigger on.
+            target: the class that the attacker wants, or "next", as of ``from_arrays``; the labels of
+                poisoned batches are then what the images really show (batches of images alone are fine,
+                too). None: those labels are the targets.
+            scale, mean, std, classes: as of ``from_arrays``. A loader often normalises already.
+
+        Raises:
+            InputError: names the batch that is no such pair, or says what ``from_arrays`` says.
+        """
+        clean_x, clean_y = gathered(clean, "clean")
+        poisoned_x, poisoned_y = gathered(poisoned, "poisoned", labelled=target is None)
+        wanted, truth = (poisoned_y, None) if target is None else (target, poisoned_y)
+        if isinstance(target, int) and poisoned_y is not None and (poisoned_y == target).all():
+            raise InputError(
+                f"poisoned: every label is the target {target}; leave target out where the labels of "
+                "poisoned batches are the targets"
+            )
+        form: dict[str, Any] = {"scale": scale, "mean": mean, "std": std, "classes": classes}
+        return cls.from_arrays(clean_x, clean_y, poisoned_x, wanted, truth, **form)
 
     @classmethod
     def from_files(

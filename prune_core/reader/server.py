@@ -19,6 +19,7 @@ import numpy as np
 
 from prune_core.errors import InputError
 from prune_core.files.constants import from_safetensors
+from prune_core.files.npy import read_npy
 from prune_core.files.pictures import read_rgba
 from prune_core.image_files.fields import Wish
 from prune_core.image_files.read import read_fields
@@ -81,6 +82,10 @@ def _picture(path: Path) -> Found:
     return None, [read_rgba(path)]
 
 
+def _array(path: Path) -> Found:
+    return None, [read_npy(path)]
+
+
 def _weights_only(path: Path, architecture: str | None = None) -> Found:
     return weights_only(path, architecture), []
 
@@ -113,6 +118,7 @@ FUNCTIONS: dict[str, Callable[..., Found]] = {
     "weights": _weights,
     "images": _images,
     "picture": _picture,
+    "array": _array,
     "weights_only": _weights_only,
     "pruned_keras": _pruned_keras,
 }

@@ -132,6 +132,14 @@ def frontier(result: Result) -> str:
             f"{point['channels_pruned']:>10}  {point['kind'] or 'unknown':<17}"
             f"{point['trial_key']}, {point['step']}"
         )
+    for point in result["points"]:
+        if "triggers" in point["valid"]:
+            each = "; ".join(
+                f"{split} "
+                + ", ".join(f"{t['attacked']}/{t['poisoned_total']}" for t in point[split]["triggers"])
+                for split in ("valid", "test")
+            )
+            lines.append(f"{point['trial_key']}, {point['step']}: attacked by each trigger: {each}")
     assumed = {p["kind"]: p["assumption"] for p in result["points"] if p["kind"] != "pruning"}
     lines += [f"{kind}: not pruning alone; needs {needs}" for kind, needs in assumed.items()]
     if len(result["hypervolume_by_kind"]) > 1:

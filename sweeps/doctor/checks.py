@@ -74,15 +74,15 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
     except Exception as error:  # making the embedded data can fail like any program
         return [failed("data", error)]
     named = {
-        "data.clean_valid": files.clean_valid,
+        "data.clean_valid": (files.clean_valid,),
         "data.poisoned_valid": files.poisoned_valid,
-        "data.clean_test": files.clean_test,
+        "data.clean_test": (files.clean_test,),
         "data.poisoned_test": files.poisoned_test,
     }
     checks = [
         check(name, lambda path=path, name=name: _images(path, files, "poisoned" in name))  # type: ignore[misc]
-        for name, path in named.items()
-        if path is not None
+        for name, paths in named.items()
+        for path in paths
     ]
     opened: list[TrialInputs] = []
 

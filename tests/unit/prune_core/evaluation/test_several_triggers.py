@@ -21,8 +21,15 @@ from prune_core.evaluators import make_evaluator
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.policies.registry import POLICIES, prune
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.records.settings import TrialSettings
+from sweeps.results import measured_frontier
 from sweeps.storage.evaluation_cache import EvaluationCache
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
+from sweeps.tracking.trial_files import stepped_metrics
+from sweeps.trial import run_trial
 
 
 def several(kind: str = "Residual", seed: int = 0) -> tuple[PrunableModel, Split]:
@@ -123,6 +130,29 @@ def test_one_trigger_in_the_form_of_several_counts_as_ever() -> None:
         one = PlainEvaluator(model, split).counts(mask)
         assert PlainEvaluator(model, Split(split.clean, marked)).counts(mask) == one and not one.triggers
         assert make_evaluator(model, Split(split.clean, marked)).counts(mask) == one
+
+
+def test_a_record_of_several_triggers_is_read_back(tmp_path: Path) -> None:
+    """Refused candidates too, whose bounds are over the images of all triggers."""
+    model, split = several("Chain")
+    inputs = TrialInputs(model, split, split)
+    store = RecordStore(Storage(str(tmp_path)))
+    refused = 0
+    for policy in ("attack-success", "best-first"):
+        settings = TrialSettings("index", tuple(la.name for la in model.layers), 20.0, policy)
+        record = run_trial(settings, inputs, Evaluators.of(inputs, "incremental", 4.0, None))
+        assert record.status == "done" and record.badnet_valid and record.valid and record.test
+        assert len(record.badnet_valid.triggers) == 3
+        assert record.test.without_margin() == record.valid.without_margin()
+        store.write(record)
+        assert store.read(record.key) == record
+        refused += sum(not step.tried.complete for step in record.steps)
+        assert "attack_success_trigger_2" in str(stepped_metrics(record))
+        frontier = measured_frontier(store.storage, "s", [record], lambda state: state.counts, 0.0)
+        kept = store.storage.read_bytes("sweeps/s.frontier.parquet")
+        again = measured_frontier(store.storage, "s", [record], lambda state: state.counts, 0.0)
+        assert again == frontier and store.storage.read_bytes("sweeps/s.frontier.parquet") == kept
+    assert refused
 
 
 small = st.builds(
