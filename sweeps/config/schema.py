@@ -275,6 +275,8 @@ def _explained(error: ValidationError) -> str:
 
 
 def _section_of(section: Any, field: str) -> Any:
+    if field not in section.model_fields:  # the number of an entry of a list
+        return section
     annotation = section.model_fields[field].annotation
     candidates = [annotation, *getattr(annotation, "__args__", ())]
     return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))

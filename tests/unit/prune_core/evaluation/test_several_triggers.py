@@ -18,6 +18,7 @@ from prune_core.data.images import LabeledImages, Split
 from prune_core.evaluation.cached import Known, RememberingEvaluator
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
+from prune_core.export.n_plus_one import count_goodnet
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.policies.registry import POLICIES, prune
@@ -153,6 +154,20 @@ def test_a_record_of_several_triggers_is_read_back(tmp_path: Path) -> None:
         again = measured_frontier(store.storage, "s", [record], lambda state: state.counts, 0.0)
         assert again == frontier and store.storage.read_bytes("sweeps/s.frontier.parquet") == kept
     assert refused
+
+
+def test_the_net_of_n_plus_one_classes_tells_of_every_trigger() -> None:
+    model, split = several("Chain")
+    mask = next(iter(random_masks(model, 4, False)))
+    badnet = PlainEvaluator(model, split)
+    with model.pruned(mask) as pruned:
+        found = count_goodnet(badnet, PlainEvaluator(pruned, split))
+        after = PlainEvaluator(pruned, split).badnet_classes
+    same = badnet.badnet_classes == after
+    for (attacked, detected, total), rows in zip(found.triggers, split.rows_by_trigger, strict=True):
+        assert attacked == int((same & (after == split.targets))[rows].sum())
+        assert (detected, total) == (int((~same)[rows].sum()), len(after[rows]))
+    assert found.attacked / found.poisoned_total == max(a / t for a, _, t in found.triggers)
 
 
 small = st.builds(
