@@ -83,6 +83,7 @@ def pick(
         **described(settings),
         "badnet": _badnet_json(source),
         **manifest.config.data.form.preprocessing.to_json(),
+        "findings": [f.to_json() for f in manifest.findings or ()],
         "files": files,
         "cost": costs(written),
         "mask_file": str(written.mask),
@@ -239,7 +240,7 @@ def _changed(point: FrontierPoint) -> list[str]:
 
 def _rates(counts: Counts) -> str:
     accuracy, attack, *_ = counts.rates()
-    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}"
+    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}{counts.trigger_words()}"
 
 
 def _rate(rate: Rate) -> str:

@@ -199,7 +199,9 @@ def _rows(frontier: Frontier) -> list[dict[str, Any]]:
             "weights": point.weights,
         }
         for split, counts in (("valid", point.valid), ("test", point.test)):
-            row |= {f"{split}_{k}": v for k, v in counts.to_json().items() if k[-8:] != "interval"}
+            told = counts.to_json()
+            told.pop("triggers", None)  # they are in the JSON
+            row |= {f"{split}_{k}": v for k, v in told.items() if k[-8:] != "interval"}
             row[f"{split}_counts"] = json.dumps(counts.to_json())
         rows.append(row)
     return rows

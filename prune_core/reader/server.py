@@ -20,6 +20,7 @@ import numpy as np
 from prune_core.errors import InputError
 from prune_core.files.constants import from_safetensors
 from prune_core.files.images import read_fields
+from prune_core.files.npy import read_npy
 from prune_core.files.pictures import read_rgba
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
 from prune_core.keras_files.weights import SharedWeights
@@ -70,6 +71,10 @@ def _picture(path: Path) -> Found:
     return None, [read_rgba(path)]
 
 
+def _array(path: Path) -> Found:
+    return None, [read_npy(path)]
+
+
 def _weights_only(path: Path, architecture: str | None = None) -> Found:
     return weights_only(path, architecture), []
 
@@ -102,6 +107,7 @@ FUNCTIONS: dict[str, Callable[..., Found]] = {
     "weights": _weights,
     "images": _images,
     "picture": _picture,
+    "array": _array,
     "weights_only": _weights_only,
     "pruned_keras": _pruned_keras,
 }
