@@ -1,174 +1,178 @@
-"""PyTorch weights: what torch.save writes, pickles and archives made by hand, safetensors."""
+"""PyTorch's weight files: whole ones, and odd ones by a grammar of tensors, checkpoints and archives."""
 
 from __future__ import annotations
 
-import collections
+import argparse
 import io
 import json
+import os
 import pickle
 import random
 import struct
 import zipfile
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save
+from safetensors.torch import save
 
-from fuzz.mutate import INTERESTING
+from fuzz.mutate import INTERESTING, mutated
 
-NAMES = (
-    "conv1.weight",
-    "conv1.bias",
-    "bn1.running_mean",
-    "fc.weight",
-    "module.fc.bias",
-    "",
-    "\x1b[31m",
-    "a" * 600,
-)
-WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "epoch", "optimizer", "args", "\x1b[31m")
+KINDS = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool,
+    torch.complex64, torch.float8_e5m2,
+)  # fmt: skip
 
 
-def corpus_pth() -> list[bytes]:
-    """A plain state_dict, a training checkpoint, one of the old form, and BackdoorBench's dictionary."""
-    state = _state(random.Random(0))
-    bench = {
-        "model_name": "preactresnet18",
-        "num_classes": 10,
-        "model": state,
-        "data_path": "./data",
-        "img_size": (32, 32, 3),
-        "clean_data": "cifar10",
-        "bd_train": {"poisoned": [1, 2]},
-        "bd_test": None,
+def corpus_pickled() -> list[bytes]:
+    net = _net()
+    checkpoint = {
+        "epoch": 3,
+        "model": {f"module.{key}": value for key, value in net.items()},
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "args": argparse.Namespace(lr=0.1),
     }
-    checkpoint = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}, "lr": 0.1}
-    return [_saved(state), _saved(checkpoint), _saved(state, old=True), _saved(bench)]
+    bench = {"model_name": "preactresnet18", "num_classes": 4, "model": net, "bd_test": {"x": np.arange(3)}}
+    return [
+        _saved(net),
+        _saved(net, False),
+        _saved(checkpoint),
+        _saved(checkpoint, False),
+        _saved(bench),
+        _saved({key: value.half() for key, value in net.items()}),
+    ]
 
 
-def corpus_safetensors() -> list[bytes]:
-    plain = {name: value.numpy() for name, value in _state(random.Random(0)).items()}
-    return [save(plain), save({"w": np.zeros((0, 3), np.float32), "v": np.ones(1, np.float16)})]
+def corpus_tensors() -> list[bytes]:
+    net = {key: value.contiguous() for key, value in _net().items()}
+    halves = {key: value.bfloat16() for key, value in net.items()}
+    return [save(net), save(net, {"format": "pt"}), save(halves)]
 
 
-def odd_pth(dice: random.Random) -> bytes:
-    """Legal files of odd contents, pickles that call something, archives that are not torch's."""
-    what = dice.randrange(6)
-    if what == 0:
-        return _pickle(dice)
-    if what == 1:
-        return _archive(dice)
-    held: Any = _state(dice)
+def odd_pickled(known: list[bytes], dice: random.Random) -> bytes:
+    if dice.random() < 0.4:
+        return _odd_archive(dice.choice(known), known, dice)
+    state = {
+        dice.choice(("a", "conv.weight", "module.a", "\n", "x" * 600)): _odd_tensor(dice) for _ in range(3)
+    }
+    saved: Any = state
     for _ in range(dice.randrange(4)):
-        held = {dice.choice(WRAPPERS): held, dice.choice(WRAPPERS): dice.choice((3, None, "text", [1.5]))}
-    return _saved(held, old=dice.random() < 0.2)
-
-
-def odd_safetensors(dice: random.Random) -> bytes:
-    """A header by hand, so that it may lie, before some bytes."""
-    body = dice.randbytes(dice.choice((0, 4, 24, 400)))
-    head: dict[str, Any] = {}
-    for _ in range(dice.randrange(4)):
-        shape = [dice.choice((0, 1, 2, 3, 6, -1, 2**31, 2**62)) for _ in range(dice.randrange(5))]
-        begin, end = sorted(dice.choice((0, 4, 8, 24, len(body), *INTERESTING[:12])) for _ in range(2))
-        head[dice.choice(NAMES)] = {
-            "dtype": dice.choice(("F32", "F16", "BF16", "I64", "BOOL", "F8_E4M3", "C64", "X", None)),
-            "shape": shape,
-            "data_offsets": [begin, end] if dice.random() < 0.9 else [end, begin],
-        }
-    if dice.random() < 0.2:
-        head["__metadata__"] = dice.choice(({"format": "pt"}, {"a": 1}, [], "x"))
-    text = json.dumps(head).encode()
-    size = len(text) if dice.random() < 0.8 else dice.choice(INTERESTING)
-    return struct.pack("<Q", size % 2**64) + text + body
-
-
-def _state(dice: random.Random) -> dict[str, torch.Tensor]:
-    made: dict[str, torch.Tensor] = collections.OrderedDict()
-    generator = torch.Generator().manual_seed(dice.randrange(2**31))
-    for _ in range(1 + dice.randrange(5)):
-        shape = [dice.choice((1, 2, 3, 4)) for _ in range(dice.randrange(5))]
-        tensor = torch.rand(shape, generator=generator)
-        made[dice.choice(NAMES)] = _oddly(tensor, dice) if dice.random() < 0.3 else tensor
-    return made
-
-
-def _oddly(tensor: torch.Tensor, dice: random.Random) -> torch.Tensor:
-    what = dice.randrange(8)
-    if what == 0:
-        return tensor.to(
-            dice.choice((torch.float64, torch.bfloat16, torch.int64, torch.complex64, torch.bool))
+        saved = dice.choice(
+            ({dice.choice(("model", "state_dict", "net", 3, "")): saved}, [saved], {"x": saved})
         )
-    if what == 1:
-        return tensor.to_sparse() if tensor.dim() else tensor
-    if what == 2:
-        return torch.empty(tensor.shape, device="meta")
-    if what == 3:
-        return torch.zeros(1).expand(dice.choice((3, 10**6, 10**9)))
-    if what == 4:
-        return torch.quantize_per_tensor(tensor, 0.1, 10, torch.qint8)
-    if what == 5:
-        return tensor * float("nan")
-    if what == 6:
-        return torch.nn.Parameter(tensor)
-    return tensor.t() if tensor.dim() == 2 else tensor[..., None].transpose(0, -1)
+    if dice.random() < 0.2:
+        saved = {"model": saved, "beside": _Calls(dice)}
+    if dice.random() < 0.1:
+        return pickle.dumps(saved)
+    return _saved(saved, dice.random() < 0.7)
 
 
-def _saved(held: Any, old: bool = False) -> bytes:
-    out = io.BytesIO()
-    torch.save(held, out, _use_new_zipfile_serialization=not old)
-    return out.getvalue()
+def odd_tensors(dice: random.Random) -> bytes:
+    def number() -> int:
+        return dice.choice((*range(9), *INTERESTING)) * dice.choice((1, 1, 1, -1))
+
+    data = dice.randbytes(dice.randrange(200))
+    head: dict[str, Any] = {}
+    at = 0
+    for name in dice.sample(("a", "conv.weight", "__metadata__", "", "\x1b[31m"), dice.randrange(4)):
+        size = dice.randrange(6)
+        begin, end = (at, at + 4 * size) if dice.random() < 0.7 else (number(), number())
+        at += 4 * size
+        head[name] = {
+            "dtype": dice.choice(("F32", "F32", "F16", "BF16", "I64", "F8_E4M3", "BOOL", "C64", 3)),
+            "shape": dice.choice(([size], [size, 1], [], [number(), number()], "x")),
+            "data_offsets": dice.choice(([begin, end], [begin, end], [begin], None)),
+        }
+    text = json.dumps(head).encode()
+    length = len(text) if dice.random() < 0.8 else number() % 2**64
+    return struct.pack("<Q", length) + text + (data if dice.random() < 0.4 else bytes(at))
+
+
+def _net() -> dict[str, torch.Tensor]:
+    numbers = torch.Generator().manual_seed(0)
+    return {
+        "conv.weight": torch.randn((4, 3, 3, 3), generator=numbers),
+        "bn.weight": torch.randn(4, generator=numbers),
+        "bn.num_batches_tracked": torch.tensor(3),
+        "fc.weight": torch.randn((2, 4), generator=numbers).t().contiguous().t(),
+    }
+
+
+def _saved(saved: Any, new: bool = True) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(saved, buffer, _use_new_zipfile_serialization=new)
+    return buffer.getvalue()
+
+
+class _Rebuilt:
+    """Pickles as a tensor over a storage of four numbers, whatever it says of itself."""
+
+    def __init__(self, dice: random.Random) -> None:
+        size, step = ((*range(5), *INTERESTING, -1) for _ in range(2))
+        rank = dice.randrange(4)
+        self.form = (
+            dice.choice((0, 0, 1, 2**40, -1)),
+            tuple(dice.choice(size) % 2**63 for _ in range(rank)),
+            tuple(dice.choice(step) % 2**63 for _ in range(dice.choice((rank, rank, rank + 1)))),
+        )
+        self.kind = dice.choice(KINDS)
+
+    def __reduce__(self) -> Any:
+        storage = torch.arange(4.0).untyped_storage()
+        typed = torch.storage.TypedStorage(wrap_storage=storage, dtype=self.kind, _internal=True)
+        return torch._utils._rebuild_tensor_v2, (typed, *self.form, False, OrderedDict())
 
 
 class _Calls:
-    """Pickled, it asks its reader to call something."""
+    """Pickles as a call of something that is no tensor's."""
 
-    def __init__(self, function: str, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
+    def __init__(self, dice: random.Random) -> None:
+        self.call = dice.choice(
+            (
+                (os.system, ("touch ../canary-of-a-pickle",)),
+                (eval, ("open('../canary-of-a-pickle', 'w')",)),
+                (open, ("../canary-of-a-pickle", "w")),
+                (np.frombuffer, (b"12345678", "u1")),
+                (torch.nn.Linear, (2, 2)),
+                (argparse.Namespace, ()),
+                (OrderedDict, ([("a", 1)],)),
+            )
+        )
 
-    def text(self) -> bytes:
-        """By hand: no such function need be importable here."""
-        module, _, name = self.function.rpartition(".")
-        call = b"c" + module.encode() + b"\n" + name.encode() + b"\n"
-        return b"\x80\x02" + call + pickle.dumps(self.arguments, 2)[2:-1] + b"R."
-
-
-def _pickle(dice: random.Random) -> bytes:
-    """A pickle that would leave a file where the fuzzer looks for it, alone or in torch's archive."""
-    function = dice.choice(
-        ("builtins.open", "os.system", "pathlib.Path.touch", "torch.load", "builtins.eval", "numpy.load",
-         "torch._utils._rebuild_tensor_v2", "torch.storage._load_from_bytes", "collections.OrderedDict",
-         "builtins.getattr", "functools.partial", "subprocess.Popen")
-    )  # fmt: skip
-    argument = dice.choice(
-        ("touched", "touch touched", "open('touched', 'w')", 10**9, b"x" * 40, ["touch", "touched"])
-    )
-    made = _Calls(function, *([argument, "w"] if function == "builtins.open" else [argument])).text()
-    if dice.random() < 0.5:
-        return made
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("archive/data.pkl", made)
-        archive.writestr("archive/version", "3\n")
-        archive.writestr("archive/byteorder", dice.choice(("little", "big", "odd")))
-    return out.getvalue()
+    def __reduce__(self) -> Any:
+        return self.call
 
 
-def _archive(dice: random.Random) -> bytes:
-    """torch's own archive with entries left out, added, doubled, packed or renamed."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(_saved(_state(dice)))) as given, zipfile.ZipFile(out, "w") as made:
-        for name in given.namelist():
-            if dice.random() < 0.1:
-                continue
-            data = given.read(name)
-            if dice.random() < 0.2:
-                data = data[: dice.randrange(len(data) + 1)] * dice.choice((1, 2, 50))
-            if dice.random() < 0.1:
-                name = dice.choice(
-                    ("../touched", "/touched", "archive/code/a.py", "archive/constants.pkl", name)
-                )
-            packed = zipfile.ZIP_DEFLATED if dice.random() < 0.1 else zipfile.ZIP_STORED
-            made.writestr(name, data, packed)
-    return out.getvalue()
+def _odd_tensor(dice: random.Random) -> Any:
+    if dice.random() < 0.4:
+        return _Rebuilt(dice)
+    tensor = torch.zeros([dice.randrange(4) for _ in range(dice.randrange(4))], dtype=dice.choice(KINDS))
+    if dice.random() < 0.2:
+        return dice.choice(
+            (
+                lambda: torch.eye(3).to_sparse(),
+                lambda: torch.zeros(3, device="meta"),
+                lambda: torch.ones(1).expand(9),
+                lambda: torch.nn.Parameter(torch.ones(3)),
+            )
+        )()
+    return tensor
+
+
+def _odd_archive(data: bytes, known: list[bytes], dice: random.Random) -> bytes:
+    """Of one that torch wrote, some entries changed, left out, named otherwise or packed."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return mutated(data, known, dice)
+    made = io.BytesIO()
+    packing = zipfile.ZIP_DEFLATED if dice.random() < 0.1 else zipfile.ZIP_STORED
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(made, "w", packing) as new:
+        for name in old.namelist():
+            entry = old.read(name)
+            if name.endswith("data.pkl") or dice.random() < 0.1:
+                entry = mutated(entry, known, dice)
+            if dice.random() < 0.05:
+                name = dice.choice(("../canary", "archive/code/x.py", "archive/data/999", name + "x", ""))
+            if dice.random() < 0.95:
+                new.writestr(name, entry)
+    return made.getvalue()
