@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 
-MODULES = ("versions", "activations", "norms", "pooling", "reducing", "resizing", "shaping")
+MODULES = ("versions", "activations", "corrected", "norms", "pooling", "reducing", "resizing", "shaping")
 
 
 @functools.cache
