@@ -17,12 +17,14 @@ SHELL := /bin/bash
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml constraints.txt infra/torchvision_hook.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { echo "goodnet needs Python 3.11, 3.12 or 3.13; point PYTHON at one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@# torch first: whatever else wants torch then finds this version.
 	$(BIN)/pip install -q -c $(CONSTRAINTS) torch
 	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[test]'
+	@# Package indexes serve torchvision for CUDA, which a torch for the CPU cannot import by itself.
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python infra/torchvision_hook.py
 	@touch $@
 
 setup: $(VENV)/ready  ## make the environment (the other targets do it by themselves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ class Ask:
     Attributes:
         margin: whether the mean target margin is wanted; without it ``Counts.margin`` is None.
         clean_correct: at least so many clean images right.
-        attacked: fewer than so many poisoned images that get the target.
+        attacked: fewer than so many poisoned images that get the target, of all triggers together.
         attacked_agreeing: the same of those that the BadNet calls target too; instead of
             ``attacked``, not beside it (ValueError).
     """
@@ -45,11 +46,12 @@ class Ask:
     def told(self, counts: Counts) -> Counts:
         """What is said of a net with these whole counts: the counts, or where a limit is missed
         that it is (``Counts.complete`` False). The limit on the attack comes first."""
-        if self.attack_missed(counts.attacked, counts.attacked_agreeing):
-            return self.missed(counts.clean_total, counts.poisoned_total, attack=True)
+        everyone = counts.in_all
+        if self.attack_missed(everyone.attacked, everyone.attacked_agreeing):
+            return self.missed(counts.clean_total, everyone.poisoned_total, attack=True)
         if self.clean_correct is not None and counts.clean_correct < self.clean_correct:
-            return self.missed(counts.clean_total, counts.poisoned_total, attack=False)
-        return counts if self.margin else replace(counts, margin=None)
+            return self.missed(counts.clean_total, everyone.poisoned_total, attack=False)
+        return counts if self.margin else counts.without_margin()
 
     def attack_missed(self, attacked: int, agreeing: int) -> bool:
         """Whether so many successful attacks miss a limit."""
@@ -108,8 +110,46 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class TriggerCounts:
+    """What a net does with the images of one trigger; fields as of ``Counts``."""
+
+    attacked: int
+    attacked_agreeing: int
+    poisoned_total: int
+    margin: float | None = None
+    recovered: int | None = None
+
+    @property
+    def attack_success(self) -> float:
+        """Fraction of the trigger's images that get their target; lower is better."""
+        return self.attacked / self.poisoned_total
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, the rate as a fraction, and its 95 % Wilson interval."""
+        out: dict[str, Any] = {
+            "attack_success": self.attack_success,
+            "attacked": self.attacked,
+            "attacked_agreeing": self.attacked_agreeing,
+            "poisoned_total": self.poisoned_total,
+            "margin": self.margin,
+            "attack_success_interval": wilson_interval(self.attacked, self.poisoned_total),
+        }
+        if self.recovered is not None:
+            out["recovered"] = self.recovered
+        return out
+
+
+def worst_trigger(counts: Sequence[TriggerCounts]) -> int:
+    """Which trigger's attack succeeds most often; of equal rates the first."""
+    return max(range(len(counts)), key=lambda i: (Fraction(counts[i].attacked, counts[i].poisoned_total), -i))
+
+
+@dataclass(frozen=True)
 class Counts:
     """What a net does on one split (clean images and poisoned images).
+
+    Of a split with several triggers, what is said of poisoned images is said of those of the *worst*
+    trigger, the one whose attack succeeds most often in this net; ``triggers`` tells of each.
 
     Attributes:
         clean_correct: clean images that get their label.
@@ -124,7 +164,8 @@ class Counts:
         recovered: poisoned images that get their true label; None when true labels are not known.
         complete: False where a limit of the ``Ask`` is missed and nothing else was to be known:
             then ``clean_correct`` is an upper bound, ``attacked`` and ``attacked_agreeing`` are
-            lower bounds, ``margin`` and ``recovered`` are None.
+            lower bounds over all poisoned images, ``margin`` and ``recovered`` are None.
+        triggers: the counts of each trigger, where there are several; else ().
     """
 
     clean_correct: int
@@ -135,6 +176,88 @@ class Counts:
     margin: float | None
     recovered: int | None = None
     complete: bool = True
+    triggers: tuple[TriggerCounts, ...] = ()
+
+    @classmethod
+    def of(cls, clean_correct: int, clean_total: int, triggers: Sequence[TriggerCounts]) -> Counts:
+        """Whole counts from those of each trigger, at least one."""
+        worst = triggers[worst_trigger(triggers)]
+        return cls(
+            clean_correct,
+            clean_total,
+            worst.attacked,
+            worst.attacked_agreeing,
+            worst.poisoned_total,
+            worst.margin,
+            worst.recovered,
+            triggers=tuple(triggers) if len(triggers) > 1 else (),
+        )
+
+    @property
+    def by_trigger(self) -> tuple[TriggerCounts, ...]:
+        """The counts of each trigger, also where there is one."""
+        return self.triggers or (
+            TriggerCounts(
+                self.attacked, self.attacked_agreeing, self.poisoned_total, self.margin, self.recovered
+            ),
+        )
+
+    @property
+    def in_all(self) -> TriggerCounts:
+        """The images of all triggers together; no margin."""
+        each = self.by_trigger
+        return TriggerCounts(
+            sum(t.attacked for t in each),
+            sum(t.attacked_agreeing for t in each),
+            sum(t.poisoned_total for t in each),
+        )
+
+    @property
+    def worst(self) -> int:
+        """Number of the worst trigger, from 0."""
+        return worst_trigger(self.by_trigger)
+
+    def trigger_words(self) -> str:
+        """`` (the worst of 2 triggers: 3/761, 2/765)``; "" where there is one."""
+        if not self.triggers:
+            return ""
+        each = ", ".join(f"{t.attacked}/{t.poisoned_total}" for t in self.triggers)
+        return f" (the worst of {len(self.triggers)} triggers: {each})"
+
+    def without_margin(self) -> Counts:
+        """The same where nobody asked for margins."""
+        return replace(self, margin=None, triggers=tuple(replace(t, margin=None) for t in self.triggers))
+
+    def with_margins_of(self, other: Counts) -> Counts:
+        """The same with the margins of ``other``: for comparing all the rest."""
+        pairs = zip(self.triggers, other.triggers, strict=False)
+        return replace(
+            self,
+            margin=other.margin,
+            triggers=tuple(replace(t, margin=o.margin) for t, o in pairs)
+            if len(self.triggers) == len(other.triggers)
+            else self.triggers,
+        )
+
+    def margin_share(self, badnet: Counts) -> float | None:
+        """Mean over triggers of the margin as a share of the BadNet's; None where it is not known. Falls
+        as the attack weakens. The BadNet's own is 1 (-1 where its margin is negative)."""
+        shares = []
+        for mine, whole in zip(self.by_trigger, badnet.by_trigger, strict=False):
+            if mine.margin is None:
+                return None
+            shares.append(mine.margin / (abs(whole.margin or 0.0) or 1.0))
+        return sum(shares) / len(shares)
+
+    def mean_attack_success(self) -> float:
+        """Mean over triggers; of one trigger ``attack_success``."""
+        each = self.by_trigger
+        return sum(t.attack_success for t in each) / len(each)
+
+    def no_trigger_gains(self, since: Counts) -> bool:
+        """Whether no trigger's attack succeeds on more images than it did in ``since``."""
+        pairs = zip(self.by_trigger, since.by_trigger, strict=True)
+        return all(mine.attacked <= before.attacked for mine, before in pairs)
 
     @property
     def clean_accuracy(self) -> float:
@@ -185,6 +308,8 @@ class Counts:
         if self.recovered is not None:
             out["recovered"] = self.recovered
             out["recovered_accuracy"] = self.recovered_accuracy
+        if self.triggers:
+            out["triggers"] = [t.to_json() for t in self.triggers]
         return out
 
     @classmethod
@@ -199,6 +324,7 @@ class Counts:
             margin=value["margin"],
             recovered=value.get("recovered"),
             complete=value.get("complete", True),
+            triggers=tuple(map(_trigger_from_json, value.get("triggers", ()))),
         ).checked()
 
     def checked(self) -> Counts:
@@ -219,7 +345,16 @@ class Counts:
             and type(self.recovered) in (int, type(None))
         ):
             raise ValueError("not counts of a split")
+        for one in self.triggers:
+            replace(self, triggers=(), **vars(one)).checked()
+        if self.triggers and Counts.of(self.clean_correct, clean, self.triggers) != self:
+            raise ValueError("not the counts of the worst trigger")
         return self
+
+
+def _trigger_from_json(value: dict[str, Any]) -> TriggerCounts:
+    names = ("attacked", "attacked_agreeing", "poisoned_total", "margin")
+    return TriggerCounts(**{name: value[name] for name in names}, recovered=value.get("recovered"))
 
 
 def exact_points(points: float) -> Fraction:
@@ -227,8 +362,9 @@ def exact_points(points: float) -> Fraction:
     return Fraction(str(points))
 
 
-def wilson_interval(successes: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, as fractions (95 % by default).
+def wilson_interval(successes: float, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions (95 % by default). ``successes`` need not be
+    whole where a correction was taken off a count.
 
     Source: E. B. Wilson, JASA 22 (1927). Unlike the normal interval it is right at 0 and at 1.
     """

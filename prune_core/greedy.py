@@ -133,12 +133,17 @@ class Walk:
 
     def gain(self, tried: Counts) -> float | None:
         """How much weaker the attack is in a net that was tried: fall of the mean target margin, as
-        a share of the BadNet's, plus twice the fall of attack success. None outside the bound."""
+        a share of the BadNet's, plus twice the fall of attack success; with several triggers, the mean
+        of that over them. None outside the bound."""
         if not tried.complete or tried.margin is None or self.now.margin is None:
             return None
-        whole = abs(self.evaluator.badnet.margin or 0.0) or 1.0
-        margin = (self.now.margin - tried.margin) / whole
-        return margin + ATTACK_WEIGHT * (self.now.attack_success - tried.attack_success)
+        gains = []
+        each = (self.evaluator.badnet.by_trigger, self.now.by_trigger, tried.by_trigger)
+        for badnet, now, then in zip(*each, strict=True):
+            whole = abs(badnet.margin or 0.0) or 1.0
+            margin = ((now.margin or 0.0) - (then.margin or 0.0)) / whole
+            gains.append(margin + ATTACK_WEIGHT * (now.attack_success - then.attack_success))
+        return sum(gains) / len(gains)
 
     def worth(self, tried: Counts) -> float | None:
         """``gain`` over the fraction of clean images lost (at least ``LEAST_COST`` more than that);
@@ -212,15 +217,15 @@ def best_first(walk: Walk, order: Sequence[Channel], pool: int = 24, rescore: in
 
 
 def take_back(walk: Walk) -> Steps:
-    """Give back pruned channels that the net can do without: neither attack success nor clean
-    accuracy is worse then, nor, while every attack succeeds, the margin."""
+    """Give back pruned channels that the net can do without: neither attack success (of any trigger) nor
+    clean accuracy is worse then, nor, while every attack succeeds, the margin."""
     for channel in walk.mask:
         step = walk.try_net(channel, returned=channel)
         gain = walk.gain(step.tried)
         saturated = walk.now.attacked == walk.now.poisoned_total
         if (
             gain is not None
-            and step.tried.attacked <= walk.now.attacked
+            and step.tried.no_trigger_gains(walk.now)
             and step.tried.clean_correct >= walk.now.clean_correct
             and (gain >= 0 or not saturated)
         ):

@@ -71,13 +71,14 @@ class InOrderRule(FinalLayerRule):
 @dataclass(frozen=True)
 class AttackSuccessRule(BoundedRule):
     """Accept when attack success falls and accuracy holds. Stalls where attack success is
-    saturated: on a plateau of 100 % no single channel lowers it."""
+    saturated: on a plateau of 100 % no single channel lowers it. With several triggers, all their images
+    count alike."""
 
     def asks(self, now: Counts, badnet: Counts) -> Ask:
-        return replace(super().asks(now, badnet), attacked=now.attacked)
+        return replace(super().asks(now, badnet), attacked=now.in_all.attacked)
 
     def accepts(self, tried: Counts, now: Counts, badnet: Counts) -> bool:
-        return tried.attacked < now.attacked and self.within_bound(tried, badnet)
+        return tried.in_all.attacked < now.in_all.attacked and self.within_bound(tried, badnet)
 
     def stops(self, accepted: bool, now: Counts, badnet: Counts) -> bool:
         return now.attacked == 0
@@ -86,7 +87,8 @@ class AttackSuccessRule(BoundedRule):
 @dataclass(frozen=True)
 class MarginRule(BoundedRule):
     """Accept when the mean target margin on poisoned images falls and accuracy holds: progress
-    shows in the margin long before attack success moves."""
+    shows in the margin long before attack success moves. With several triggers, the mean over them of
+    their margins, each as a share of the BadNet's."""
 
     def asks(self, now: Counts, badnet: Counts) -> Ask:
         return replace(super().asks(now, badnet), margin=True)
@@ -94,7 +96,16 @@ class MarginRule(BoundedRule):
     def accepts(self, tried: Counts, now: Counts, badnet: Counts) -> bool:
         if tried.margin is None or now.margin is None:  # clean accuracy had already settled it
             return False
-        return tried.margin < now.margin and self.within_bound(tried, badnet)
+        return _attack_margin(tried, badnet) < _attack_margin(now, badnet) and self.within_bound(
+            tried, badnet
+        )
+
+
+def _attack_margin(counts: Counts, badnet: Counts) -> float:
+    """What has to fall; of one trigger the margin itself, as it was told."""
+    found = counts.margin_share(badnet) if counts.triggers else counts.margin
+    assert found is not None
+    return found
 
 
 def fewest_correct(x: float, badnet: Counts) -> int:

@@ -15,7 +15,7 @@ from prune_core.counts import Counts, Rate
 from prune_core.defence import defence_effectiveness, no_attack
 from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.export.files import FORMATS, Written, costs, measured_again, write_formats
+from prune_core.export.files import Written, costs, measured_again, write_formats
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
 from prune_core.methods import WEIGHTS_ALONE
@@ -82,7 +82,7 @@ def pick(
         "settings": settings.to_json(),
         **described(settings),
         "badnet": _badnet_json(source),
-        "scale": manifest.config.data.scale,
+        **manifest.config.data.form.preprocessing.to_json(),
         "files": files,
         "cost": costs(written),
         "mask_file": str(written.mask),
@@ -132,7 +132,7 @@ def verify(source: Source, point: FrontierPoint, written: Written) -> list[Resul
         {
             "path": str(path),
             "kind": kind,
-            "what": FORMATS[kind],
+            "what": written.what(kind),
             **{split: by_kind[kind] for split, by_kind in counted.items()},
         }
         for kind, path in written.models.items()
@@ -179,10 +179,13 @@ def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result)
 
 def _badnet_json(source: Source) -> Result:
     path, valid = source.badnet, source.valid
+    weights_only = None
+    if valid.model.source is None:
+        weights_only = contained.read("weights_only", path, architecture=source.architecture)[0]
     return {
         "file": path.name,
         "sha256": valid.model.badnet_digest,
-        "weights_only": contained.read("weights_only", path, architecture=source.architecture)[0],
+        "weights_only": weights_only,
         "valid": valid.badnet.to_json(),
         "test": source.test.badnet.to_json(),
     }
@@ -236,7 +239,7 @@ def _changed(point: FrontierPoint) -> list[str]:
 
 def _rates(counts: Counts) -> str:
     accuracy, attack, *_ = counts.rates()
-    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}"
+    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}{counts.trigger_words()}"
 
 
 def _rate(rate: Rate) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prune_core.data.attack import Target
+from prune_core.data.form import USUAL, ImageForm
 from prune_core.data.images import make_split, read_images
+from prune_core.data.told import attack_json, triggers_json
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.audit import inspect_model
@@ -19,19 +22,25 @@ def inspect_files(
     against: str | Path | None = None,
     layers: Sequence[str] | None = None,
     architecture: str | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
+    image: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
-    """``audit.inspect_model`` of files; ``architecture`` goes for both. Raises InputError."""
-    badnet = None if against is None else load_model(against, architecture)
-    return inspect_model(load_model(model, architecture), badnet, layers)
+    """``audit.inspect_model`` of files; ``architecture``, its arguments and the images' (C, H, W) go for
+    both. Raises InputError."""
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": image}
+    badnet = None if against is None else load_model(against, architecture, **how)
+    return inspect_model(load_model(model, architecture, **how), badnet, layers)
 
 
 def evaluate_files(
     model: str | Path,
     clean: str | Path,
-    poisoned: str | Path,
+    poisoned: str | Path | Sequence[str | Path],
     against: str | Path | None = None,
     architecture: str | None = None,
-    scale: float = 1.0,
+    form: ImageForm = USUAL,
+    target: Target | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Counts, rates (fractions) and 95 % intervals of a network on clean and poisoned images.
 
@@ -39,17 +48,25 @@ def evaluate_files(
     ``goodnet_clean_accuracy``, ``goodnet_attack_success`` and ``detected_poisoned`` (the fraction
     of poisoned images that it calls backdoored), and its counts under ``goodnet``.
 
-    ``architecture`` goes for both files; pixels are multiplied by ``scale``. Raises InputError.
+    ``target`` and what goes with it are those of ``told.attack_json``. ``poisoned`` may be several files, one
+    for each trigger: then the worst trigger's counts stand first, and those of each under ``triggers``.
+
+    ``architecture`` and its arguments go for both files; ``form``: how the images are read; ``target``: a
+    class or ``next``, which the poisoned files have to agree with. Raises InputError.
     """
-    split = make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
-    net = load_model(model, architecture)
+    clean_images = read_images(clean, form)
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": clean_images.shape}
+    net = load_model(model, architecture, **how)
+    files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
+    classes = net.check_images(clean_images.shape, clean_images.name)
+    split = make_split(clean_images, [read_images(file, form) for file in files], target, classes)
     evaluator = PlainEvaluator(net, split)
-    found: dict[str, Any] = {"model": net.name, "target": split.target}
-    found |= evaluator.badnet.to_json()
+    found: dict[str, Any] = {"model": net.name, **attack_json(split)}
+    found |= triggers_json(split, evaluator.badnet.to_json())
     if against is None:
         del found["attacked_agreeing"]  # that is with the BadNet, which has not been named
         return found
-    badnet = load_model(against, architecture)
+    badnet = load_model(against, architecture, **how)
     shape, name = split.clean.shape, split.clean.name
     classes, others = net.check_images(shape, name), badnet.check_images(shape, name)
     if classes != others:
@@ -72,6 +89,7 @@ def evaluate_files(
             "attack_success_interval": attack.interval,
             "detected": detected.hits,
             "detected_interval": detected.interval,
+            **both.triggers_json(),
         },
     }
     return found

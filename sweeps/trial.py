@@ -28,7 +28,7 @@ from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Progress, Watch
 from sweeps.records.net_bound import Bound, until_beyond
 from sweeps.records.settings import TrialSettings
-from sweeps.records.trial_record import ChangedNet, TrialRecord
+from sweeps.records.trial_record import ChangedNet, TrialRecord, Whose
 
 
 def run_trial(
@@ -66,7 +66,7 @@ def run_trial(
             raise
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
-        whose = "input" if isinstance(error, InputError) else "fault"
+        whose: Whose = "input" if isinstance(error, InputError) else "fault"
         return TrialRecord(key, settings, "failed", reason, time.monotonic() - started, failure=whose)
     finally:
         evaluators.exchange()

@@ -47,8 +47,8 @@ def largest_error(fast: IncrementalEvaluator) -> float:
 def margin_error(fast: IncrementalEvaluator) -> float:
     """Of the mean margin of the base's net, against float64; relative to the BadNet's."""
     nets, base = fast.nets, fast.nets.bases[-1]
-    poisoned, target = fast.split.poisoned, fast.split.target
+    poisoned = fast.split.poisoned
     mean = Question(nets, base, base.mask, Ask()).of_base_margins().mean()
-    true = nets.exact.reply(poisoned, base.mask, target).margins.mean()
-    badnet = abs(nets.exact.reply(poisoned, type(base.mask)(), target).margins).mean()
+    true = nets.exact.reply(poisoned, base.mask).margins.mean()
+    badnet = abs(nets.exact.reply(poisoned, type(base.mask)()).margins).mean()
     return abs(float(mean) - float(true)) / float(badnet)

@@ -16,7 +16,7 @@ def checked_pixels(given: Any, name: str) -> np.ndarray:
 
     Raises InputError that names the argument: no array, another rank, channels last, empty, not finite.
     """
-    pixels = _array(given, name, "images (N, C, H, W)")
+    pixels = as_array(given, name, "images (N, C, H, W)")
     if pixels.ndim != 4:
         hint = "; add an axis for the channel: x[:, None]" if pixels.ndim == 3 else ""
         raise InputError(f"{name} has shape {pixels.shape}; expected (N, C, H, W){hint}")
@@ -35,7 +35,7 @@ def checked_pixels(given: Any, name: str) -> np.ndarray:
 
 def checked_labels(given: Any, name: str, images: int) -> np.ndarray:
     """``given`` as (images,) int64 classes, from 0. Raises InputError that names the argument."""
-    labels = _array(given, name, "class indices (N,)")
+    labels = as_array(given, name, "class indices (N,)")
     if labels.ndim == 2 and labels.shape[0] == images and labels.shape[1] > 1:
         raise InputError(
             f"{name} has shape {labels.shape}; expected ({images},), the class of each image: of one row "
@@ -60,8 +60,42 @@ def checked_target(target: Any) -> int:
     return int(target)
 
 
-def _array(given: Any, name: str, wanted: str) -> np.ndarray:
+def checked_targets(
+    target: Any, images: int, true_labels: np.ndarray | None, classes: int | None
+) -> np.ndarray:
+    """(images,) int64, what the attacker wants of each image, from one class, an array of them, or "next"
+    (all-to-all). Raises InputError."""
+    if isinstance(target, str):
+        if target != "next":
+            raise InputError(f"target is {target!r}; expected a class, an array of classes, or 'next'")
+        if true_labels is None or classes is None:
+            raise InputError("target 'next' needs true_labels, and classes: how many the network has")
+        return (true_labels + 1) % classes
+    if np.ndim(target) == 1:
+        return checked_labels(target, "target", images)
+    return np.full(images, checked_target(target), np.int64)
+
+
+def triggers_given(poisoned: Any, target: Any, true_labels: Any) -> list[tuple[str, Any, Any, Any]]:
+    """(name, pixels, target, true labels) of each trigger. Raises InputError where lists differ in length."""
+    count = len(poisoned)
+    for name, given in (("target", target), ("true_labels", true_labels)):
+        if name == "true_labels" and given is None:
+            continue
+        if not isinstance(given, (list, tuple)) or len(given) != count:
+            raise InputError(
+                f"{name} is {type(given).__name__}; expected a list of {count}, one for each trigger"
+            )
+    truths = [None] * count if true_labels is None else true_labels
+    return [(f"poisoned_x[{n}]", poisoned[n], target[n], truths[n]) for n in range(count)]
+
+
+def as_array(given: Any, name: str, wanted: str) -> np.ndarray:
+    """``given`` as an array of real numbers; a PyTorch tensor too, wherever it is. Raises InputError."""
     try:
+        if hasattr(given, "detach") and hasattr(given, "cpu"):  # a tensor; torch need not be imported
+            given = given.detach().cpu()
+            given = given.float() if str(given.dtype) == "torch.bfloat16" else given
         array = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

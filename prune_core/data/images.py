@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,28 +11,37 @@ from typing import Any
 
 import numpy as np
 
-from prune_core.data.arrays import checked_labels, checked_pixels, checked_target
+from prune_core.data.arrays import checked_labels, checked_pixels, checked_targets, triggers_given
+from prune_core.data.attack import Attack, Target, aimed, goal_of, target_share
+from prune_core.data.form import USUAL, ImageForm, Preprocessing
+from prune_core.data.loaders import gathered
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
 
 
 @dataclass(frozen=True, eq=False)
 class LabeledImages:
-    """Images with the label that counts as right (clean) or as attacked (poisoned: the target).
+    """Images with the label that counts as right (clean) or as attacked (poisoned: the target of each).
 
     Attributes:
         pixels: (N, C, H, W), any real dtype, as the file has them; read-only is fine.
         labels: (N,) int64.
         true_labels: (N,) int64, what a poisoned image really shows; None when not known.
         name: where they came from, for messages.
-        scale: pixels are multiplied by it on the way into the net (1.0: raw).
+        preprocessing: what is done to the pixels on the way into the net; raw by default.
+        classes: the names of the classes, by index, where they come from folders; () elsewhere.
+        about: what had to be concluded on reading, in words; "" where nothing had.
+        triggers: (N,) int64, the number of the trigger on each poisoned image; None where one is on all.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     true_labels: np.ndarray | None = None
     name: str = "images"
-    scale: float = 1.0
+    preprocessing: Preprocessing = Preprocessing()
+    classes: tuple[str, ...] = ()
+    about: str = ""
+    triggers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -43,32 +52,58 @@ class LabeledImages:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    @property
+    def scale(self) -> float:
+        """What pixels are multiplied by on the way into the net."""
+        return self.preprocessing.scale
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over pixels, labels, true labels and scale: what a result depends on."""
-        state = hashlib.sha256(repr((self.pixels.shape, str(self.pixels.dtype), self.scale)).encode())
+        """SHA-256 over pixels, labels, true labels, triggers and preprocessing: what a result depends on."""
+        done = self.preprocessing
+        form: tuple[Any, ...] = (self.pixels.shape, str(self.pixels.dtype), done.scale)
+        if done.normalizes:  # else as it has been without
+            form += (done.mean, done.std)
+        state = hashlib.sha256(repr(form).encode())
         for array in (self.pixels, self.labels, self.true_labels):
             state.update(b"none" if array is None else np.ascontiguousarray(array).data)
+        if self.triggers is not None:
+            state.update(np.ascontiguousarray(self.triggers).data)
         return state.hexdigest()
 
     def floats(self, start: int, stop: int) -> np.ndarray:
-        """float32 (stop - start, C, H, W), scaled: what goes into the net."""
-        batch = self.pixels[start:stop].astype(np.float32)
-        return batch if self.scale == 1.0 else batch * np.float32(self.scale)
+        """float32 (stop - start, C, H, W), preprocessed: what goes into the net."""
+        return self.preprocessing(self.pixels[start:stop])
 
-    def keeping(self, rows: np.ndarray) -> LabeledImages:
+    def keeping(self, rows: np.ndarray | slice) -> LabeledImages:
         """The images of a boolean or integer row selection."""
-        truth = None if self.true_labels is None else self.true_labels[rows]
-        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows], true_labels=truth)
+
+        def kept(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[rows]
+
+        return replace(
+            self,
+            pixels=self.pixels[rows],
+            labels=self.labels[rows],
+            true_labels=kept(self.true_labels),
+            triggers=kept(self.triggers),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The clean and the poisoned images of one split (validation or test); all poisoned ones carry
-    the same target label. Make it with ``from_arrays`` or ``from_files``."""
+    """The clean and the poisoned images of one split (validation or test). Make it with ``from_arrays``
+    or ``from_files``.
+
+    Attributes:
+        poisoned: their labels are the targets, one for each image. Of several triggers, the images stand
+            one trigger after the other.
+        attacks: what is known of each trigger; () where nothing is.
+    """
 
     clean: LabeledImages
     poisoned: LabeledImages
+    attacks: tuple[Attack, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -76,96 +111,255 @@ class Split:
         clean_x: Any,
         clean_y: Any,
         poisoned_x: Any,
-        target: int = 0,
+        target: Any = 0,
         true_labels: Any = None,
         *,
         scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        classes: int | None = None,
     ) -> Split:
-        """A split of NumPy arrays. Pixels are not copied: leave the arrays as they are while it is used.
+        """A split of NumPy arrays or PyTorch tensors. Pixels of one trigger are not copied: leave the arrays
+        as they are while it is used.
 
         Args:
             clean_x: (N, C, H, W) clean images, any real dtype.
             clean_y: (N,) their classes, whole numbers from 0.
-            poisoned_x: (M, C, H, W) images with the trigger on.
-            target: the class that the attacker wants them to get.
-            true_labels: (M,) what the poisoned images really show; None where that is not known. Images
-                that truly show the target are left out of the poisoned side, as getting it is right.
-            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+            poisoned_x: (M, C, H, W) images with the trigger on; a list of such arrays for several triggers.
+            target: the class that the attacker wants them to get: one, an array (M,) of one for each
+                image, or "next" for the class after the true one (all-to-all). A list of these for several
+                triggers, in their order.
+            true_labels: (M,) what the poisoned images really show; None where that is not known. A list for
+                several triggers. Images that truly show their target are left out of the poisoned side, as
+                getting it is right; without true labels they are looked for in pairs with clean images.
+            scale, mean, std: the network gets (pixels * scale - mean) / std; mean and std are one value,
+                or one for each channel. The defaults leave pixels as they are.
+            classes: how many the network has; needed for "next".
 
         Raises:
             InputError: another shape or dtype, channels last, lengths that differ, labels that are no
                 classes, or no poisoned image left.
         """
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-            raise InputError(f"scale is {scale!r}; expected a number above 0 that pixels are multiplied by")
-        clean, poisoned = checked_pixels(clean_x, "clean_x"), checked_pixels(poisoned_x, "poisoned_x")
-        wanted = np.full(len(poisoned), checked_target(target), np.int64)
+        done = Preprocessing.of(scale, mean, std)
+        clean = checked_pixels(clean_x, "clean_x")
         labels = checked_labels(clean_y, "clean_y", len(clean))
-        truth = None if true_labels is None else checked_labels(true_labels, "true_labels", len(poisoned))
-        return make_split(
-            LabeledImages(clean, labels, None, "clean_x", scale),
-            LabeledImages(poisoned, wanted, truth, "poisoned_x", scale),
+        clean_images = LabeledImages(clean, labels, None, "clean_x", done)
+        several = isinstance(poisoned_x, (list, tuple)) and all(np.ndim(x) == 4 for x in poisoned_x)
+        heaps = (
+            triggers_given(poisoned_x, target, true_labels)
+            if several
+            else [("poisoned_x", poisoned_x, target, true_labels)]
         )
+        found = []
+        for name, x, wanted, truth in heaps:
+            pixels = checked_pixels(x, name)
+            shown = None
+            if truth is not None:
+                shown = checked_labels(truth, name.replace("poisoned_x", "true_labels"), len(pixels))
+            targets = checked_targets(wanted, len(pixels), shown, classes)
+            found.append(LabeledImages(pixels, targets, shown, name, done))
+        return make_split(clean_images, found, sure=True)
 
     @classmethod
-    def from_files(cls, clean: str | Path, poisoned: str | Path, *, scale: float = 1.0) -> Split:
-        """A split of two files in the lab's form: HDF5 with ``data`` (N, C, H, W), ``label`` (N,) and
-        perhaps ``true_label`` (N,); the labels of the poisoned file hold the target.
+    def from_loader(
+        cls,
+        clean: Iterable[Any],
+        poisoned: Iterable[Any],
+        target: Any = None,
+        *,
+        scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        classes: int | None = None,
+    ) -> Split:
+        """A split of two iterables of batches, such as a ``torch.utils.data.DataLoader``; each is gone
+        through once and kept in memory.
 
         Args:
-            clean, poisoned: the files. They are opened by a process of its own, as files of strangers.
-            scale: pixels are multiplied by it on the way into the network (1.0: as they are).
+            clean: batches ``(images, labels)``, tensors or arrays (n, C, H, W) and (n,); further entries
+                of a batch are left aside.
+            poisoned: such batches of images with the trigger on.
+            target: the class that the attacker wants, or "next", as of ``from_arrays``; the labels of
+                poisoned batches are then what the images really show (batches of images alone are fine,
+                too). None: those labels are the targets.
+            scale, mean, std, classes: as of ``from_arrays``. A loader often normalises already.
+
+        Raises:
+            InputError: names the batch that is no such pair, or says what ``from_arrays`` says.
+        """
+        clean_x, clean_y = gathered(clean, "clean")
+        poisoned_x, poisoned_y = gathered(poisoned, "poisoned", labelled=target is None)
+        wanted, truth = (poisoned_y, None) if target is None else (target, poisoned_y)
+        if isinstance(target, int) and poisoned_y is not None and (poisoned_y == target).all():
+            raise InputError(
+                f"poisoned: every label is the target {target}; leave target out where the labels of "
+                "poisoned batches are the targets"
+            )
+        form: dict[str, Any] = {"scale": scale, "mean": mean, "std": std, "classes": classes}
+        return cls.from_arrays(clean_x, clean_y, poisoned_x, wanted, truth, **form)
+
+    @classmethod
+    def from_files(
+        cls,
+        clean: str | Path,
+        poisoned: str | Path | Sequence[str | Path],
+        *,
+        scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+    ) -> Split:
+        """A split of two files in the lab's form: HDF5 with ``data`` (N, C, H, W), ``label`` (N,) and
+        perhaps ``true_label`` (N,); the labels of the poisoned file hold the target of each image.
+
+        Args:
+            clean, poisoned: the files; of several triggers, a list of poisoned ones, one for each. They are
+                opened by a process of its own, as files of strangers.
+            scale, mean, std: as of ``from_arrays``.
 
         Raises:
             InputError: a file that cannot be read or does not hold this, or two that do not fit.
         """
-        return make_split(read_images(clean, scale=scale), read_images(poisoned, scale=scale))
+        form = ImageForm(preprocessing=Preprocessing.of(scale, mean, std))
+        files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
+        return make_split(read_images(clean, form), [read_images(file, form) for file in files])
+
+    @property
+    def targets(self) -> np.ndarray:
+        """(poisoned images,) int64, the class that the attacker wants each to get."""
+        return self.poisoned.labels
 
     @property
     def target(self) -> int:
-        return int(self.poisoned.labels[0])
+        """The target that all poisoned images share. Raises InputError where they do not."""
+        if (self.targets != self.targets[0]).any():
+            raise InputError(f"{self.poisoned.name}: the poisoned images have more than one target")
+        return int(self.targets[0])
+
+    @cached_property
+    def rows_by_trigger(self) -> tuple[np.ndarray | slice, ...]:
+        """The rows of poisoned images of each trigger."""
+        numbers = self.poisoned.triggers
+        if numbers is None:
+            return (slice(0, len(self.poisoned)),)
+        return tuple(np.flatnonzero(numbers == n) for n in range(int(numbers.max()) + 1))
+
+    @property
+    def goals(self) -> tuple[Target | list[int], ...]:
+        """What each trigger is to bring: a class, ``next``, or the classes there are."""
+        truth = self.poisoned.true_labels
+        return tuple(
+            goal_of(self.targets[rows], None if truth is None else truth[rows])
+            for rows in self.rows_by_trigger
+        )
+
+    @property
+    def goal(self) -> Any:
+        """Of the only trigger; the list of all where there are several."""
+        return self.goals[0] if len(self.goals) == 1 else list(self.goals)
 
     @property
     def target_share(self) -> float:
-        """Fraction of the clean images that are of the target class."""
-        return float((self.clean.labels == self.target).mean())
+        """Fraction of the clean images that are of the target class: attack success by chance. Of several
+        triggers the largest."""
+        return max(target_share(self.targets[rows], self.clean.labels) for rows in self.rows_by_trigger)
+
+    @property
+    def left_out(self) -> int:
+        """Poisoned images left out because they truly show their target."""
+        return sum(attack.left_out for attack in self.attacks)
+
+    @property
+    def floor(self) -> float:
+        """What part of attack success may be true images of the target, a fraction: 0 where the poisoned
+        images' true labels are known, else the target's share of clean images, of several triggers the
+        largest."""
+        if not self.attacks or self.poisoned.true_labels is not None:
+            return 0.0
+        return max(
+            0.0 if attack.truth else target_share(self.targets[rows], self.clean.labels)
+            for attack, rows in zip(self.attacks, self.rows_by_trigger, strict=True)
+        )
+
+    def keeping(self, clean_rows: np.ndarray, poisoned_rows: np.ndarray) -> Split:
+        """The split of some images of each side."""
+        return replace(
+            self, clean=self.clean.keeping(clean_rows), poisoned=self.poisoned.keeping(poisoned_rows)
+        )
 
     @cached_property
     def digest(self) -> str:
         return hashlib.sha256((self.clean.digest + self.poisoned.digest).encode()).hexdigest()
 
 
-def make_split(clean: LabeledImages, poisoned: LabeledImages) -> Split:
-    """A split whose poisoned images all aim at one target.
+def make_split(
+    clean: LabeledImages,
+    poisoned: LabeledImages | Sequence[LabeledImages],
+    target: Target | Sequence[Target] | None = None,
+    classes: int | None = None,
+    sure: bool = False,
+) -> Split:
+    """A split of clean images and of those of one trigger, or of several.
 
-    Images whose true class is the target are left out of the poisoned side when true labels are
-    known: to call them target is right, not a success of the attack.
-    Raises InputError when the poisoned labels name several targets or nothing is left.
+    Images whose true class is their target are left out of the poisoned side when that is known, from
+    true labels or from pairs: to call them target is right, not a success of the attack (``attack``).
+
+    Args:
+        target: what the labels of the poisoned images have to agree with; of several triggers one for all,
+            or a list. Where labels differ and are the true ones, it takes their place.
+        classes: of the network; needed for the target ``next``.
+        sure: labels that differ are targets, whatever they look like.
+
+    Raises:
+        InputError: labels that are no targets, images that do not fit, or nothing is left.
     """
-    targets = np.unique(poisoned.labels)
-    if len(targets) != 1:
-        raise InputError(
-            f"{poisoned.name}: field 'label' of poisoned images must hold one target label, "
-            f"found {len(targets)} ({', '.join(map(str, targets[:5]))}, ...); "
-            "was the clean file given as the poisoned one?"
-        )
-    if clean.shape != poisoned.shape:
-        raise InputError(
-            f"{poisoned.name}: images are {poisoned.shape}, those of {clean.name} are {clean.shape};"
-            " both must have the same (C, H, W)"
-        )
-    if poisoned.true_labels is not None:
-        rows = poisoned.true_labels != targets[0]
-        if not rows.any():
+    heaps = [poisoned] if isinstance(poisoned, LabeledImages) else list(poisoned)
+    one = target is None or isinstance(target, (int, str))
+    wanted: list[Any] = [target] * len(heaps) if one else list(target)  # type: ignore[arg-type]
+    if not heaps or len(wanted) != len(heaps):
+        raise InputError(f"{len(wanted)} targets for {len(heaps)} poisoned sets; expected one for each")
+    for images in (clean, *heaps):
+        images.preprocessing.check(images.shape[0], images.name)
+    kept: list[LabeledImages] = []
+    attacks: list[Attack] = []
+    for heap, goal in zip(heaps, wanted, strict=True):
+        if clean.shape != heap.shape:
             raise InputError(
-                f"{poisoned.name}: the true label of every image is the target class {targets[0]}"
+                f"{heap.name}: images are {heap.shape}, those of {clean.name} are {clean.shape};"
+                " both must have the same (C, H, W)"
             )
-        if not rows.all():
-            poisoned = poisoned.keeping(rows)
-    return Split(clean, poisoned)
+        found = aimed(
+            heap.name,
+            heap.pixels,
+            heap.labels,
+            heap.true_labels,
+            (clean.pixels, clean.labels),
+            goal,
+            classes,
+            sure,
+        )
+        heap = replace(heap, labels=found.targets, true_labels=found.true_labels)
+        kept.append(heap if found.rows.all() else heap.keeping(found.rows))
+        attacks.append(found.attack)
+    return Split(clean, _together(kept), tuple(attacks))
 
 
-def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
+def _together(heaps: list[LabeledImages]) -> LabeledImages:
+    """The images of all triggers, one trigger after the other; true labels where all have them."""
+    first, *others = heaps
+    if not others:
+        return first
+    truths = [h.true_labels for h in heaps if h.true_labels is not None]
+    return replace(
+        first,
+        pixels=np.concatenate([h.pixels for h in heaps]),
+        labels=np.concatenate([h.labels for h in heaps]),
+        true_labels=np.concatenate(truths) if len(truths) == len(heaps) else None,
+        name=" + ".join(h.name for h in heaps),
+        triggers=np.repeat(np.arange(len(heaps)), [len(h) for h in heaps]),
+    )
+
+
+def read_images(path: str | Path, form: ImageForm = USUAL) -> LabeledImages:
     """Read one of the lab's HDF5 files: ``data`` (N, C, H, W), ``label`` (N,), maybe ``true_label``.
 
     Any real numeric dtype; labels must be whole numbers. Raises InputError that names file, field
@@ -177,4 +371,6 @@ def read_images(path: str | Path, *, scale: float = 1.0) -> LabeledImages:
         raise InputError(f"{path}: no such file; expected an HDF5 file with 'data' and 'label'")
     names, arrays = contained.read("images", path)
     fields = dict(zip(names, arrays, strict=True))
-    return LabeledImages(fields["data"], fields["label"], fields.get("true_label"), path.name, scale)
+    return LabeledImages(
+        fields["data"], fields["label"], fields.get("true_label"), path.name, form.preprocessing
+    )

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from prune_core.data.images import LabeledImages, Split
-
-SHARE = 0.25  # of an image's values that the trigger must have left as they were
-TOLERANCE = 0.005  # of the range of values: rounding is no difference
+from prune_core.data.images import Split
+from prune_core.data.pairing import paired_rows
 
 
 def find_pairs(split: Split) -> np.ndarray | None:
-    """(poisoned,) row of the clean image that each poisoned image is made from; None if not known.
-
-    Two ways of lining up are looked at: row i from row i, and row i from row i of the clean images
-    that do not show the target. One is right when in every pair the pixels beside the trigger are
-    the same: at least a quarter of all values. A trigger that touches the whole image hides it.
-    """
+    """(poisoned,) row of the clean image that each poisoned image is made from, looked for trigger by
+    trigger (``pairing.paired_rows``); None if not known of all."""
     clean, poisoned = split.clean, split.poisoned
-    if clean.shape != poisoned.shape:
-        return None
-    for rows in (np.arange(len(clean)), np.flatnonzero(clean.labels != split.target)):
-        if len(rows) == len(poisoned) and _same_beside_the_trigger(clean, poisoned, rows):
-            return rows
-    return None
+    found = np.empty(len(poisoned), np.int64)
+    for rows in split.rows_by_trigger:
+        one = paired_rows(clean.pixels, clean.labels, poisoned.pixels[rows], poisoned.labels[rows])
+        if one is None:
+            return None
+        found[rows] = one
+    return found
 
 
 def known_truth(split: Split, pairs: np.ndarray | None) -> np.ndarray | None:
@@ -31,14 +26,3 @@ def known_truth(split: Split, pairs: np.ndarray | None) -> np.ndarray | None:
     if split.poisoned.true_labels is not None:
         return split.poisoned.true_labels
     return None if pairs is None else split.clean.labels[pairs]
-
-
-def _same_beside_the_trigger(clean: LabeledImages, poisoned: LabeledImages, rows: np.ndarray) -> bool:
-    nearly = TOLERANCE * max(float(np.ptp(clean.pixels)), 1e-12)
-    for start in range(0, len(rows), 256):
-        some = slice(start, min(start + 256, len(rows)))
-        before = clean.pixels[rows[some]].astype(np.float32)
-        apart = np.abs(before - poisoned.pixels[some].astype(np.float32)) <= nearly
-        if (apart.reshape(len(before), -1).mean(axis=1) < SHARE).any():
-            return False
-    return True

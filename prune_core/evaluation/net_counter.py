@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from prune_core.counts import Counts
 from prune_core.evaluation.evaluator import Evaluator
 from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluation.tally import agreeing_with
 from prune_core.files.constants import Weights
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
@@ -30,14 +30,13 @@ class NetCounter:
         split = self.evaluator.split
         with self.badnet.with_weights(weights).pruned(mask) as net:
             plain = PlainEvaluator(net, split)
-        agreeing = (plain.badnet_classes == split.target) & self._attacked
-        return replace(plain.badnet, attacked_agreeing=int(agreeing.sum()))
+        return agreeing_with(plain.badnet, split, (plain.badnet_classes == split.targets) & self._attacked)
 
     @cached_property
     def _attacked(self) -> np.ndarray:
         """(poisoned images,) bool: the BadNet says target."""
-        counts, split = self.evaluator.badnet, self.evaluator.split
+        counts, split = self.evaluator.badnet.in_all, self.evaluator.split
         if counts.attacked == counts.poisoned_total:
             return np.ones(counts.poisoned_total, bool)
-        attacked: np.ndarray = PlainEvaluator(self.badnet, split).badnet_classes == split.target
+        attacked: np.ndarray = PlainEvaluator(self.badnet, split).badnet_classes == split.targets
         return attacked

@@ -32,7 +32,8 @@ class Reply:
 
     Attributes:
         classes: (N,) int64, the class of the largest logit.
-        margins: (N,) float64, target logit minus best other logit (poisoned images only).
+        margins: (N,) float64, logit of the image's label minus the best other; of poisoned images that
+            is the target margin.
     """
 
     classes: np.ndarray
@@ -53,7 +54,7 @@ class ExactNet:
         graph = copy.deepcopy(self._model.graph).to("cpu").double()
         return replace(self._model, graph=graph)
 
-    def reply(self, images: LabeledImages, mask: ChannelMask, target: int) -> Reply:
+    def reply(self, images: LabeledImages, mask: ChannelMask) -> Reply:
         classes, margins = [], []
         with self.model.pruned(mask) as model:
             for start in range(0, len(images), self.batch):
@@ -61,7 +62,7 @@ class ExactNet:
                 logits = model.logits(torch.from_numpy(images.floats(start, stop)).double())
                 tied = logits >= (logits.amax(dim=1) - EXACT_TIE * logits.abs().amax(dim=1))[:, None]
                 classes.append(tied.to(torch.uint8).argmax(dim=1).numpy())
-                margins.append(target_margins(logits, target))
+                margins.append(target_margins(logits, images.labels[start:stop]))
         return Reply(np.concatenate(classes), np.concatenate(margins))
 
 
@@ -77,17 +78,23 @@ def decided(logits: torch.Tensor, tie: float) -> tuple[np.ndarray, np.ndarray]:
     return top.indices[:, 0].cpu().numpy(), unsure.cpu().numpy()
 
 
-def target_margin(logits: torch.Tensor, target: int) -> torch.Tensor:
+def target_margin(logits: torch.Tensor, target: int | torch.Tensor) -> torch.Tensor:
     """(n, classes) -> (n,): logit of the target minus the best of the others; above 0 the attack
-    succeeds. Differentiable, in the logits' own precision and on their device."""
+    succeeds. ``target``: one class, or (n,) int64, one for each row. Differentiable, in the logits' own
+    precision and on their device."""
+    if isinstance(target, torch.Tensor):
+        rows = target[:, None]
+        own = logits.gather(1, rows).flatten()
+        return own - logits.scatter(1, rows, -torch.inf).amax(dim=1)
     others = logits.clone()
     others[:, target] = -torch.inf
     return logits[:, target] - others.amax(dim=1)
 
 
-def target_margins(logits: torch.Tensor, target: int) -> np.ndarray:
-    """``target_margin`` as (n,) float64 on the CPU."""
-    return target_margin(logits, target).double().cpu().numpy()
+def target_margins(logits: torch.Tensor, targets: np.ndarray) -> np.ndarray:
+    """``target_margin`` as (n,) float64 on the CPU; ``targets``: (n,)."""
+    wanted = torch.tensor(targets, dtype=torch.int64, device=logits.device)
+    return target_margin(logits, wanted).double().cpu().numpy()
 
 
 def margin_unit(badnet_margins: np.ndarray) -> float:

@@ -12,6 +12,8 @@ So batch sizes, threads and devices do not change a count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -25,10 +27,9 @@ from prune_core.evaluation.numerics import (
     ExactNet,
     Reply,
     decided,
-    margin_unit,
-    rounded_margin,
     target_margins,
 )
+from prune_core.evaluation.tally import counted, margin_units, mean_margins
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
 
@@ -36,8 +37,8 @@ from prune_core.model.model import PrunableModel
 class PlainEvaluator:
     """Whole forward passes in batches: slow, and right by its looks.
 
-    ``badnet_classes`` (poisoned images,) is what the unpruned net says, ``margin_unit`` what mean
-    margins are rounded to.
+    ``badnet_classes`` (poisoned images,) is what the unpruned net says, ``margin_units`` what mean
+    margins are rounded to, a unit for each trigger.
     """
 
     def __init__(self, model: PrunableModel, split: Split, batch: int = 128) -> None:
@@ -52,7 +53,7 @@ class PlainEvaluator:
         if not np.isfinite(poisoned.margins).all():
             raise InputError(f"{model.name}: its logits are not finite on {split.poisoned.name}")
         self.badnet_classes = poisoned.classes
-        self.margin_unit = margin_unit(poisoned.margins)
+        self.margin_units = margin_units(split, poisoned.margins)
         self.badnet = self._counted(clean, poisoned, empty, margin=True)
         self._last: tuple[ChannelMask, bool, Counts] | None = None
 
@@ -69,8 +70,7 @@ class PlainEvaluator:
         """Nothing to prepare."""
 
     def reply(self, images: LabeledImages, mask: ChannelMask) -> Reply:
-        """Class and target margin of every image, with ``mask`` pruned."""
-        target = self.split.target
+        """Class of every image and margin of its label, with ``mask`` pruned."""
         classes = np.empty(len(images), np.int64)
         margins = np.empty(len(images), np.float64)
         unsure = np.empty(len(images), bool)
@@ -80,19 +80,22 @@ class PlainEvaluator:
                 pixels = torch.from_numpy(images.floats(rows.start, rows.stop)).to(model.device)
                 logits = model.logits(pixels)
                 classes[rows], unsure[rows] = decided(logits, TIE)
-                margins[rows] = target_margins(logits, target)
+                margins[rows] = target_margins(logits, images.labels[rows])
         if unsure.any():
-            classes[unsure] = self.exact.reply(images.keeping(unsure), mask, target).classes
+            classes[unsure] = self.exact.reply(images.keeping(unsure), mask).classes
         return Reply(classes, margins)
 
     def _counted(self, clean: Reply, poisoned: Reply, mask: ChannelMask, margin: bool) -> Counts:
-        def exactly() -> float:
-            images = self.split.poisoned
-            return float(self.exact.reply(images, mask, self.split.target).margins.mean())
-
-        mean = float(poisoned.margins.mean())
-        rounded = rounded_margin(mean, self.margin_unit, MARGIN_TIE, exactly) if margin else None
-        return count(self.split, clean.classes, poisoned.classes, self.badnet_classes, rounded)
+        means = None
+        if margin:
+            means = mean_margins(
+                self.split,
+                poisoned.margins,
+                self.margin_units,
+                lambda images: MARGIN_TIE,
+                lambda rows: self.exact.reply(self.split.poisoned.keeping(rows), mask).margins,
+            )
+        return count(self.split, clean.classes, poisoned.classes, self.badnet_classes, means)
 
 
 def count(
@@ -100,19 +103,19 @@ def count(
     clean: np.ndarray,
     poisoned: np.ndarray,
     badnet: np.ndarray,
-    margin: float | None,
+    margins: Sequence[float] | None,
 ) -> Counts:
-    """From predicted classes ((N,) each; ``badnet``: the BadNet's on the poisoned images)."""
-    attacked = poisoned == split.target
+    """From predicted classes ((N,) each; ``badnet``: the BadNet's on the poisoned images) and the mean
+    margin of each trigger."""
+    attacked = poisoned == split.targets
     truth = split.poisoned.true_labels
-    return Counts(
-        clean_correct=int((clean == split.clean.labels).sum()),
-        clean_total=len(split.clean),
-        attacked=int(attacked.sum()),
-        attacked_agreeing=int((attacked & (badnet == poisoned)).sum()),
-        poisoned_total=len(split.poisoned),
-        margin=margin,
-        recovered=None if truth is None else int((poisoned == truth).sum()),
+    return counted(
+        split,
+        int((clean == split.clean.labels).sum()),
+        attacked,
+        attacked & (badnet == poisoned),
+        None if truth is None else poisoned == truth,
+        margins,
     )
 
 

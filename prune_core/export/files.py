@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import latencies, multiply_adds, parameters
 from prune_core.export.n_plus_one import GoodNetCounts, goodnet_classes
 from prune_core.export.n_plus_one_onnx import pair_onnx
-from prune_core.export.safetensors import safetensors_bytes, with_safetensors
+from prune_core.export.safetensors import safetensors_bytes, state_bytes, with_safetensors
+from prune_core.export.state_dict import NoStateDict, loaded_state, pruned_state
 from prune_core.export.zeroed import verified, write_goodnet
 from prune_core.files.onnx_read import read_onnx
 from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, build_model, load_model, read_proto
+from prune_core.torch_nets.source import TorchSource
 
+_log = logging.getLogger(__name__)
 # What the kinds of files are, for people; in the order in which they are listed.
 FORMATS = {
     "onnx": "the pruned network, channels zeroed",
@@ -35,6 +39,7 @@ FORMATS = {
     "keras": "the pruned network, in the BadNet's own format",
     "safetensors": "its weights, by their names in the .onnx file",
 }
+STATE_DICT = "its state_dict: your module takes it by load_state_dict(..., strict=True)"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Written:
         mask_alone: the GoodNet is the BadNet with the mask; no weights were changed beside.
         small: what compaction did.
         image: (C, H, W) for which the small net was made.
+        source: the module whose state_dict the safetensors file is; None where it holds ONNX's names.
     """
 
     models: dict[str, Path]
@@ -56,6 +62,11 @@ class Written:
     mask_alone: bool
     small: Compacted
     image: tuple[int, int, int]
+    source: TorchSource | None = None
+
+    def what(self, kind: str) -> str:
+        """What a kind of file is, for people."""
+        return STATE_DICT if kind == "safetensors" and self.source is not None else FORMATS[kind]
 
     def remove(self) -> None:
         """Take the models away: they are not what they should be."""
@@ -79,22 +90,31 @@ def write_formats(
     """
     first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
     pruned = read_onnx(first)
-    badnet = (
-        model.proto if not model.weights or badnet_path is None else read_proto(badnet_path, architecture)
-    )
+    badnet = model.proto
+    if model.source is not None:
+        badnet = model.source.proto
+    elif model.weights and badnet_path is not None:
+        badnet = read_proto(badnet_path, architecture)
     small = compact(pruned, as_input(model, image))
     models = {"onnx": first}
     if others:
         (models["keras"],) = others
+    source, weights = model.source, b""
+    try:
+        weights = state_bytes(pruned_state(model, mask), pruned)
+    except NoStateDict as error:
+        if source is not None:
+            _log.warning("%s: not written under the module's own names: %s", destination.name, error)
+        source, weights = None, safetensors_bytes(pruned)
     for kind, name, data in (
         ("small-onnx", f"{destination.name}-small.onnx", small.proto.SerializeToString()),
         ("goodnet-onnx", f"{destination.name}-goodnet.onnx", pair_onnx(badnet, pruned).SerializeToString()),
-        ("safetensors", f"{destination.name}.safetensors", safetensors_bytes(pruned)),
+        ("safetensors", f"{destination.name}.safetensors", weights),
     ):
         models[kind] = destination.with_name(name)
         write_whole(models[kind], data)
     in_order = {k: models[k] for k in FORMATS if k in models}
-    return Written(in_order, mask_path, mask, not model.weights, small, image)
+    return Written(in_order, mask_path, mask, not model.weights, small, image, source)
 
 
 def as_input(model: PrunableModel, image: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -120,6 +140,10 @@ def measured_again(
             continue
         read = None
         if kind == "safetensors":
+            if written.source is not None:
+                read = loaded_state(written.source, path)
+                found[kind] = verified(path, None, badnet, expected, read).to_json()
+                continue
             proto = with_safetensors(pruned.proto, path)
             read = build_model(proto, pruned.digest, path.name)
         found[kind] = verified(path, architecture, badnet, expected, read).to_json()
@@ -136,7 +160,7 @@ def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> 
         raise ExportMismatch(
             f"{written.mask}: read back, it names other channels than those that were pruned"
         )
-    if written.mask_alone and replace(badnet.counts(found), margin=expected.margin) != expected:
+    if written.mask_alone and badnet.counts(found).with_margins_of(expected) != expected:
         raise ExportMismatch(
             f"{written.mask}: the BadNet with this mask does not do what the pruned network did"
         )
@@ -152,7 +176,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
         classes = _classes(net, images, badnet.batch)
         differ = classes != wanted
         if differ.any():  # a near tie between two logits within may be all: float64 decides those
-            exact = ExactNet(net).reply(images.keeping(differ), ChannelMask(), split.target)
+            exact = ExactNet(net).reply(images.keeping(differ), ChannelMask())
             classes[differ] = exact.classes
         if wrong := int((classes != wanted).sum()):
             raise ExportMismatch(
@@ -160,14 +184,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
                 "BadNet and pruned net give them together"
             )
         said[images is split.clean] = classes
-    clean, poisoned = said[True], said[False]
-    counts = GoodNetCounts(
-        clean_correct=int((clean == split.clean.labels).sum()),
-        clean_total=len(clean),
-        attacked=int((poisoned == split.target).sum()),
-        detected=int((poisoned == backdoored).sum()),
-        poisoned_total=len(poisoned),
-    )
+    counts = GoodNetCounts.of(split, said[True], said[False], backdoored)
     right, attacked, caught = counts.rates()
     return {
         "clean_correct": right.hits,
@@ -181,6 +198,7 @@ def _verified_pair(path: Path, badnet: PlainEvaluator, pruned: PlainEvaluator) -
         "detected": caught.hits,
         "detected_poisoned": caught.rate,
         "detected_interval": caught.interval,
+        **counts.triggers_json(),
     }
 
 

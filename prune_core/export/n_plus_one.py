@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune_core.counts import Rate
+from prune_core.counts import Rate, TriggerCounts, worst_trigger
+from prune_core.data.images import Split
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.masks import ChannelMask
 
@@ -22,13 +23,37 @@ def goodnet_classes(badnet: np.ndarray, pruned: np.ndarray, classes: int) -> np.
 @dataclass(frozen=True)
 class GoodNetCounts:
     """What the N+1-class net does: clean images with their label, poisoned images called target,
-    poisoned images called N (detected)."""
+    poisoned images called N (detected). Of several triggers, the poisoned images are those of the worst,
+    and ``triggers`` tells of each: (attacked, detected, poisoned images)."""
 
     clean_correct: int
     clean_total: int
     attacked: int
     detected: int
     poisoned_total: int
+    triggers: tuple[tuple[int, int, int], ...] = ()
+
+    @classmethod
+    def of(cls, split: Split, clean: np.ndarray, poisoned: np.ndarray, backdoored: int) -> GoodNetCounts:
+        """From the classes that the N+1-class net gives; ``backdoored``: its last."""
+        each = []
+        for rows in split.rows_by_trigger:
+            said, wanted = poisoned[rows], split.targets[rows]
+            each.append((int((said == wanted).sum()), int((said == backdoored).sum()), len(said)))
+        worst = each[worst_trigger([TriggerCounts(hit, 0, total) for hit, _, total in each])]
+        return cls(
+            int((clean == split.clean.labels).sum()),
+            len(clean),
+            *worst,
+            triggers=tuple(each) if len(each) > 1 else (),
+        )
+
+    def triggers_json(self) -> dict[str, list[dict[str, int]]]:
+        """``{"triggers": [...]}``, a table for each trigger; empty where there is one."""
+        names = ("attacked", "detected", "poisoned_total")
+        return (
+            {"triggers": [dict(zip(names, t, strict=True)) for t in self.triggers]} if self.triggers else {}
+        )
 
     def rates(self) -> tuple[Rate, Rate, Rate]:
         """``clean_accuracy``, ``attack_success``, and ``detected``: poisoned images called N."""
@@ -48,10 +73,4 @@ def count_goodnet(badnet: PlainEvaluator, pruned: PlainEvaluator) -> GoodNetCoun
     poisoned = goodnet_classes(
         badnet.reply(split.poisoned, none).classes, pruned.reply(split.poisoned, none).classes, -1
     )
-    return GoodNetCounts(
-        clean_correct=int((clean == split.clean.labels).sum()),
-        clean_total=len(split.clean),
-        attacked=int((poisoned == split.target).sum()),
-        detected=int((poisoned == -1).sum()),
-        poisoned_total=len(split.poisoned),
-    )
+    return GoodNetCounts.of(split, clean, poisoned, -1)

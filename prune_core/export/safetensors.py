@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ def _arrays(data: bytes) -> dict[str, np.ndarray]:
     for name, held in deserialize(data):
         found[name] = np.frombuffer(held["data"], KINDS[held["dtype"]]).reshape(held["shape"])
     return found
+
+
+def state_bytes(state: Mapping[str, np.ndarray], proto: onnx.ModelProto) -> bytes:
+    """A module's state_dict, and the ``metadata_props`` of its ONNX form."""
+    return save(dict(state), metadata={entry.key: entry.value for entry in proto.metadata_props})
 
 
 def with_safetensors(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:

@@ -6,10 +6,12 @@ pruned channels and no others.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,15 +20,18 @@ from onnx import numpy_helper
 from prune_core.counts import Counts
 from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.evaluation.tally import agreeing_with
+from prune_core.export.state_dict import PARAMETERS, NoStateDict, zeroed_rows
+from prune_core.export.zeroings import zeroings
 from prune_core.files.constants import Weights, constants, to_safetensors
 from prune_core.files.onnx_fold import Constants, held_constants
-from prune_core.files.onnx_tail import Users, tail_of
 from prune_core.files.write import write_whole
-from prune_core.keras_files.h5 import KERAS_SUFFIXES
+from prune_core.keras_files.h5 import ARCHIVE, KERAS_SUFFIXES
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, file_digest, load_model
 from prune_core.reader import client as contained
 
+_log = logging.getLogger(__name__)
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
 
@@ -38,36 +43,16 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
     use too is copied first, so that they keep theirs. ``metadata_props`` hold the mask (JSON) and
     the BadNet's digest. Raises InputError for a layer or channel that is not there.
     """
-    with model.pruned(mask):  # for its checks of the mask: one place says which channels there are
-        pass
+    known = Constants(model.proto)
+    # Before anything changes: a constant that is copied has another name.
+    found = list(zeroings(model, mask, known))
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
-    numbers = [number for number, node in enumerate(graph.node) if node.op_type == "Conv"]
-    convs = [graph.node[number] for number in numbers]
-    known, users = Constants(model.proto), Users(model.proto.graph)
-    # Before anything changes: a constant that is copied has another name.
-    tails = {
-        name: tail_of(graph, numbers[model.layer(name).onnx_index], known, users) for name in mask.by_layer()
-    }
-
-    def zero_rows(
-        graph: onnx.GraphProto, node: onnx.NodeProto, position: int, rows: list[int], axis: int = 0
-    ) -> None:
-        name = node.input[position]
-        _zero_rows(graph, node, position, rows, axis, known[name] if name in known.made else None)
-
-    for name, rows in mask.by_layer().items():
-        layer = model.layer(name)
-        conv = convs[layer.onnx_index]
-        zero_rows(graph, conv, 1, rows)
-        if mask.keep_bias:
-            continue
-        if len(conv.input) > 2 and conv.input[2]:
-            zero_rows(graph, conv, 2, rows)
-        for part in tails[name]:
-            for position, axis in part.zeroed.items():
-                zero_rows(graph, graph.node[part.node], position, rows, axis)
+    for at in found:
+        name = graph.node[at.node].input[at.position]
+        made = known[name] if name in known.made else None
+        _zero_rows(graph, graph.node[at.node], at.position, at.rows, at.axis, made)
     if proto.ir_version < 4:  # every initializer has to stand among the inputs as well
         there = {given.name for given in graph.input}
         for tensor in [t for t in graph.initializer if t.name not in there]:
@@ -84,16 +69,18 @@ def write_goodnet(
     destination: Path,
     architecture: str | None = None,
 ) -> list[Path]:
-    """Write ``<destination>.onnx``; the same as ``.h5`` when the BadNet's file is one of Keras (for
-    the lab's own evaluation); and ``<destination>.mask.json``. Each appears whole or not at all.
+    """Write ``<destination>.onnx``; the same as ``.h5`` or ``.keras`` when the BadNet's file is such a
+    one of Keras (the lab's own evaluation takes ``.h5``), unless it cannot say what was pruned (of a layer
+    that is called twice, one call alone); and ``<destination>.mask.json``, which for a PyTorch module also
+    says what to set to zero, by key of its state_dict. Each appears whole or not at all.
 
-    ``model`` must have been read from ``badnet_path``; with None there is no ``.h5``. Returns the paths,
+    ``model`` must have been read from ``badnet_path``; with None there is none of Keras. Returns the paths,
     models first. Raises InputError when the file has changed since, or the folder cannot be written.
     """
     if badnet_path is not None:
         _check_badnet(badnet_path, model)
-    onnx_path, h5_path, mask_path = (
-        destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "h5", "mask.json")
+    onnx_path, mask_path = (
+        destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "mask.json")
     )
     proto = pruned_onnx(model, mask)
     write_whole(onnx_path, proto.SerializeToString())
@@ -101,10 +88,14 @@ def write_goodnet(
     if badnet_path is not None and badnet_path.suffix.lower() in KERAS_SUFFIXES:
         convs = [node.name for node in proto.graph.node if node.op_type == "Conv"]
         in_file = {convs[model.layer(la).onnx_index]: ids for la, ids in mask.by_layer().items()}
-        _write_keras(badnet_path, h5_path, in_file, mask.keep_bias, architecture, model.weights)
-        paths.append(h5_path)
+        kind = ARCHIVE if badnet_path.suffix.lower() == ARCHIVE else ".h5"
+        keras_path = destination.with_name(f"{destination.name}{kind}")
+        if _write_keras(badnet_path, keras_path, in_file, mask.keep_bias, architecture, model.weights):
+            paths.append(keras_path)
     name = model.name if badnet_path is None else badnet_path.name
-    provenance = {"badnet": name, "badnet_sha256": model.badnet_digest}
+    provenance: dict[str, Any] = {"badnet": name, "badnet_sha256": model.badnet_digest}
+    with contextlib.suppress(NoStateDict):
+        provenance[PARAMETERS] = zeroed_rows(model, mask)
     write_whole(mask_path, json.dumps({**mask.to_json(), **provenance}, indent=1).encode() + b"\n")
     return [*paths, mask_path]
 
@@ -112,7 +103,8 @@ def write_goodnet(
 def _check_badnet(path: Path, model: PrunableModel) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the BadNet that was pruned")
-    if file_digest(path) != model.badnet_digest:
+    wanted = model.badnet_digest if model.source is None else model.source.file_sha256
+    if file_digest(path) != wanted:
         raise InputError(
             f"{path}: not the BadNet that was pruned (its digest differs); give the file that the sweep used"
         )
@@ -127,8 +119,8 @@ def remeasured(
     ``attacked_agreeing`` refers to the BadNet; ``margin`` is rounded in the file's own unit.
     """
     net = PlainEvaluator(read or load_model(path, architecture), badnet.split, badnet.batch)
-    agreeing = (net.badnet_classes == badnet.split.target) & (net.badnet_classes == badnet.badnet_classes)
-    return replace(net.badnet, attacked_agreeing=int(agreeing.sum()))
+    said, split = net.badnet_classes, badnet.split
+    return agreeing_with(net.badnet, split, (said == split.targets) & (said == badnet.badnet_classes))
 
 
 def verified(
@@ -143,7 +135,7 @@ def verified(
     Raises ExportMismatch that names both.
     """
     found = remeasured(path, architecture, badnet, read)
-    if replace(found, margin=expected.margin) != expected:
+    if found.with_margins_of(expected) != expected:
         raise ExportMismatch(
             f"{path}: the file read back gives {_shown(found)} on {badnet.split.clean.name}; "
             f"the pruned network gave {_shown(expected)}"
@@ -158,15 +150,16 @@ def _write_keras(
     keep_bias: bool,
     architecture: str | None,
     weights: Weights,
-) -> None:
-    """``keras_h5.write_pruned_keras``, by the reader process: the BadNet's file is a stranger's."""
+) -> bool:
+    """``h5.write_pruned_keras``, by the reader process: the BadNet's file is a stranger's. False, and why
+    in the log, where a Keras file cannot say what was changed."""
     try:
         # A folder of its own: a reader that dies may leave half a file.
         with tempfile.TemporaryDirectory(prefix=".goodnet-", dir=path.parent) as folder:
             aside, changed = Path(folder).resolve() / path.name, Path(folder).resolve() / "weights"
             if weights:
                 changed.write_bytes(to_safetensors(weights))
-            contained.read(
+            cannot, _ = contained.read(
                 "pruned_keras",
                 badnet,
                 destination=str(aside),
@@ -175,7 +168,11 @@ def _write_keras(
                 architecture=architecture,
                 weights=str(changed) if weights else None,
             )
+            if cannot is not None:
+                _log.warning("%s is not written: %s", path.name, cannot)
+                return False
             aside.replace(path)
+            return True
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 

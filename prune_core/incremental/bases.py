@@ -20,12 +20,12 @@ class Outcome:
     Attributes:
         wins: (N, k) bool, whether image i gets its label; second column: its true label.
         margins: (poisoned images,) float64, or None when not asked for.
-        rounded: their mean in whole ``margin_unit``, once it is known.
+        rounded: their mean for each trigger, in its whole ``margin_unit``, once it is known.
     """
 
     wins: torch.Tensor
     margins: torch.Tensor | None
-    rounded: float | None = None
+    rounded: list[float] | None = None
 
 
 @dataclass

@@ -17,8 +17,8 @@ import torch
 from prune_core.counts import Ask, Counts
 from prune_core.data.images import Split
 from prune_core.evaluation.evaluator import EVERYTHING
-from prune_core.evaluation.numerics import margin_unit, rounded_margin
 from prune_core.evaluation.plain import PlainEvaluator, check_labels
+from prune_core.evaluation.tally import counted, margin_units, mean_margins
 from prune_core.incremental.bases import NotFinite, Outcome
 from prune_core.incremental.kept_bases import KeptBases, Outcomes
 from prune_core.incremental.query import Question
@@ -61,7 +61,7 @@ class IncrementalEvaluator:
         origin = self.nets.origin
         assert origin.margins is not None
         self.badnet_classes = self.nets.badnet_classes
-        self.margin_unit = margin_unit(origin.margins.cpu().numpy())
+        self.margin_units = margin_units(split, origin.margins.cpu().numpy())
         with torch.inference_mode():
             self.badnet = self._counted(self.nets.nothing, origin, margin=True)
 
@@ -90,7 +90,7 @@ class IncrementalEvaluator:
         """From here on, the plain evaluator answers."""
         self._plain = PlainEvaluator(self.model, self.split)
         self.badnet, self.badnet_classes = self._plain.badnet, self._plain.badnet_classes
-        self.margin_unit = self._plain.margin_unit
+        self.margin_units = self._plain.margin_units
         self.nets.forget()
 
     def _counts(self, mask: ChannelMask, ask: Ask) -> Counts:
@@ -111,28 +111,28 @@ class IncrementalEvaluator:
 
     def _counted(self, mask: ChannelMask, outcome: Outcome, margin: bool) -> Counts:
         cut = self.nets.first_poisoned
-        wins, attacked = outcome.wins, outcome.wins[cut:, 0]
+        wins = outcome.wins.cpu().numpy()
+        attacked = wins[cut:, 0]
         known = self.split.poisoned.true_labels is not None
-        return Counts(
-            clean_correct=int(wins[:cut, 0].sum()),
-            clean_total=cut,
-            attacked=int(attacked.sum()),
-            attacked_agreeing=int((attacked & self.nets.agrees).sum()),
-            poisoned_total=self.nets.total - cut,
-            margin=self._rounded(mask, outcome) if margin else None,
-            recovered=int(wins[cut:, 1].sum()) if known else None,
+        return counted(
+            self.split,
+            int(wins[:cut, 0].sum()),
+            attacked,
+            attacked & self.nets.agrees.cpu().numpy(),
+            wins[cut:, 1] if known else None,
+            self._rounded(mask, outcome) if margin else None,
         )
 
-    def _rounded(self, mask: ChannelMask, outcome: Outcome) -> float:
-        def exactly() -> float:
-            reply = self.nets.exact.reply(self.split.poisoned, mask, self.split.target)
-            return float(reply.margins.mean())
-
+    def _rounded(self, mask: ChannelMask, outcome: Outcome) -> list[float]:
         if outcome.rounded is None:
             assert outcome.margins is not None
-            mean = float(outcome.margins.mean())
-            guard = margin_guard(len(outcome.margins))
-            outcome.rounded = rounded_margin(mean, self.margin_unit, guard, exactly)
+            outcome.rounded = mean_margins(
+                self.split,
+                outcome.margins.cpu().numpy(),
+                self.margin_units,
+                margin_guard,
+                lambda rows: self.nets.exact.reply(self.split.poisoned.keeping(rows), mask).margins,
+            )
         return outcome.rounded
 
 

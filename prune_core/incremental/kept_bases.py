@@ -39,7 +39,7 @@ class KeptBases:
     Attributes:
         labels: (N, k) int64, as ``Outcome.wins`` has its columns; clean images first.
         logit_size: (N,) largest absolute logit of each image in the BadNet.
-        badnet_classes: (poisoned images,) int64; ``agrees``: the same, bool, where it is the target.
+        badnet_classes: (poisoned images,) int64; ``agrees``: the same, bool, where it is the image's target.
     """
 
     def __init__(self, model: PrunableModel, split: Split, memory_gb: float) -> None:
@@ -103,7 +103,7 @@ class KeptBases:
         self.origin = outcome
         self.bases = [Base(self.nothing, outcome, anchor, radius, radius.amin(dim=1))]
         self.badnet_classes = classes[self.first_poisoned :]
-        agrees = self.badnet_classes == self.split.target
+        agrees = self.badnet_classes == self.split.targets
         self.agrees = torch.from_numpy(agrees).to(self.model.device)
 
     def _forward(self, rows: slice, wanted: set[str]) -> dict[str, torch.Tensor]:
@@ -133,7 +133,7 @@ class KeptBases:
         for images, offset in zip(self.images.sets, (0, self.first_poisoned), strict=True):
             rows = np.flatnonzero(picked[offset : offset + len(images)])
             if len(rows):
-                reply = self.exact.reply(images.keeping(rows), mask, self.split.target)
+                reply = self.exact.reply(images.keeping(rows), mask)
                 yield rows + offset, reply.classes
 
     def settle(self, mask: ChannelMask, wins: torch.Tensor, doubt: torch.Tensor) -> None:

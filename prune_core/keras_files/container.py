@@ -9,7 +9,7 @@ process (``contained``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ MAX_WEIGHT_BYTES = 2**31 - 2**20
 MAX_CONFIG = 16 * 2**20  # letters; a network of a thousand layers has one million
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
@@ -35,7 +35,7 @@ def _text(value: Any) -> str:
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged or foreign file, which is nearly anything, into one."""
     try:
         yield
@@ -44,7 +44,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
         raise InputError(
             f"{path}: cannot be read as an HDF5 file, it may be damaged or of another kind"
-            f" ({type(error).__name__}: {_one_line(error)})"
+            f" ({type(error).__name__}: {one_line(error)})"
         ) from error
 
 
@@ -55,17 +55,39 @@ class KerasFile:
     :ivar path: the file, for messages.
     :ivar model_config: the parsed root attribute, or None for a weights-only file.
     :ivar weights: `(layer, dataset paths)` of every layer that has weights, in the file's order.
-        Keras matches layers and weights by this order, so it is what a reader has to follow.
+        Keras matches layers and weights by this order, so it is what a reader has to follow. Not known
+        of a `.keras` file, which names none.
+    :ivar archive: it is a `.keras` file, and `handle` what it has for weights.
+    :ivar keras_version: as the file says it, "" where it does not.
     """
 
     path: Path
     model_config: Any
     weights: list[tuple[str, list[str]]]
     handle: h5py.File
+    archive: bool = False
+    keras_version: str = ""
+
+    def has(self, name: str) -> bool:
+        """Whether there is a group at a path, by hard links only."""
+        try:
+            with damage_named(self.path):
+                return isinstance(_inside(self.path, self.handle, name), h5py.Group)
+        except InputError:
+            return False
+
+    def variables(self, name: str) -> tuple[list[str], str | None]:
+        """The data sets `0`, `1`, .. in a group of a `.keras` file, and the layer's name where it says it."""
+        if not self.has(name):
+            return [], None
+        with damage_named(self.path):
+            group = _inside(self.path, self.handle, name)
+            said = _text(group.attrs["name"]) if "name" in group.attrs else None
+            return [f"{name}/{number}" for number in range(len(group))], said
 
     def dataset(self, name: str) -> h5py.Dataset:
         """The data set at a path from `weights`; checked to hold numbers, in this file."""
-        with _damage_named(self.path):
+        with damage_named(self.path):
             node = _inside(self.path, self.handle, name)
             if not isinstance(node, h5py.Dataset):
                 raise InputError(f"{self.path}: {name!r} should be a data set of weights")
@@ -75,12 +97,12 @@ class KerasFile:
                 raise InputError(f"{self.path}: {name!r} should hold floats, not {node.dtype}")
             return node
 
-    def check_apart(self) -> None:
+    def check_apart(self, names: Iterable[str]) -> None:
         """Raises InputError when two weights are one data set, by hard links: no copy could change one
         of them alone."""
         seen: dict[int, str] = {}
-        for name in [name for _, names in self.weights for name in names]:
-            with _damage_named(self.path):
+        for name in names:
+            with damage_named(self.path):
                 address = int(h5py.h5o.get_info(self.dataset(name).id).addr)
             if address in seen:
                 raise InputError(f"{self.path}: {seen[address]!r} and {name!r} are one data set; refused")
@@ -88,7 +110,7 @@ class KerasFile:
 
     def read(self, name: str) -> np.ndarray:
         """The weights at a path from `weights`, float32 and finite."""
-        with _damage_named(self.path), np.errstate(over="ignore"):
+        with damage_named(self.path), np.errstate(over="ignore"):
             values: np.ndarray = self.dataset(name)[()].astype(np.float32)
         if not np.isfinite(values).all():
             raise InputError(f"{self.path}: {name!r} holds NaN or infinity; weights are finite")
@@ -102,31 +124,33 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
     :raises InputError: the file is missing, damaged, or no such Keras file.
     """
     try:
-        with _damage_named(path):
+        with damage_named(path):
             handle = h5py.File(path, "r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     with handle:
-        with _damage_named(path):
+        with damage_named(path):
             full = "model_config" in handle.attrs
-            config = _model_config(path, handle) if full else None
+            config = (
+                parsed_config(path, handle.attrs["model_config"], "attribute model_config") if full else None
+            )
             root = _inside(path, handle, "model_weights") if full else handle
             weights = _weights(path, handle, root)
             if (wrong := link_out(handle)) is not None:  # a pruned copy would have it too
                 raise InputError(f"{path}: {wrong}")
-        yield KerasFile(path, config, weights, handle)
+            said = handle.attrs.get("keras_version", root.attrs.get("keras_version", ""))
+        yield KerasFile(path, config, weights, handle, keras_version=_text(said))
 
 
-def _model_config(path: Path, handle: h5py.File) -> Any:
+def parsed_config(path: Path, data: bytes | str, what: str) -> Any:
+    """A configuration from its text; `what` names where it stands. Raises InputError."""
     try:
-        text = _text(handle.attrs["model_config"])
+        text = _text(data)
         if len(text) > MAX_CONFIG:
-            raise InputError(f"{path}: attribute model_config has {len(text)} characters; too many")
+            raise InputError(f"{path}: {what} has {len(text)} characters; too many")
         return json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(
-            f"{path}: attribute model_config is not readable JSON ({_one_line(error)})"
-        ) from error
+        raise InputError(f"{path}: {what} is not readable JSON ({one_line(error)})") from error
 
 
 def _inside(path: Path, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:

@@ -13,6 +13,11 @@ from prune_core.files.constants import Weights, constants
 from prune_core.keras_files.container import KerasFile
 from prune_core.keras_files.translate import translate
 
+
+class SharedWeights(InputError):
+    """A Keras file has one set of weights for a layer, however often it is called."""
+
+
 _BASE = 2**22  # float32 holds whole numbers exactly up to 2**24
 
 
@@ -43,11 +48,7 @@ def in_file_layout(file: KerasFile, architecture: str | None, weights: Weights) 
     digits = [
         constants(translate(_Numbered(**given, digit=digit), architecture).model.graph) for digit in (0, 1)
     ]
-    paths = {
-        f"{layer}/{weight}": path
-        for layer, stored in translation.weights.items()
-        for weight, path in stored.items()
-    }
+    paths = translation.weights
     held = constants(translation.model.graph)
     found: dict[str, np.ndarray] = {}
     for name, values in weights.items():
@@ -68,5 +69,20 @@ def in_file_layout(file: KerasFile, architecture: str | None, weights: Weights) 
             )
         flat = flat.copy()
         flat[place] = values.ravel()
-        found[paths[name]] = flat.reshape(original.shape)
+        new = flat.reshape(original.shape)
+        if not np.array_equal(found.setdefault(paths[name], new), new):
+            raise called_again(file, name)
+    # A layer that is called twice has one data set; what changed must have changed in all its calls.
+    for name, path in paths.items():
+        if path in found and name not in weights and not np.array_equal(found[path], file.read(path)):
+            raise called_again(file, name)
     return found
+
+
+def called_again(file: KerasFile, name: str) -> SharedWeights:
+    """What is to be raised for a constant of a layer that differs from that of another call."""
+    layer = name.rpartition("/")[0].partition("#")[0]
+    return SharedWeights(
+        f"{file.path}: layer {layer!r} is called more than once and was changed in one of its calls alone, "
+        "which a Keras file cannot say; take the .onnx file"
+    )

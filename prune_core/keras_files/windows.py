@@ -12,6 +12,7 @@ from prune_core.keras_files.activations import add_activation
 from prune_core.keras_files.config import Layer
 from prune_core.keras_files.onnx_builder import OnnxBuilder, Tensor
 
+_MAX_FILTERS = 2**20
 Take = Callable[[str, tuple[int, ...]], np.ndarray]
 """`take(name, shape)`: the layer's next weight, float32, checked to have that shape."""
 
@@ -21,6 +22,7 @@ class Call:
     """What a layer is built from.
 
     :ivar channels_last: axis order of images in the file.
+    :ivar keras_2: the file is of Keras 2, where a few functions are others.
     """
 
     graph: OnnxBuilder
@@ -28,6 +30,7 @@ class Call:
     inputs: Sequence[Tensor]
     take: Take
     channels_last: bool
+    keras_2: bool = False
 
     @property
     def input(self) -> Tensor:
@@ -104,23 +107,42 @@ def _pad(graph: OnnxBuilder, name: str, image: Tensor, pads: Sequence[int]) -> T
 
 
 def _convolution(
-    call: Call, window: _Sliding, kernel: np.ndarray, bias: np.ndarray | None, groups: int
+    call: Call,
+    window: _Sliding,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    groups: int,
+    weight: str = "kernel",
 ) -> Tensor:
-    """A Conv node named as the layer, `kernel` (out, in / groups, kh, kw), and its activation."""
-    graph, layer, image = call.graph, call.layer, call.image()
+    """A Conv node named as the layer, and its activation."""
+    out = _conv_node(call, call.layer.name, call.image(), window, kernel, bias, groups, weight)
+    return add_activation(call.graph, call.layer, out, call.channels_last, keras_2=call.keras_2)
+
+
+def _conv_node(
+    call: Call,
+    name: str,
+    image: Tensor,
+    window: _Sliding,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    groups: int,
+    weight: str,
+) -> Tensor:
+    """A Conv node, `kernel` (out, in / groups, kh, kw); `weight`: how the layer calls it."""
+    graph, layer = call.graph, call.layer
     pads = window.pads
     if not window.symmetric:
         # A node of its own: within the Conv, onnx2torch would hide the convolution in a Sequential.
-        image, pads = _pad(graph, f"{layer.name}/pad", image, pads), (0, 0, 0, 0)
-    inputs = [image.value, graph.constant(f"{layer.name}/kernel", kernel)]
+        image, pads = _pad(graph, f"{name}/pad", image, pads), (0, 0, 0, 0)
+    inputs = [image.value, graph.constant(f"{layer.name}/{weight}", kernel)]
     if bias is not None:
         inputs.append(graph.constant(f"{layer.name}/bias", bias))
-    out = graph.node(
-        "Conv", layer.name, inputs, (len(kernel), *window.out),
+    return graph.node(
+        "Conv", name, inputs, (len(kernel), *window.out),
         kernel_shape=window.kernel, strides=window.strides, dilations=window.dilations,
         pads=pads, group=groups,
     )  # fmt: skip
-    return add_activation(graph, layer, out, call.channels_last)
 
 
 def conv2d(call: Call) -> Tensor:
@@ -140,13 +162,36 @@ def conv2d(call: Call) -> Tensor:
 def depthwise(call: Call) -> Tensor:
     """DepthwiseConv2D: filters of input channel c stand next to each other, from c * multiplier."""
     layer, image = call.layer, call.image()
+    window, kernel = _depthwise_kernel(call)
+    bias = call.take("bias", (len(kernel),)) if layer.flag("use_bias", True) else None
+    return _convolution(call, window, kernel, bias, image.shape[0], "depthwise_kernel")
+
+
+def separable(call: Call) -> Tensor:
+    """SeparableConv2D: a depthwise convolution, `<layer>/depthwise`, and one of 1 x 1 behind it."""
+    layer, image = call.layer, call.image()
+    filters = layer.integer("filters")
+    window, kernel = _depthwise_kernel(call)
+    weights = call.take("pointwise_kernel", (1, 1, len(kernel), filters))
+    bias = call.take("bias", (filters,)) if layer.flag("use_bias", True) else None
+    first = _conv_node(
+        call, f"{layer.name}/depthwise", image, window, kernel, None, image.shape[0], "depthwise_kernel"
+    )
+    one = _Sliding((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), window.out)
+    out = _conv_node(call, layer.name, first, one, weights.transpose(3, 2, 0, 1), bias, 1, "pointwise_kernel")
+    return add_activation(call.graph, layer, out, call.channels_last, keras_2=call.keras_2)
+
+
+def _depthwise_kernel(call: Call) -> tuple[_Sliding, np.ndarray]:
+    """Where it slides, and its kernel (filters, 1, kh, kw)."""
+    layer, image = call.layer, call.image()
     size, channels = layer.pair("kernel_size"), image.shape[0]
     filters = channels * layer.integer("depth_multiplier", 1)
+    if filters > _MAX_FILTERS:
+        layer.refuse(f"{filters} filters; at most {_MAX_FILTERS}")
     window = _sliding(layer, image, size, layer.pair("strides", (1, 1)), layer.pair("dilation_rate", (1, 1)))
-    kernel = call.take("kernel", (*size, channels, filters // channels))
-    bias = call.take("bias", (filters,)) if layer.flag("use_bias", True) else None
-    kernel = kernel.transpose(2, 3, 0, 1).reshape(filters, 1, *size)
-    return _convolution(call, window, kernel, bias, groups=channels)
+    kernel = call.take("depthwise_kernel", (*size, channels, filters // channels))
+    return window, kernel.transpose(2, 3, 0, 1).reshape(filters, 1, *size)
 
 
 def max_pooling(call: Call) -> Tensor:
@@ -192,13 +237,18 @@ def _places(size: int, window: int, stride: int, before: int, out: int) -> np.nd
 def zero_padding(call: Call) -> Tensor:
     """ZeroPadding2D."""
     layer, image = call.layer, call.image()
-    amounts: Any = layer.config.get("padding")
+    (top, bottom), (left, right) = sides(layer, "padding")
+    return _pad(call.graph, layer.name, image, (top, left, bottom, right))
+
+
+def sides(layer: Layer, key: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A field `((top, bottom), (left, right))`."""
+    amounts: Any = layer.config.get(key)
     try:
         (top, bottom), (left, right) = amounts
-        pads = (top, left, bottom, right)
-        fits = all(type(amount) is int and 0 <= amount < 2**31 for amount in pads)
+        fits = all(type(amount) is int and 0 <= amount < 2**31 for amount in (top, bottom, left, right))
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        layer.refuse(f"padding should be [[top, bottom], [left, right]], not {amounts!r}")
-    return _pad(call.graph, layer.name, image, pads)
+        layer.refuse(f"{key} should be [[top, bottom], [left, right]], not {amounts!r}")
+    return (top, bottom), (left, right)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,8 @@ class OrderInput:
     Attributes:
         model: the net to score, with channels pruned already where it is scored again.
         clean: clean validation images.
-        poisoned: poisoned validation images, target in their labels; None: not to be had.
+        poisoned: poisoned validation images, of all triggers; the target of each is its label. None: not to
+            be had.
         layer_set: the layers and channels in question, in walking order.
         seed: of those orders that draw lots.
         limit: images of a kind that a score may look at, where all of them would take long. They
@@ -63,7 +64,8 @@ class OrderInput:
 
     @property
     def target(self) -> int:
-        return int(self.attacked().labels[0])
+        """The target that all poisoned images share. Raises InputError where they do not."""
+        return Split(self.clean, self.attacked()).target
 
     @cached_property
     def _pairs(self) -> np.ndarray | None:
@@ -90,7 +92,7 @@ class OrderInput:
                 f"order {self.order!r} needs the true labels of the poisoned validation images; give "
                 "them as field 'true_label' of the file, or clean images row by row with them"
             )
-        return LabeledImages(poisoned.pixels, truth, truth, poisoned.name, poisoned.scale)
+        return replace(poisoned, labels=truth, true_labels=truth)
 
     def some(self, images: LabeledImages) -> LabeledImages:
         """At most ``limit`` of the images, evenly over the file."""

@@ -40,7 +40,8 @@ def learned_mask(given: OrderInput) -> Scores:
         weight = FIRST * (LAST / FIRST) ** (step / (STEPS - 1))
         c, b = next(turns[0]), next(turns[1])
         with torch.enable_grad():
-            attack = (target_margin(poisoned.logits(mask, b), given.target) + SAFE).clamp(min=0).mean()
+            margins = target_margin(poisoned.logits(mask, b), poisoned.labels[b])
+            attack = (margins + SAFE).clamp(min=0).mean()
             loss = cross_entropy(clean.logits(mask, c), clean.labels[c]) + weight * attack
             adam.zero_grad()
             loss.backward()

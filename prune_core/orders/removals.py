@@ -74,7 +74,7 @@ class _Sides:
 
     def __init__(self, given: OrderInput, layers: list[str], limit: int, positive: bool = False) -> None:
         few = replace(given, limit=min(limit, given.limit))
-        self.target, self.positive = given.target, positive
+        self.positive = positive
         self.clean = Tail(given.model, layers, few.some(given.clean))
         self.poisoned = Tail(given.model, layers, few.some(given.attacked()))
         self.clean_total = sum(len(labels) for labels in self.clean.labels)
@@ -82,7 +82,10 @@ class _Sides:
     @torch.no_grad()
     def look(self, gates: dict[str, torch.Tensor]) -> tuple[float, int]:
         found = torch.cat(
-            [target_margin(self.poisoned.logits(gates, b), self.target) for b in range(len(self.poisoned))]
+            [
+                target_margin(self.poisoned.logits(gates, b), self.poisoned.labels[b])
+                for b in range(len(self.poisoned))
+            ]
         ).double()
         right = sum(
             int((self.clean.logits(gates, b).argmax(dim=1) == self.clean.labels[b]).sum())

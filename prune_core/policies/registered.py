@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prune_core.counts import Ask, exact_points
+from prune_core.counts import Ask, Counts, exact_points
 from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import Evaluator
 from prune_core.greedy import PruneStep
@@ -69,7 +69,7 @@ def checked_steps(
             )
         now = step.now
         found = evaluator.counts(mask, Ask(margin=False))
-        if not now.complete or (now.clean_correct, now.attacked) != (found.clean_correct, found.attacked):
+        if not now.complete or _numbers(now) != _numbers(found):
             raise _wrong(name, f"the counts that it gives after {step.channel} are not those of the net")
         fell = now.clean_accuracy_fell(since=evaluator.badnet)
         if fell > exact_points(x):
@@ -79,6 +79,10 @@ def checked_steps(
                 f"at most X = {x:g} may be",
             )
         yield step
+
+
+def _numbers(counts: Counts) -> tuple[int, ...]:
+    return (counts.clean_correct, *(t.attacked for t in counts.by_trigger))
 
 
 def _wrong(name: str, message: str) -> InputError:

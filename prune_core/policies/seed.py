@@ -20,21 +20,23 @@ def prune_as_the_author(evaluator: Evaluator, order: Sequence[Channel], x: float
     """A candidate is tried in a fresh BadNet with only its own layer's accepted channels; it is
     accepted when attack success there is below 100 % and clean accuracy within ``x`` points. Only the
     kernel is zeroed. Channel 0 of every layer after the first is skipped. The walk ends when the
-    accumulated net falls below original - X + pad. So an accepted set can break the bound."""
+    accumulated net falls below original - X + pad. So an accepted set can break the bound. With several
+    triggers, which the author has not, all their images count alike."""
     badnet = evaluator.badnet
     mask, now = ChannelMask(keep_bias=True), badnet
     pad = exact_points(PADS.get(float(x), 0.0))
     ask = Ask(
         margin=False,
         clean_correct=fewest_correct(x, badnet),
-        attacked_agreeing=badnet.poisoned_total,
+        attacked_agreeing=badnet.in_all.poisoned_total,
     )
     for channel in order:
         if channel.index == 0 and channel.layer != order[0].layer:
             continue
         tried = evaluator.counts(mask.only(channel.layer).adding(channel), ask)
         fell = tried.clean_accuracy_fell(since=badnet)
-        accepted = tried.attacked_agreeing < tried.poisoned_total and fell <= exact_points(x)
+        attack = tried.in_all
+        accepted = attack.attacked_agreeing < attack.poisoned_total and fell <= exact_points(x)
         if accepted:
             mask = mask.adding(channel)
             now = evaluator.counts(mask, ask.complete)

@@ -12,8 +12,7 @@ from prune_core.errors import InputError
 from prune_core.files.onnx_normalize import normalized
 from prune_core.files.onnx_read import read_onnx_named
 from prune_core.files.onnx_sizes import check_sizes
-from prune_core.keras_files.container import open_keras
-from prune_core.keras_files.h5 import KERAS_SUFFIXES, read_keras
+from prune_core.keras_files.h5 import KERAS_SUFFIXES, opened, read_keras
 from prune_core.keras_files.translate import architecture_of
 
 
@@ -29,14 +28,17 @@ def proto_of(
     assumed = None
     if path.suffix.lower() in KERAS_SUFFIXES:
         if architecture is None:
-            with open_keras(path) as file:
+            with opened(path) as file:
                 assumed = architecture_of(file) if file.model_config is None else None
         proto = read_keras(path, architecture or assumed)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     elif path.suffix.lower() == ".onnx":
         proto, digest = read_onnx_named(path, beside)
     else:
-        raise InputError(f"{path}: model files end in .h5 (Keras) or .onnx, not {path.suffix or 'nothing'!r}")
+        raise InputError(
+            f"{path}: model files end in .h5 or .keras (Keras), .onnx, or .pth, .pt, .safetensors (PyTorch "
+            f"weights), not {path.suffix or 'nothing'!r}"
+        )
     check_sizes(normalized(proto, str(path)), str(path))
     return proto, assumed, digest
 

@@ -20,9 +20,13 @@ import numpy as np
 from prune_core.errors import InputError
 from prune_core.files.constants import from_safetensors
 from prune_core.files.images import read_fields
+from prune_core.files.npy import read_npy
 from prune_core.files.pictures import read_rgba
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
+from prune_core.keras_files.weights import SharedWeights
 from prune_core.reader.model_files import digest_of, proto_of
+from prune_core.torch_files.pickled import load_torch
+from prune_core.torch_files.read import PICKLED, read_weights
 
 try:
     import resource
@@ -53,6 +57,11 @@ def _digest(path: Path, beside: Beside) -> Found:
     return digest_of(path, beside), []
 
 
+def _weights(path: Path) -> Found:
+    arrays, said = read_weights(path)
+    return {"names": list(arrays), **said}, list(arrays.values())
+
+
 def _images(path: Path) -> Found:
     fields = read_fields(path)
     return list(fields), list(fields.values())
@@ -60,6 +69,10 @@ def _images(path: Path) -> Found:
 
 def _picture(path: Path) -> Found:
     return None, [read_rgba(path)]
+
+
+def _array(path: Path) -> Found:
+    return None, [read_npy(path)]
 
 
 def _weights_only(path: Path, architecture: str | None = None) -> Found:
@@ -74,12 +87,14 @@ def _pruned_keras(
     architecture: str | None,
     weights: str | None,
 ) -> Found:
-    """``weights``: a safetensors file of ours."""
+    """``weights``: a safetensors file of ours. The result is why there is no copy, None where there is."""
     changed = from_safetensors(Path(weights).read_bytes(), weights) if weights else None
     try:
         write_pruned_keras(
             path, Path(destination), pruned, keep_bias=keep_bias, architecture=architecture, weights=changed
         )
+    except SharedWeights as error:
+        return str(error), []
     except OSError as error:  # of reading, these are InputErrors; HDF5's words would name a temporary file
         why = os.strerror(error.errno) if error.errno else "HDF5 cannot write it"
         raise InputError(f"a copy of {path} cannot be written: {why}") from None
@@ -89,8 +104,10 @@ def _pruned_keras(
 FUNCTIONS: dict[str, Callable[..., Found]] = {
     "model": _model,
     "digest": _digest,
+    "weights": _weights,
     "images": _images,
     "picture": _picture,
+    "array": _array,
     "weights_only": _weights_only,
     "pruned_keras": _pruned_keras,
 }
@@ -185,6 +202,8 @@ def main(fd: int) -> None:
             if folder := request.pop("folder"):  # the caller's, who may have moved since we began
                 os.chdir(folder)
             path = Path(request["path"])
+            if request["what"] == "weights" and path.suffix.lower() in PICKLED:
+                load_torch()  # its own memory and time are not the file's
             limits(path)
 
             def beside(size: int, path: Path = path) -> None:

@@ -2,10 +2,10 @@
 
 Three repairs, told apart by what they have to know:
 
-- ``finetune``: clean images and the target label. The net learns to answer clean images as the BadNet
-  did (its logits are distilled, so labels are not used either), on varied copies; and clean images with a
-  trigger that the net itself gives away (``found_triggers``) must lose the target by a clearance. Without
-  that, training wakes the attack again.
+- ``finetune``: clean images and the target label, or labels. The net learns to answer clean images as the
+  BadNet did (its logits are distilled, so labels are not used either), on varied copies; and clean images
+  with a trigger that the net itself gives away (``found_triggers``) must lose the target by a clearance.
+  Without that, training wakes the attack again.
 - ``finetune-margin``: the same with poisoned images in place of found triggers. Their true labels
   are not used.
 - ``unlearn``: the same as ``finetune-margin``, and poisoned images must get their true labels too.
@@ -28,13 +28,15 @@ few images tell good rounds apart by lot. A course stops when several rounds in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from prune_core.data.attack import aim_of
 from prune_core.data.images import LabeledImages, Split
+from prune_core.data.pairs import find_pairs, known_truth
 from prune_core.errors import InputError
 from prune_core.files.constants import Weights
 from prune_core.frontier import non_dominated
@@ -49,6 +51,7 @@ from prune_core.repair.losses import (
     image_tensor,
     logits_of,
     shuffled_batches,
+    target_tensor,
 )
 from prune_core.repair.universal_trigger import find_trigger, with_trigger
 from prune_core.threads import fixed_threads
@@ -127,22 +130,21 @@ def finetune(
     too few images to keep some apart.
     """
     check_repair(repair, split)
+    aims = aims_of(split, model.check_images(split.clean.shape, split.clean.name))
     generator = torch.Generator().manual_seed(seed)
     clean_rows, clean_apart = kept_apart(len(split.clean), APART, generator)
     poisoned_rows, poisoned_apart = kept_apart(len(split.poisoned), APART, generator)
     clean = image_tensor(split.clean.keeping(clean_apart), model.device)
     answers, poisoned = logits_of(model, clean), split.poisoned.keeping(poisoned_apart)
-    taught = replace(
-        split, clean=split.clean.keeping(clean_rows), poisoned=split.poisoned.keeping(poisoned_rows)
-    )
+    taught = split.keeping(clean_rows, poisoned_rows)
     drawn = generator.get_state()  # every course draws the same lots
     nets: list[TunedNet] = []
     total, done = sum(course.rounds for course in courses), 0
     for course in courses:
         student = student_of(model.with_weights(weights))
-        lesson = _Lesson(model, taught, repair, course, torch.Generator().set_state(drawn))
+        lesson = _Lesson(model, taught, aims, repair, course, torch.Generator().set_state(drawn))
         for number, changed in enumerate(_rounds(model, student, mask, weights, lesson)):
-            rates = (agreement(logits_of(student, clean), answers), _called(student, poisoned, split.target))
+            rates = (agreement(logits_of(student, clean), answers), _worst_rate(student, poisoned))
             if number or not nets:
                 nets.append(TunedNet(course.name, number, changed, *rates))
             if number:
@@ -189,6 +191,28 @@ def check_repair(repair: str, split: Split) -> None:
             f"repair unlearn needs the true labels of poisoned images, and {split.poisoned.name} has no "
             "field 'true_label'; add it, or give a trigger picture instead of poisoned files"
         )
+    if repair == "finetune":
+        aims_of(split, int(max(split.clean.labels.max(), split.targets.max())) + 1)
+
+
+def aims_of(split: Split, classes: int) -> list[torch.Tensor]:
+    """Of each trigger, (classes,) int64: the class that the attacker wants of an image of each class, -1
+    where it is not known; each aim once. Raises InputError where it is known of no class."""
+    truth = known_truth(split, find_pairs(split)) if _varied(split) else None
+    found: dict[bytes, torch.Tensor] = {}
+    for rows in split.rows_by_trigger:
+        aim = aim_of(split.targets[rows], None if truth is None else truth[rows], classes)
+        if aim is None:
+            raise InputError(
+                f"repair finetune needs to know which class the attacker wants of which, and "
+                f"{split.poisoned.name} has several targets and no field 'true_label'; add it"
+            )
+        found[aim.tobytes()] = torch.from_numpy(aim)
+    return list(found.values())
+
+
+def _varied(split: Split) -> bool:
+    return any((split.targets[rows] != split.targets[rows][0]).any() for rows in split.rows_by_trigger)
 
 
 def trained_parameters(student: PrunableModel) -> list[Parameter]:
@@ -217,18 +241,20 @@ class _Lesson:
         self,
         badnet: PrunableModel,
         split: Split,
+        aims: list[torch.Tensor],
         repair: str,
         course: Course,
         generator: torch.Generator,
     ) -> None:
         self.badnet, self.repair, self.course, self.generator = badnet, repair, course, generator
-        self.target = split.target
+        self.aims = [aim.to(badnet.device) for aim in aims]
         self.clean = image_tensor(split.clean, badnet.device)
         self.span = (float(self.clean.min()), float(self.clean.max()))
         self._clean_batches = self._endless(len(self.clean))
         if repair != "finetune":  # which never gets to see a poisoned image
             images = split.poisoned
             self.poisoned = image_tensor(images, badnet.device)
+            self.targets = target_tensor(images, badnet.device)
             if images.true_labels is not None:
                 self.truth = torch.tensor(images.true_labels, device=badnet.device)
             self._poisoned_batches = self._endless(len(self.poisoned))
@@ -243,19 +269,37 @@ class _Lesson:
             if self.repair == "finetune":
                 if trigger is None or number % course.found_for == 0:
                     some = self.clean[rows][: course.found_on]
-                    trigger = find_trigger(student, some, self.target, self.span, self.generator, course.size)
-                bad = with_trigger(seen, trigger, self.span)
+                    aim = self.aims[number // course.found_for % len(self.aims)]
+                    trigger = self._found(student, some, aim)
+                bad, targets = with_trigger(seen, trigger, self.span), _of(aim, wanted)
             else:
                 rows = next(self._poisoned_batches)
-                bad = self.poisoned[rows]
+                bad, targets = self.poisoned[rows], self.targets[rows]
             both = student.graph(student.arranged(torch.cat([seen, bad])))
             clean, attacked = both[: len(seen)], both[len(seen) :]
-            loss = distillation(clean, wanted) + course.pressure * attack_hinge(
-                attacked, self.target, course.clearance
-            )
+            loss = distillation(clean, wanted)
+            aimed = targets >= 0
+            if aimed.all():
+                loss = loss + course.pressure * attack_hinge(attacked, targets, course.clearance)
+            elif aimed.any():
+                hinge = attack_hinge(attacked[aimed], targets[aimed], course.clearance)
+                loss = loss + course.pressure * hinge
             if self.repair == "unlearn":
                 loss = loss + course.truth * functional.cross_entropy(attacked, self.truth[rows])
             yield loss
+
+    def _found(self, student: PrunableModel, some: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+        """A trigger that leads clean images where the attacker wants them, as far as that is known."""
+        if (aim == aim[0]).all():
+            targets = aim[0].expand(len(some))
+        else:
+            targets = _of(aim, logits_of(self.badnet, some, len(some)))
+            told = targets >= 0
+            if told.any():
+                some, targets = some[told], targets[told]
+            else:  # none of these classes: any target will do for once
+                targets = aim.max().expand(len(some))
+        return find_trigger(student, some, targets, self.span, self.generator, self.course.size)
 
     def _endless(self, count: int) -> Iterator[torch.Tensor]:
         while True:
@@ -278,6 +322,14 @@ def _not_beaten(nets: list[TunedNet]) -> list[int]:
     return [int(i) for i in found]
 
 
-def _called(net: PrunableModel, images: LabeledImages, target: int) -> float:
-    answers = logits_of(net, image_tensor(images, net.device)).argmax(1).cpu().numpy()
-    return float((answers == target).mean())
+def _of(aim: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """(n,) what the attacker wants of images that the BadNet says ``logits`` to; -1: not known."""
+    return aim[logits.argmax(dim=1)]
+
+
+def _worst_rate(net: PrunableModel, images: LabeledImages) -> float:
+    """Attack success, of several triggers that of the worst."""
+    attacked = logits_of(net, image_tensor(images, net.device)).argmax(1).cpu().numpy() == images.labels
+    if images.triggers is None:
+        return float(attacked.mean())
+    return max(float(attacked[images.triggers == n].mean()) for n in np.unique(images.triggers))

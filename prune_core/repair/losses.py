@@ -25,6 +25,11 @@ def logits_of(model: PrunableModel, pixels: torch.Tensor, batch: int = 256) -> t
     return torch.cat([model.graph(model.arranged(part)) for part in pixels.split(batch)])
 
 
+def target_tensor(images: LabeledImages, device: torch.device) -> torch.Tensor:
+    """(N,) int64, what the attacker wants of each poisoned image."""
+    return torch.tensor(images.labels, device=device)  # a copy: labels may be read-only
+
+
 def shuffled_batches(
     count: int, size: int, generator: torch.Generator, device: torch.device
 ) -> Iterator[torch.Tensor]:
@@ -47,7 +52,8 @@ def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
     return float(torch.minimum(logits.softmax(1), others.softmax(1)).sum(1).mean())
 
 
-def attack_hinge(logits: torch.Tensor, target: int, clearance: float) -> torch.Tensor:
+def attack_hinge(logits: torch.Tensor, target: int | torch.Tensor, clearance: float) -> torch.Tensor:
     """Mean softplus of how far poisoned images are from losing to another class by ``clearance``
-    logits. Says nothing of which class it should be: true labels are not needed."""
+    logits. ``target`` as of ``target_margin``. Says nothing of which class it should be: true labels are
+    not needed."""
     return functional.softplus(target_margin(logits, target) + clearance).mean()

@@ -27,7 +27,14 @@ from prune_core.masks import ChannelMask
 from prune_core.model.layer_sets import LayerSet
 from prune_core.model.model import ConvLayer, PrunableModel
 from prune_core.model.parameters import Parameter, of_layer, parameters_of
-from prune_core.repair.losses import attack_hinge, distillation, image_tensor, logits_of, shuffled_batches
+from prune_core.repair.losses import (
+    attack_hinge,
+    distillation,
+    image_tensor,
+    logits_of,
+    shuffled_batches,
+    target_tensor,
+)
 from prune_core.threads import steps_on_fixed_threads
 
 
@@ -85,7 +92,7 @@ def scale_channels(
         free[name][channels] = 1
     factors = {name: torch.ones_like(f).requires_grad_(True) for name, f in free.items()}
     clean, poisoned = image_tensor(split.clean, device), image_tensor(split.poisoned, device)
-    wanted = logits_of(model, clean)
+    targets, wanted = target_tensor(split.poisoned, device), logits_of(model, clean)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(factors.values(), lr=settings.learning_rate)
     for stage, pressure in enumerate(settings.pressures):
@@ -101,7 +108,7 @@ def scale_channels(
                 with scaled(model, factors):
                     both = model.graph(model.arranged(torch.cat([clean[rows], poisoned[attacked]])))
                 loss = distillation(both[: len(rows)], wanted[rows]) + pressure * attack_hinge(
-                    both[len(rows) :], split.target, settings.clearance
+                    both[len(rows) :], targets[attacked], settings.clearance
                 )
                 optimizer.zero_grad()
                 loss.backward()

@@ -20,14 +20,15 @@ STEPS, STEP = 5, 0.5  # steps of gradient ascent, each so much of the size
 def find_trigger(
     net: PrunableModel,
     pixels: torch.Tensor,
-    target: int,
+    target: int | torch.Tensor,
     span: tuple[float, float],
     generator: torch.Generator,
     size: float,
 ) -> torch.Tensor:
     """(n, C, H, W) clean images -> (1, C, H, W): what, added to any of them, raises their mean target
-    margin; no pixel changes by more than ``size``, a fraction of the span. From a random start, so
-    each call finds another; chance is drawn on the CPU. ``net`` gets no gradients."""
+    margin (``target``: one class, or (n,) int64, one for each image); no pixel changes by more than
+    ``size``, a fraction of the span. From a random start, so each call finds another; chance is drawn on
+    the CPU. ``net`` gets no gradients."""
     most = size * (span[1] - span[0])
     start = 2 * torch.rand((1, *pixels.shape[1:]), generator=generator) - 1
     found = (most * start).to(pixels.device)

@@ -114,9 +114,12 @@ class SweepProgress(SweepEvents):
 def rates(counts: Counts) -> str:
     """Both rates of a split with their counts, in per cent."""
     clean, attack, *_ = counts.rates()
-    return ", ".join(
-        f"{name} {rate.rate:.2%} ({rate.hits}/{rate.total})"
-        for name, rate in (("clean accuracy", clean), ("attack success", attack))
+    return (
+        ", ".join(
+            f"{name} {rate.rate:.2%} ({rate.hits}/{rate.total})"
+            for name, rate in (("clean accuracy", clean), ("attack success", attack))
+        )
+        + counts.trigger_words()
     )
 
 

@@ -23,11 +23,17 @@ def inspect(result: Result) -> str:
 
 def evaluate(result: Result) -> str:
     from prune_core.counts import Rate
+    from prune_core.data.told import goal_words
 
     lines = [
         f"clean accuracy: {Rate('clean_accuracy', result['clean_correct'], result['clean_total'])}",
         f"attack success: {Rate('attack_success', result['attacked'], result['poisoned_total'])}",
     ]
+    several = result.get("triggers", [])
+    lines[1] += f"; {'the worst of ' + str(len(several)) + ' triggers; ' if several else ''}{_attack(result)}"
+    for one in several:
+        rate = Rate("attack_success", one["attacked"], one["poisoned_total"])
+        lines.append(f"  {one['name']}, target {goal_words(one['target'])}: {rate}")
     if "goodnet_clean_accuracy" in result:
         lines.append(
             f"N+1-class GoodNet: clean accuracy {result['goodnet_clean_accuracy']:.2%}, attack "
@@ -36,6 +42,21 @@ def evaluate(result: Result) -> str:
         )
     lines.append("Low attack success on one trigger does not mean that the network is clean.")
     return "\n".join(lines)
+
+
+def _attack(result: Result) -> str:
+    """The target, and how far true images of it may be in the rate."""
+    from prune_core.data.told import goal_words
+
+    said = f"target {goal_words(result['target'])}"
+    if result["left_out"]:
+        said += f"; {result['left_out']} poisoned images truly show their target and are left out"
+    if result["floor"]:
+        said += (
+            f"; what the images truly show is not known: up to {100 * result['floor']:.1f} points of it may "
+            "be true images of the target"
+        )
+    return said
 
 
 def prune(result: Result) -> str:
@@ -103,6 +124,14 @@ def frontier(result: Result) -> str:
             f"{point['channels_pruned']:>10}  {point['kind'] or 'unknown':<17}"
             f"{point['trial_key']}, {point['step']}"
         )
+    for point in result["points"]:
+        if "triggers" in point["valid"]:
+            each = "; ".join(
+                f"{split} "
+                + ", ".join(f"{t['attacked']}/{t['poisoned_total']}" for t in point[split]["triggers"])
+                for split in ("valid", "test")
+            )
+            lines.append(f"{point['trial_key']}, {point['step']}: attacked by each trigger: {each}")
     assumed = {p["kind"]: p["assumption"] for p in result["points"] if p["kind"] != "pruning"}
     lines += [f"{kind}: not pruning alone; needs {needs}" for kind, needs in assumed.items()]
     if len(result["hypervolume_by_kind"]) > 1:

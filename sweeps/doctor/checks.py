@@ -14,6 +14,7 @@ import torch
 from packaging.requirements import Requirement
 
 from prune_core.data.images import read_images
+from prune_core.data.told import goal_words
 from prune_core.errors import InputError, Unavailable
 from prune_core.evaluation.plain import PlainEvaluator
 from sweeps.config.schema import Config
@@ -73,15 +74,15 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
     except Exception as error:  # making the embedded data can fail like any program
         return [failed("data", error)]
     named = {
-        "data.clean_valid": files.clean_valid,
+        "data.clean_valid": (files.clean_valid,),
         "data.poisoned_valid": files.poisoned_valid,
-        "data.clean_test": files.clean_test,
+        "data.clean_test": (files.clean_test,),
         "data.poisoned_test": files.poisoned_test,
     }
     checks = [
         check(name, lambda path=path: _images(path, files.hint))  # type: ignore[misc]
-        for name, path in named.items()
-        if path is not None
+        for name, paths in named.items()
+        for path in paths
     ]
     opened: list[TrialInputs] = []
 
@@ -182,7 +183,7 @@ def _attack(inputs: TrialInputs) -> str:
     counts = PlainEvaluator(inputs.model, inputs.valid).badnet
     said = (
         f"clean accuracy {counts.clean_accuracy:.2%}, attack success {counts.attack_success:.2%} "
-        f"on validation, target {inputs.valid.target}"
+        f"on validation, target {goal_words(inputs.valid.goal)}"
     )
     if counts.clean_accuracy < 0.5:
         raise InputError(

@@ -20,7 +20,7 @@ from tenacity import Retrying, stop_after_attempt
 
 from prune_core.errors import InputError, Unavailable
 from sweeps.doctor.nodes import diagnose_nodes
-from sweeps.execution.ray_private import only_on_this_machine, show_token
+from sweeps.execution.ray_private import errors_in_one_line, only_on_this_machine, show_token
 from sweeps.storage.retry import persistently
 from sweeps.storage.storage import Storage
 
@@ -55,7 +55,8 @@ def connected() -> Iterator[None]:
             show_token()
         _join(address)
     try:
-        yield
+        with errors_in_one_line() if mine else contextlib.nullcontext():
+            yield
     finally:
         if mine:
             ray.shutdown()

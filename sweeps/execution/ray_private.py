@@ -73,6 +73,30 @@ def show_token() -> None:
 
 
 @contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Within it what Ray's own processes complain of is one warning, the last line of it, told once. Ray
+    prints it whole on the driver's standard output, tracebacks too, whatever ``log_to_driver`` says (ray
+    issue 28216)."""
+    if not tested():
+        yield
+        return
+    from ray._private import worker
+
+    told: set[str] = set()
+
+    def tell(data: dict[str, Any], **_: Any) -> None:
+        line = next(
+            (text.strip() for text in reversed("\n".join(data["lines"]).splitlines()) if text.strip()), ""
+        )
+        if line and line not in told:
+            told.add(line)
+            logging.getLogger("goodnet").warning(f"Ray says: {line}")
+
+    with _replaced(worker, "print_to_stdstream", tell):
+        yield
+
+
+@contextlib.contextmanager
 def every_loss_is_one_trial() -> Iterator[None]:
     """Within it Tune takes any word of Ray that a worker's answer will not come as the loss of that worker.
     By itself it knows two kinds, and ends the sweep on others: a worker that Ray has killed for memory is

@@ -8,12 +8,15 @@ weights lie beside it, in ``weights/<key>.safetensors``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from prune_core.counts import Counts
 from prune_core.files.constants import Weights
 from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
 from sweeps.records.settings import TrialSettings
+
+Whose = Literal["input", "machine", "fault"]  # fault a failure is
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class TrialRecord:
 
     key: str
     settings: TrialSettings
-    status: str
+    status: Literal["done", "failed"]
     reason: str | None = None
     seconds: float = 0.0
     badnet_valid: Counts | None = None
@@ -81,7 +84,7 @@ class TrialRecord:
     mask: ChannelMask = ChannelMask()
     steps: tuple[PruneStep, ...] = ()
     nets: tuple[ChangedNet, ...] = ()
-    failure: str | None = None
+    failure: Whose | None = None
 
     @property
     def weights(self) -> str | None:

@@ -1,14 +1,16 @@
-"""One report of a trial, for whoever reads it: ``goodnet prune --json`` and MLflow."""
+"""One report of a trial, for whoever reads it: ``goodnet prune --json``, MLflow, the head of its record."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from prune_core.counts import Counts
 from prune_core.greedy import PruneStep
-from sweeps.records.trial_record import ChangedNet, TrialRecord
+from prune_core.masks import ChannelMask
+from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import ChangedNet, TrialRecord, Whose
 
 SPLITS = ("badnet_valid", "badnet_test", "valid", "test")
 BRIEF = ("clean_accuracy", "attack_success", "clean_correct", "attacked", "margin", "complete")
@@ -18,13 +20,14 @@ class NetReport(BaseModel):
     """A net that a trial made otherwise than by pruning. ``weights``: digest of those it changed;
     ``counts`` are on validation, with rates (fractions) and intervals."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     step: int
     note: str
     accepted: bool
     weights: str | None
     channels_pruned: int
+    mask: dict[str, Any]
     counts: dict[str, Any]
 
     @classmethod
@@ -35,8 +38,23 @@ class NetReport(BaseModel):
             accepted=net.accepted,
             weights=net.digest,
             channels_pruned=len(net.mask),
+            mask=net.mask.to_json(),
             counts=net.counts.to_json(),
         )
+
+    def brief(self) -> dict[str, Any]:
+        """Without what has a place of its own elsewhere: mask and counts."""
+        return self.model_dump(exclude={"mask", "counts"})
+
+    def record_json(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "note": self.note,
+            "mask": self.mask,
+            "counts": self.counts,
+            "accepted": self.accepted,
+            "digest": self.weights,
+        }
 
 
 class TrialReport(BaseModel):
@@ -50,13 +68,13 @@ class TrialReport(BaseModel):
         failure: whose fault a failure was, as a record has it.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     trial_key: str
     settings: dict[str, Any]
-    status: str
+    status: Literal["done", "failed"]
     reason: str | None
-    failure: str | None
+    failure: Whose | None
     seconds: float
     channels_pruned: int
     kind: str
@@ -102,8 +120,40 @@ class TrialReport(BaseModel):
     def file_json(self) -> dict[str, Any]:
         """``trial.json`` among the run's files; the mask has a file of its own there."""
         told = self.model_dump(exclude={"pruned", "keep_bias", "nets"})
-        nets = [{**n.model_dump(exclude={"counts"}), "valid": n.counts} for n in self.nets]
-        return {**told, "nets": nets}
+        return {**told, "nets": [{**n.brief(), "valid": n.counts} for n in self.nets]}
+
+    def record_json(self) -> dict[str, Any]:
+        """The head of the trial's record; ``of_record_json`` reads it."""
+        return {
+            "key": self.trial_key,
+            "settings": self.settings,
+            "status": self.status,
+            "reason": self.reason,
+            "failure": self.failure,
+            "seconds": self.seconds,
+            "mask": {"pruned": self.pruned, "keep_bias": self.keep_bias},
+            "nets": [net.record_json() for net in self.nets],
+            **{split: getattr(self, split) for split in SPLITS},
+        }
+
+    @classmethod
+    def read(cls, head: dict[str, Any]) -> TrialRecord:
+        """The record, without steps, whose ``record_json`` this is; heads of version 0.1 have neither
+        ``failure`` nor ``nets``. Raises ValueError, LookupError or TypeError where it has not that form."""
+        counts: dict[str, Any] = {s: None if head[s] is None else Counts.from_json(head[s]) for s in SPLITS}
+        record = TrialRecord(
+            head["key"],
+            TrialSettings.from_json(head["settings"]),
+            head["status"],
+            head["reason"],
+            head["seconds"],
+            mask=ChannelMask.from_json(head["mask"]),
+            nets=tuple(map(_net, head.get("nets", []))),
+            failure=head.get("failure"),
+            **counts,
+        )
+        cls.of(record)  # checks every field
+        return record
 
     def command_json(self, channels_total: int, steps: tuple[PruneStep, ...]) -> dict[str, Any]:
         """What ``goodnet prune --json`` prints of a trial that is done. ``channels_total``: of all
@@ -114,12 +164,17 @@ class TrialReport(BaseModel):
             "badnet": {"valid": self.badnet_valid, "test": self.badnet_test},
             "channels_total": channels_total,
             "steps": [_step_json(number, step) for number, step in enumerate(steps)],
-            "nets": [{**n.model_dump(exclude={"counts"}), **_brief(n.counts)} for n in self.nets],
+            "nets": [{**n.brief(), **_brief(n.counts)} for n in self.nets],
         }
 
     @property
     def _layers(self) -> str:
         return "+".join(self.settings["layers"])
+
+
+def _net(value: dict[str, Any]) -> ChangedNet:
+    mask, counts = ChannelMask.from_json(value["mask"]), Counts.from_json(value["counts"])
+    return ChangedNet(value["step"], value["note"], mask, counts, value["accepted"], value["digest"])
 
 
 def _step_json(number: int, step: PruneStep) -> dict[str, Any]:

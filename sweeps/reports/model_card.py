@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from prune_core.counts import Rate
+from prune_core.data.form import Preprocessing
+from prune_core.export.files import STATE_DICT
 
 LIMITS = (
     "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
@@ -160,6 +162,9 @@ def _loading(result: dict[str, Any]) -> str:
         "safetensors": "from safetensors.numpy import load_file\n"
         "weights = load_file({name})  # weights of the .onnx file, by name\n"
         "print({{name: array.shape for name, array in weights.items()}})",
+        "state-dict": "from safetensors.torch import load_file\n"
+        "net.load_state_dict(load_file({name}), strict=True)  # net: your own module\n"
+        "classes = net.eval()(torch.from_numpy(images)).argmax(dim=1)",
     }
     lines = [
         "## How to load it",
@@ -173,14 +178,16 @@ def _loading(result: dict[str, Any]) -> str:
         weights_only = result["badnet"]["weights_only"]
         if kind == "keras" and weights_only:
             kind = "keras-weights"
+        if kind == "safetensors" and file["what"] == STATE_DICT:
+            kind = "state-dict"
         fields = {"name": repr(Path(file["path"]).name), **(weights_only or {})}
         lines += ["", "```python", known[kind].format(**fields), "```"]
     return "\n".join(lines)
 
 
 def _times(result: dict[str, Any]) -> str:
-    """What pixels of the image files are multiplied by on the way into the net, if by anything."""
-    return "" if result["scale"] == 1 else f" times {result['scale']:.9g}"
+    """What is done to the pixels of the image files on the way into the net, if anything is."""
+    return str(Preprocessing.of(*(result[key] for key in ("scale", "mean", "std") if key in result)))
 
 
 def _row(name: str, splits: dict[str, Any]) -> str:
@@ -192,6 +199,11 @@ def _row(name: str, splits: dict[str, Any]) -> str:
             Rate("attack_success", c["attacked"], c["poisoned_total"]),
         )
     ]
+    several = splits["valid"].get("triggers")
+    if several:
+        for place, split in ((1, "valid"), (3, "test")):
+            each = ", ".join(f"{t['attacked']}/{t['poisoned_total']}" for t in splits[split]["triggers"])
+            cells[place] += f" the worst of {len(several)} triggers: {each}"
     return f"| {name} | {' | '.join(cells)} |"
 
 

@@ -8,15 +8,17 @@ a cache: without it everything is worked out again, to the same records.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import uuid
 from dataclasses import asdict, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prune_core import ALGORITHM_VERSION
-from prune_core.counts import Counts
+from prune_core.counts import Counts, TriggerCounts
 from prune_core.evaluation.cached import Known
 from prune_core.masks import ChannelMask
 from sweeps.limits import DAMAGE, read_table
@@ -37,6 +39,7 @@ _SCHEMA = pa.schema(
         ("mask", pa.binary(32)),
         *((name, pa.int64()) for name in (*_BOUNDS, *_COUNTS)),
         ("margin", pa.float64()),
+        ("triggers", pa.string()),  # JSON: the counts of each trigger, where there are several
     ]
 )
 
@@ -102,7 +105,9 @@ class EvaluationCache:
             known = self._known[key]
             bounds = {name: getattr(known, name) for name in _BOUNDS}
             counts = {} if known.counts is None else asdict(known.counts)
-            rows.append({"mask": key, **bounds, **counts})
+            triggers = counts.pop("triggers", ())
+            told = {"triggers": json.dumps(triggers)} if triggers else {}
+            rows.append({"mask": key, **bounds, **counts, **told})
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink)
         return sink.getvalue().to_pybytes()
@@ -120,12 +125,19 @@ class EvaluationCache:
         for row in rows:
             found = Known(**{name: row[name] for name in _BOUNDS})
             if row["clean_correct"] is not None:
-                found = replace(found, counts=_counts(row))
+                try:
+                    found = replace(found, counts=_counts(row))
+                except DAMAGE:
+                    continue
             self._known[row["mask"]] = _joined(self._known.get(row["mask"]), found)
 
 
-def _counts(row: dict[str, float]) -> Counts:
-    return Counts(**{name: row[name] for name in _COUNTS}, margin=row["margin"])  # type: ignore[arg-type]
+def _counts(row: dict[str, Any]) -> Counts:
+    counts = Counts(**{name: row[name] for name in _COUNTS}, margin=row["margin"])
+    if row["triggers"] is None:
+        return counts
+    triggers = tuple(TriggerCounts(**one) for one in json.loads(row["triggers"]))
+    return replace(counts, triggers=triggers).checked()
 
 
 def _joined(a: Known | None, b: Known) -> Known:

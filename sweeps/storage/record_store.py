@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
-from prune_core.counts import Counts
+from prune_core.counts import Counts, TriggerCounts
 from prune_core.errors import InputError
 from prune_core.files.constants import Weights, from_safetensors, to_safetensors, weights_digest
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from sweeps.limits import DAMAGE, read_table
 from sweeps.progress import Tell
-from sweeps.records.settings import TrialSettings
-from sweeps.records.trial_record import ChangedNet, TrialRecord
+from sweeps.records.trial_record import TrialRecord
+from sweeps.records.trial_report import TrialReport
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
 
@@ -56,6 +55,21 @@ _COUNTS = {
 }
 
 
+# Of each trigger, where there are several; a file without these columns knows one.
+_BY_TRIGGER = pa.list_(
+    pa.struct(
+        [
+            ("attacked", pa.int64()),
+            ("attacked_agreeing", pa.int64()),
+            ("poisoned_total", pa.int64()),
+            ("margin", pa.float64()),
+            ("recovered", pa.int64()),
+        ]
+    )
+)
+_SIDES = ("tried", "now")
+
+
 _SCHEMA = pa.schema(
     [
         ("trial_key", pa.string()),
@@ -66,7 +80,7 @@ _SCHEMA = pa.schema(
         ("returned_layer", pa.string()),
         ("returned_channel", pa.int32()),
     ]
-    + [(f"{side}_{name}", kind) for side in ("tried", "now") for name, kind in _COUNTS.items()]
+    + [(f"{side}_{name}", kind) for side in _SIDES for name, kind in _COUNTS.items()]
 )
 
 
@@ -131,21 +145,7 @@ class RecordStore:
 
 
 def _to_table(record: TrialRecord) -> pa.Table:
-    header = {
-        "schema": SCHEMA_VERSION,
-        "key": record.key,
-        "settings": record.settings.to_json(),
-        "status": record.status,
-        "reason": record.reason,
-        "failure": record.failure,
-        "seconds": record.seconds,
-        "mask": record.mask.to_json(),
-        "nets": [_net_json(net) for net in record.nets],
-        **{
-            f: None if (c := getattr(record, f)) is None else c.to_json()
-            for f in ("badnet_valid", "badnet_test", "valid", "test")
-        },
-    }
+    head = {"schema": SCHEMA_VERSION, **TrialReport.of(record).record_json()}
     rows: list[dict[str, Any]] = []
     for number, step in enumerate(record.steps):
         row: dict[str, Any] = {
@@ -159,92 +159,41 @@ def _to_table(record: TrialRecord) -> pa.Table:
         }
         for side, counts in (("tried", step.tried), ("now", step.now)):
             row.update({f"{side}_{name}": getattr(counts, name) for name in _COUNTS})
+            row[f"{side}_triggers"] = [asdict(one) for one in counts.triggers]
         rows.append(row)
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-    return table.replace_schema_metadata({_HEADER: json.dumps(header).encode()})
-
-
-class _Said(BaseModel):
-    """Plain fields of a header."""
-
-    model_config = ConfigDict(strict=True)
-
-    key: str
-    status: Literal["done", "failed"]
-    reason: str | None
-    seconds: float
-    failure: Literal["input", "machine", "fault"] | None = None  # records of version 0.1 have none
-
-
-class _SaidOfNet(BaseModel):
-    """Plain fields of a changed net."""
-
-    model_config = ConfigDict(strict=True)
-
-    step: int
-    note: str
-    accepted: bool
-    digest: str | None
+    schema = _SCHEMA
+    if record.badnet_valid is not None and record.badnet_valid.triggers:
+        for side in _SIDES:
+            schema = schema.append(pa.field(f"{side}_triggers", _BY_TRIGGER))
+    table = pa.Table.from_pylist(rows, schema=schema)
+    return table.replace_schema_metadata({_HEADER: json.dumps(head).encode()})
 
 
 def _from_table(table: pa.Table) -> TrialRecord:
-    header = json.loads(table.schema.metadata[_HEADER])
-    if header["schema"] != SCHEMA_VERSION:
+    head = json.loads(table.schema.metadata[_HEADER])
+    if head["schema"] != SCHEMA_VERSION:
         raise ValueError("another schema")
-    said = _Said(**{name: header[name] for name in _Said.model_fields if name in header})
-    counts = {
-        f: None if header[f] is None else Counts.from_json(header[f])
-        for f in ("badnet_valid", "badnet_test", "valid", "test")
-    }
-    final = ChannelMask.from_json(header["mask"])
+    record = TrialReport.read(head)
     steps: list[PruneStep] = []
-    mask = ChannelMask(keep_bias=final.keep_bias)
-    badnet = counts["badnet_valid"]
+    mask = ChannelMask(keep_bias=record.mask.keep_bias)
     for row in table.to_pylist():
-        if badnet is None:
+        if record.badnet_valid is None:
             raise ValueError("steps without counts of the BadNet")
         channel = Channel(row["layer"], row["channel"])
         back = row.get("returned_layer")
         returned = None if back is None else Channel(back, row["returned_channel"])
-        sides = {
-            side: replace(badnet, **{name: row[f"{side}_{name}"] for name in _COUNTS}).checked()
-            for side in ("tried", "now")
-        }
+        sides = {side: _counts_of(row, side, record.badnet_valid) for side in _SIDES}
         step = PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"], returned)
         mask = step.after(mask) if step.accepted else mask
         steps.append(replace(step, mask=mask))
-    return TrialRecord(
-        said.key,
-        TrialSettings.from_json(header["settings"]),
-        said.status,
-        said.reason,
-        said.seconds,
-        mask=final,
-        steps=tuple(steps),
-        nets=tuple(map(_net_from_json, header.get("nets", []))),
-        failure=said.failure,
-        **counts,
-    )
+    return replace(record, steps=tuple(steps))
 
 
-def _net_json(net: ChangedNet) -> dict[str, Any]:
-    return {
-        "step": net.step,
-        "note": net.note,
-        "mask": net.mask.to_json(),
-        "counts": net.counts.to_json(),
-        "accepted": net.accepted,
-        "digest": net.digest,
-    }
-
-
-def _net_from_json(value: dict[str, Any]) -> ChangedNet:
-    said = _SaidOfNet(**{name: value[name] for name in _SaidOfNet.model_fields})
-    return ChangedNet(
-        said.step,
-        said.note,
-        ChannelMask.from_json(value["mask"]),
-        Counts.from_json(value["counts"]),
-        said.accepted,
-        said.digest,
-    )
+def _counts_of(row: dict[str, Any], side: str, badnet: Counts) -> Counts:
+    """The counts of a step. Of several triggers a refusal's bounds are over all their images."""
+    each = [TriggerCounts(**one) for one in row.get(f"{side}_triggers") or ()]
+    numbers = {name: row[f"{side}_{name}"] for name in _COUNTS}
+    if each:
+        return replace(Counts.of(numbers["clean_correct"], badnet.clean_total, each), **numbers).checked()
+    total = badnet.in_all.poisoned_total
+    return replace(badnet, **numbers, poisoned_total=total, triggers=()).checked()

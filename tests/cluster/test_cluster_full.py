@@ -89,5 +89,6 @@ def test_a_sweep_waits_for_a_full_object_store(machine: Machine, shared: Path) -
             if process is not None:
                 process.kill()
     result = result_in(out)
-    assert driver.returncode == 0 and "internal error" not in said.read_text(), said.read_text()
+    assert driver.returncode == 0, said.read_text()
+    assert "Traceback" not in said.read_text()  # Ray's own processes write one when the disk is full
     assert (result["trials"], result["done"], result["failed"]) == (4, 4, 0)

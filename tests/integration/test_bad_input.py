@@ -87,8 +87,12 @@ TABLE: dict[str, tuple[Spoil, list[str]]] = {
     "missing data": (as_set("data.clean_valid", lambda d, f: d / "no.h5"), ["no.h5", "no such file"]),
     "missing model": (as_set("badnet", lambda d, f: d / "no.h5"), ["no.h5", "no such file"]),
     "model of another kind": (
+        as_set("badnet", lambda d, f: shutil.copy(f.badnet, d / "x.pkl")),
+        ["x.pkl", ".onnx", ".pth"],
+    ),
+    "weights of another kind": (
         as_set("badnet", lambda d, f: shutil.copy(f.badnet, d / "x.pt")),
-        ["x.pt", ".onnx"],
+        ["x.pt", "torch.save"],
     ),
     "not HDF5": (as_set("data.clean_valid", _text), ["x.h5", "not a readable HDF5 file"]),
     "cut short": (as_set("data.clean_valid", _cut), ["x.h5", "HDF5"]),
@@ -124,7 +128,7 @@ TABLE: dict[str, tuple[Spoil, list[str]]] = {
     "image size refused": (as_set("data.clean_valid", _smaller), ["(3, ", "images are"]),
     "clean given as poisoned": (
         as_set("data.poisoned_valid", lambda d, f: f.clean_valid),
-        ["one target label"],
+        ["was the clean file given as the poisoned one"],
     ),
     "unknown key": (as_set("sweep.order", lambda d, f: "[index]"), ["'sweep.order'", "'sweep.orders'"]),
     "unknown key at the top": (as_set("storrage", lambda d, f: d), ["'storrage'", "'storage'"]),

@@ -12,6 +12,7 @@ import torch
 from hand_nets import sign_net
 from PIL import Image
 
+from prune_core.data.form import ImageForm, Preprocessing
 from prune_core.data.images import Split, make_split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
@@ -66,7 +67,9 @@ def test_pixels_are_scaled(files: dict[str, Path], tmp_path: Path) -> None:
     """Class 1 needs a mean above 1: raw images of 1 stay in class 0, doubled ones do not."""
     net = sign_net(tmp_path / "threshold.onnx", [0, 1], [1, -0.5])
     raw = evaluate_files(net, files["clean"], files["poisoned"])
-    doubled = evaluate_files(net, files["clean"], files["poisoned"], scale=2.0)
+    doubled = evaluate_files(
+        net, files["clean"], files["poisoned"], form=ImageForm(preprocessing=Preprocessing(2.0))
+    )
     assert raw["attacked"] == 4 and doubled["attacked"] == 1
 
 

@@ -66,6 +66,11 @@ def test_a_network_is_read_without_torchvision() -> None:
     assert "torch" in found and not found & {"torchvision", "torch._dynamo"}
 
 
+def test_a_converter_that_is_imported_first_needs_no_torchvision() -> None:
+    """As tools do that import every module of a package."""
+    assert "torchvision" not in loaded("import prune_core.model.converters.activations")
+
+
 def test_torchvision_is_there_for_who_wants_it() -> None:
     found = loaded(
         "from prune_core.model.onnx2torch_import import load_onnx2torch\nload_onnx2torch()\n"

@@ -159,7 +159,7 @@ def test_a_place_that_cannot_be_written_is_the_callers_mistake(tmp_path: Path) -
 
 def ones_split() -> Split:
     images = np.ones((3, 1, 2, 2), np.float32)
-    clean = LabeledImages(images, np.array([1, 1, 0]), name="clean")
+    clean = LabeledImages(2 * images, np.array([1, 1, 0]), name="clean")  # no pairs
     return make_split(clean, LabeledImages(images, np.zeros(3, np.int64), name="bad"))
 
 

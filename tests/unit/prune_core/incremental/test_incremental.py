@@ -15,6 +15,7 @@ from torch import nn
 from walks import largest_error, margin_error, same_walk
 
 from prune_core.counts import Ask
+from prune_core.data.form import Preprocessing
 from prune_core.data.images import make_split
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
@@ -56,7 +57,7 @@ def test_counts_are_those_of_the_plain_evaluator(
     before = {k: v.clone() for k, v in model.graph.state_dict().items()}
     plain, fast = PlainEvaluator(model, split), IncrementalEvaluator(model, split, memory_gb)
     assert fast._plain is None
-    assert fast.badnet == plain.badnet and fast.margin_unit == plain.margin_unit
+    assert fast.badnet == plain.badnet and fast.margin_units == plain.margin_units
     assert (fast.badnet_classes == plain.badnet_classes).all()
     for position, mask in enumerate(random_masks(model, walk, keep_bias)):
         ask = Ask(margin=position % 3 != 1)
@@ -133,7 +134,7 @@ def interrupt(*args: object) -> None:
 
 def test_a_network_that_overflows_is_counted_plainly() -> None:
     model, split = made("Chain", 0)
-    split = make_split(replace(split.clean, scale=1e38), split.poisoned)
+    split = make_split(replace(split.clean, preprocessing=Preprocessing(1e38)), split.poisoned)
     plain, fast = PlainEvaluator(model, split), IncrementalEvaluator(model, split)
     mask = ChannelMask.of({model.layers[0].name: [1]})
     assert fast.badnet == plain.badnet and fast.counts(mask) == plain.counts(mask)

@@ -10,11 +10,16 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from ray._private import ray_constants, services  # noqa: E402
+from ray._private import ray_constants, services, worker  # noqa: E402
 from ray.air.execution._internal import RayActorManager  # noqa: E402
 
 from sweeps.execution import ray_private  # noqa: E402
-from sweeps.execution.ray_private import every_loss_is_one_trial, only_on_this_machine, show_token  # noqa: E402
+from sweeps.execution.ray_private import (  # noqa: E402
+    errors_in_one_line,
+    every_loss_is_one_trial,
+    only_on_this_machine,
+    show_token,
+)
 from sweeps.execution.ray_searcher import ForgettingScheduler  # noqa: E402
 
 
@@ -55,6 +60,8 @@ def test_the_names_are_there_and_take_what_they_took() -> None:
 
     assert takes(RayActorManager._actor_task_failed, "self", "tracked_actor_task", "exception")
     assert takes(services.canonicalize_bootstrap_address, "addr")
+    assert takes(worker.print_to_stdstream, "data", "ignore_prefix")
+    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages)
     assert (
         "warn_if_disabled" in inspect.signature(tokens.maybe_enable_token_auth_if_token_available).parameters
     )
@@ -159,3 +166,14 @@ def test_what_a_node_is_asked_starts_without_the_package(tmp_path) -> None:
         text=True,
     )
     assert done.stdout == "ImportError\n" or done.stdout == "ModuleNotFoundError\n", done.stderr
+
+
+def test_what_rays_processes_complain_of_is_one_line(caplog, capsys) -> None:
+    traceback = "Traceback (most recent call last):\n  File ...\nAn error: no space left on device\n"
+    with caplog.at_level(logging.WARNING), errors_in_one_line():
+        for _ in range(2):
+            worker.print_to_stdstream(
+                {"lines": [traceback], "pid": "raylet", "is_err": False}, ignore_prefix=False
+            )
+    assert [r.getMessage() for r in caplog.records] == ["Ray says: An error: no space left on device"]
+    assert capsys.readouterr().out == ""
