@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from families import logits_of, with_channels_gone
+from safetensors.torch import load_file
 from torch import nn
 
 from prune_core.data.images import LabeledImages, Split, make_split
@@ -129,6 +131,10 @@ class Checks:
         measured_again(self.written, self.plain, expected)
         close(by_runtime(self.written.models["onnx"], self.images), self.gone)
         both = by_runtime(self.written.models["goodnet-onnx"], self.images).argmax(axis=1)
+        if self.told_of_it:  # a state_dict: it goes back into the module
+            twin = copy.deepcopy(self.net)
+            twin.load_state_dict(load_file(self.written.models["safetensors"]), strict=True)
+            close(logits_of(twin, self.images), self.gone)
         whole = logits_of(self.net, self.images)
         agreed = goodnet_classes(whole.argmax(axis=1), self.gone.argmax(axis=1), whole.shape[1])
         sure = clear(whole) & clear(self.gone)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from prune_core.data.images import LabeledImages, Split, make_split
+from prune_core.torch_nets.onnx_export import attention_in_parts
 
 CLASSES = 5
 WAYS = ("dynamo", "torchscript", "state_dict")
@@ -216,8 +217,6 @@ def exported(net: nn.Module, exporter: str, side: int, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
-        # The exporter before knows attention in its parts alone.
-        torch.backends.mha.set_fastpath_enabled(False)
         try:
             if exporter == "dynamo":
                 free: Any = ({0: torch.export.Dim("batch")},)
@@ -226,10 +225,10 @@ def exported(net: nn.Module, exporter: str, side: int, path: Path) -> Path:
                 axes = {"images": {0: "n"}, "logits": {0: "n"}}
                 names = {"input_names": ["images"], "output_names": ["logits"], "dynamic_axes": axes}
                 buffer = io.BytesIO()
-                torch.onnx.export(net, (example,), buffer, dynamo=False, **names)
+                with attention_in_parts():
+                    torch.onnx.export(net, (example,), buffer, dynamo=False, **names)
                 path.write_bytes(buffer.getvalue())
         finally:
-            torch.backends.mha.set_fastpath_enabled(True)
             logging.disable(logging.NOTSET)
     return path
 

@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(FAMILIES))
     parser.add_argument("--ways", nargs="*", default=list(WAYS))
     parser.add_argument(
-        "--lines", type=Path, default=Path("families.jsonl"), help="what is done, a line each"
+        "--lines", type=Path, default=Path("build/families.jsonl"), help="what is done, a line each"
     )
     parser.add_argument("--limit", type=float, default=1800, help="seconds for one cell")
     parser.add_argument("--page", type=Path, default=PAGE)
