@@ -83,6 +83,7 @@ def pick(
         **described(settings),
         "badnet": _badnet_json(source),
         **manifest.config.data.form.preprocessing.to_json(),
+        "findings": [f.to_json() for f in manifest.findings or ()],
         "files": files,
         "cost": costs(written),
         "mask_file": str(written.mask),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from prune_core.counts import Counts
+    from prune_core.data.checks.findings import Finding
     from sweeps.progress import Progress as TrialProgress
     from sweeps.records.trial_record import TrialRecord
     from sweeps.storage.manifest import Manifest
@@ -79,6 +80,10 @@ class SweepProgress(SweepEvents):
             if not stderr().is_terminal:
                 say(f"{what} ({fraction:.0%})")
         self.bar.update(self.task, detail=escape(f"{what} {fraction:.0%}"))
+
+    def looked(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            say(f"{finding.level}: {finding.detail}")
 
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         self.over, self.total = len(there), total

@@ -28,6 +28,7 @@ def card(result: dict[str, Any]) -> str:
         f"# GoodNet of sweep {_plain(result['sweep'])}",
         _plain(result["why"]),
         _measured(result),
+        *_found(result),
         _how(result),
         _cost(result["cost"]),
         _loading(result),
@@ -60,6 +61,15 @@ def _measured(result: dict[str, Any]) -> str:
             )
             lines.append(f"- The network with N + 1 classes calls {found} backdoored.")
     return "\n".join(lines)
+
+
+def _found(result: dict[str, Any]) -> list[str]:
+    """What the look at the data has found: a warning stays with the figures that it touches."""
+    found = result.get("findings") or []
+    if not found:
+        return []
+    lines = [f"- {finding['level']}: {_plain(finding['detail'])}" for finding in found]
+    return ["## What was found in the data\n\n" + "\n".join(lines)]
 
 
 def _how(result: dict[str, Any]) -> str:

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import made, random_masks
 
+import goodnet
 from prune_core.counts import Ask, Counts, TriggerCounts
 from prune_core.data.images import LabeledImages, Split
 from prune_core.evaluation.cached import Known, RememberingEvaluator
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
+from prune_core.export.n_plus_one import count_goodnet
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.policies.registry import POLICIES, prune
@@ -155,6 +157,20 @@ def test_a_record_of_several_triggers_is_read_back(tmp_path: Path) -> None:
     assert refused
 
 
+def test_the_net_of_n_plus_one_classes_tells_of_every_trigger() -> None:
+    model, split = several("Chain")
+    mask = next(iter(random_masks(model, 4, False)))
+    badnet = PlainEvaluator(model, split)
+    with model.pruned(mask) as pruned:
+        found = count_goodnet(badnet, PlainEvaluator(pruned, split))
+        after = PlainEvaluator(pruned, split).badnet_classes
+    same = badnet.badnet_classes == after
+    for (attacked, detected, total), rows in zip(found.triggers, split.rows_by_trigger, strict=True):
+        assert attacked == int((same & (after == split.targets))[rows].sum())
+        assert (detected, total) == (int((~same)[rows].sum()), len(after[rows]))
+    assert found.attacked / found.poisoned_total == max(a / t for a, _, t in found.triggers)
+
+
 small = st.builds(
     lambda hits, agreeing, rest, margin: TriggerCounts(
         hits, min(hits, agreeing), max(1, hits + rest), margin, None
@@ -203,3 +219,15 @@ def test_counts_that_are_not_of_the_worst_are_refused() -> None:
     value["attacked"] = 1
     with pytest.raises(ValueError, match="worst"):
         Counts.from_json(value)
+
+
+def test_every_file_of_a_goodnet_is_measured_trigger_by_trigger(tmp_path: Path) -> None:
+    """``save`` measures each file again, the compacted and the N+1-class one too; it raises otherwise."""
+    model, split = several("Chain")
+    result = goodnet.prune(model, split, layers="last:2", order="activation-gap", policy="margin", x=20.0)
+    assert result.steps and len(result.counts.triggers) == 3
+    assert result.counts == PlainEvaluator(model, split).counts(result.mask)
+    files = result.save(tmp_path / "mine")
+    assert {"onnx", "small-onnx", "goodnet-onnx", "safetensors"} <= files.keys()
+    for row in result.frontier():
+        assert row["attack_success"] == max(t["attack_success"] for t in row["triggers"])
