@@ -60,7 +60,8 @@ def check_sizes(model: onnx.ModelProto, name: str, image: Sequence[int] | None =
         unknown = node.op_type in GROWING and node.output[0] not in known
         if unknown or (complete and node.op_type in TOLD and (shape is None or 0 in shape)):
             raise InputError(
-                f"{name}: what a node {node.op_type} outputs cannot be inferred; are its attributes right?"
+                f"{name}: what a node {node.op_type} outputs cannot be inferred; are its attributes right? "
+                "If they are, export it by torch's other exporter, or for images of one size"
             )
         if (size := _on_the_way(node, shapes)) > MAX_VALUES:
             raise InputError(
