@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 
 from prune_core.errors import InputError
+from prune_core.files.onnx_read import first_line
 
 MAX_BYTES = 2 * 2**30
 MAX_HEADER = 32 * 2**20
@@ -31,8 +32,7 @@ def load_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         found = deserialize(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a safetensors file (or cut short): {text}") from None
+        raise InputError(f"{path}: not a safetensors file (or cut short): {first_line(error)}") from None
     return dict(_arrays(found, path))
 
 

@@ -258,6 +258,7 @@ def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
         ({"a": {**one, "data_offsets": [8, 24]}}, bytes(16), None),
         ({"a": {**one, "dtype": "F8_E4M3", "data_offsets": [0, 4]}}, bytes(4), None),
         ({"a": {**one, "dtype": "nonsense"}}, bytes(16), None),
+        ({"\x1b[31m": {**one, "data_offsets": [8, 24]}}, bytes(16), None),  # the library shows the name
         (b"{" * 100, b"", None),
         ({"a": one}, bytes(16), 2**62),
         ({"a": one}, bytes(16), 2),
