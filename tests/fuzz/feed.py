@@ -156,8 +156,9 @@ class Feeder:
             elif what == "weights":
                 _use_weights(dict(zip(said["result"]["names"], arrays, strict=True)))
             elif what == "images":
-                names = dict(zip(said["result"], arrays, strict=True))
-                images = LabeledImages(names["data"], names["label"], names.get("true_label"))
+                names = dict(zip(said["result"]["fields"], arrays, strict=True))
+                truth = names.get("true_label")
+                images = LabeledImages(names["images"], names.get("label", names.get("target")), truth)
                 assert len(images.floats(0, 2)) and len(images.digest) == 64
             else:
                 _use_picture(arrays[0])
