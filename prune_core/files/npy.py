@@ -14,7 +14,18 @@ from prune_core.errors import InputError
 
 MAX_VALUES = 4096 * 4096 * 4
 MAX_HEADER = 4096
-DAMAGE = (OSError, LookupError, ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError)
+DAMAGE = (
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,  # NumPy looks at headers of Python 2 with it
+)
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
