@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,18 @@ from prune_core.errors import InputError
 
 MAX_VALUES = 4096 * 4096 * 4
 MAX_HEADER = 4096
-DAMAGE = (OSError, LookupError, ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError)
+DAMAGE = (
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,  # NumPy looks at headers of Python 2 with it
+)
 
 
 def read_npy(path: Path) -> np.ndarray:
