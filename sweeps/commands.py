@@ -191,7 +191,7 @@ def pick_from(
         out,
         criterion,
         registering if registered else None,
-        weights=lambda p: store.weights(p.trial_key, p.step, p.weights),
+        weights=lambda p: store.weights(p.trial_key, p.weights),
     )
 
 

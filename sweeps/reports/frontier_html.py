@@ -142,7 +142,7 @@ def _trials(scene: Scene, group: str, paths: Sequence[Path]) -> go.Scatter:
         for dot in path.dots:
             x.append(dot.valid.clean_accuracy)
             y.append(dot.valid.attack_success)
-            test = scene.badnet_test if dot.step < 0 else tested.get((path.key, dot.step))
+            test = scene.badnet_test if dot.step == 0 else tested.get((path.key, dot.step))
             text.append(_hover(path.settings, path.key, dot.step, dot.pruned, dot.valid, test))
         x.append(None)
         y.append(None)
@@ -254,7 +254,7 @@ def _hover(
     """Plotly reads a little HTML in hover texts, so names from files are escaped."""
     lines = [
         f"<b>{escape(str(settings or 'unknown trial'))}</b>",
-        f"trial {escape(key)}, " + ("the BadNet" if step < 0 else f"step {step}"),
+        f"trial {escape(key)}, " + ("the BadNet" if step == 0 else f"step {step}"),
         f"channels pruned: {pruned}",
         *([] if settings is None else [f"{settings.method.kind}; takes {settings.method.assumption}"]),
         f"<i>validation</i><br>{_rates(valid)}",
