@@ -35,6 +35,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 for _noisy in ("alembic", "urllib3.connectionpool"):
     logging.getLogger(_noisy).setLevel(logging.ERROR)
+# A disk that fills up: both would print a traceback of what is raised to us all the same.
+for _noisy in ("mlflow.store.db.utils", "sqlalchemy.pool"):
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL)
 
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag  # noqa: E402
