@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,13 +14,15 @@ from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
 from sweeps.progress import Progress
 from sweeps.records.trial_record import State, TrialRecord
-from sweeps.results import Frontier, measured_frontier
+from sweeps.results import Frontier, FrontierPoint, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
+    from prune_core.files.constants import Weights
     from sweeps.criteria import Criterion
+    from sweeps.setup.initialise import Given
     from sweeps.sweep import TestCounter
     from sweeps.sweep_result import SweepResult
 
@@ -194,6 +197,7 @@ def pick_from(
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
     MLflow too. A registry that fails costs a warning, not the files."""
     from prune_core.evaluation.plain import PlainEvaluator
+    from sweeps.choice_bias import choice_bias
     from sweeps.inputs.load import input_files, load_inputs
     from sweeps.pick import pick, register
     from sweeps.sweep import TestCounter
@@ -218,17 +222,36 @@ def pick_from(
             warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")
             return None
 
+    valid = PlainEvaluator(inputs.model, inputs.valid)
+
+    def weights(net: FrontierPoint | State) -> Weights:
+        return store.weights(net.trial_key, net.weights)
+
     return pick(
         manifest,
         frontier,
-        PlainEvaluator(inputs.model, inputs.valid),
+        valid,
         PlainEvaluator(inputs.model, inputs.test),
         files.badnet,
         out,
         criterion,
         registering if registered else None,
-        weights=lambda p: store.weights(p.trial_key, p.weights),
+        weights,
+        lambda point: choice_bias(point, read_records(storage, manifest.trials), criterion, valid, weights),
     )
+
+
+def set_up(given: Given, progress: Callable[[str, float], None]) -> Result:
+    """Write a configuration for one model and its images, then look at both as ``goodnet doctor`` does.
+    Raises InputError."""
+    from sweeps.config.schema import load_config
+    from sweeps.setup.initialise import initialise
+
+    found = initialise(given, progress)
+    checks = examine(load_config(given.output), "inline")
+    name = shlex.quote(str(given.output))
+    after = [f"goodnet sweep {name}", "goodnet pick --knee"]
+    return {**found, "ok": checks["ok"], "checks": checks["checks"], "next": after}
 
 
 def examine(config: Config | None, executor: str) -> Result:

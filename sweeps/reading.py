@@ -10,7 +10,7 @@ from typing import Any
 from prune_core.data.attack import Target
 from prune_core.data.checks.findings import Finding
 from prune_core.data.form import USUAL, ImageForm
-from prune_core.data.images import Split, make_split, read_images
+from prune_core.data.images import Files, Split, make_split, read_images, read_poisoned
 from prune_core.data.told import attack_json, triggers_json
 from prune_core.errors import InputError
 from prune_core.evaluation.look import look
@@ -40,8 +40,8 @@ def inspect_files(
 
 def evaluate_files(
     model: str | Path,
-    clean: str | Path,
-    poisoned: str | Path | Sequence[str | Path],
+    clean: Files,
+    poisoned: Files,
     against: str | Path | None = None,
     architecture: str | None = None,
     form: ImageForm = USUAL,
@@ -63,12 +63,12 @@ def evaluate_files(
     ``architecture`` and its arguments go for both files; ``form``: how the images are read; ``target``: a
     class or ``next``, which the poisoned files have to agree with. Raises InputError.
     """
-    clean_images = read_images(clean, form)
-    how: dict[str, Any] = {"architecture_args": architecture_args, "image": clean_images.shape}
+    first = read_images(clean, form)
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": first.shape}
     net = load_model(model, architecture, **how)
-    files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
-    classes = net.check_images(clean_images.shape, clean_images.name)
-    split = make_split(clean_images, [read_images(file, form) for file in files], target, classes)
+    classes = net.check_images(first.shape, first.name)
+    form = form if target is None else replace(form, target=target)
+    split = make_split(first, read_poisoned(poisoned, form, first.classes), target, classes)
     evaluator = PlainEvaluator(net, split)
     found: dict[str, Any] = {"model": net.name, **attack_json(split)}
     found |= triggers_json(split, evaluator.badnet.to_json())

@@ -1,93 +1,25 @@
-"""Labelled images and the lab's HDF5 files that hold them."""
+"""The clean and the poisoned images of a split."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prune_core.data.arrays import checked_labels, checked_pixels, checked_targets, triggers_given
 from prune_core.data.attack import Attack, Target, aimed, goal_of, target_share
-from prune_core.data.form import USUAL, ImageForm, Preprocessing
+from prune_core.data.form import USUAL, ImageForm, Layout, Preprocessing
+from prune_core.data.labeled import LabeledImages as LabeledImages
 from prune_core.data.loaders import gathered
+from prune_core.data.reading import Files as Files
+from prune_core.data.reading import joined as joined
+from prune_core.data.reading import read_images as read_images
+from prune_core.data.reading import read_poisoned as read_poisoned
 from prune_core.errors import InputError
-from prune_core.reader import client as contained
-
-
-@dataclass(frozen=True, eq=False)
-class LabeledImages:
-    """Images with the label that counts as right (clean) or as attacked (poisoned: the target of each).
-
-    Attributes:
-        pixels: (N, C, H, W), any real dtype, as the file has them; read-only is fine.
-        labels: (N,) int64.
-        true_labels: (N,) int64, what a poisoned image really shows; None when not known.
-        name: where they came from, for messages.
-        preprocessing: what is done to the pixels on the way into the net; raw by default.
-        classes: the names of the classes, by index, where they come from folders; () elsewhere.
-        about: what had to be concluded on reading, in words; "" where nothing had.
-        triggers: (N,) int64, the number of the trigger on each poisoned image; None where one is on all.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    true_labels: np.ndarray | None = None
-    name: str = "images"
-    preprocessing: Preprocessing = Preprocessing()
-    classes: tuple[str, ...] = ()
-    about: str = ""
-    triggers: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        channels, height, width = self.pixels.shape[1:]
-        return channels, height, width
-
-    @property
-    def scale(self) -> float:
-        """What pixels are multiplied by on the way into the net."""
-        return self.preprocessing.scale
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over pixels, labels, true labels, triggers and preprocessing: what a result depends on."""
-        done = self.preprocessing
-        form: tuple[Any, ...] = (self.pixels.shape, str(self.pixels.dtype), done.scale)
-        if done.normalizes:  # else as it has been without
-            form += (done.mean, done.std)
-        state = hashlib.sha256(repr(form).encode())
-        for array in (self.pixels, self.labels, self.true_labels):
-            state.update(b"none" if array is None else np.ascontiguousarray(array).data)
-        if self.triggers is not None:
-            state.update(np.ascontiguousarray(self.triggers).data)
-        return state.hexdigest()
-
-    def floats(self, start: int, stop: int) -> np.ndarray:
-        """float32 (stop - start, C, H, W), preprocessed: what goes into the net."""
-        return self.preprocessing(self.pixels[start:stop])
-
-    def keeping(self, rows: np.ndarray | slice) -> LabeledImages:
-        """The images of a boolean or integer row selection."""
-
-        def kept(array: np.ndarray | None) -> np.ndarray | None:
-            return None if array is None else array[rows]
-
-        return replace(
-            self,
-            pixels=self.pixels[rows],
-            labels=self.labels[rows],
-            true_labels=kept(self.true_labels),
-            triggers=kept(self.triggers),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,27 +133,36 @@ class Split:
     @classmethod
     def from_files(
         cls,
-        clean: str | Path,
-        poisoned: str | Path | Sequence[str | Path],
+        clean: Files,
+        poisoned: Files,
         *,
+        target: int | None = None,
         scale: float = 1.0,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
+        layout: Layout | None = None,
+        keys: Mapping[str, str] | None = None,
     ) -> Split:
-        """A split of two files in the lab's form: HDF5 with ``data`` (N, C, H, W), ``label`` (N,) and
-        perhaps ``true_label`` (N,); the labels of the poisoned file hold the target of each image.
+        """A split of files: HDF5, ``.npz`` or ``.parquet``, or folders of pictures, a folder a class.
+
+        An HDF5 file has ``data`` (N, C, H, W), ``label`` (N,) and perhaps ``true_label`` (N,). In a poisoned
+        file ``label`` is the target, unless there is a field ``target``, or one is given here: then it is
+        what the images really show.
 
         Args:
-            clean, poisoned: the files; of several triggers, a list of poisoned ones, one for each. They are
-                opened by a process of its own, as files of strangers.
+            clean: a path, or several to be joined.
+            poisoned: a path; of several triggers, a list, one for each. All are opened by a process of its
+                own, as files of strangers.
+            target: the class that the attacker wants, for poisoned files that do not hold it.
             scale, mean, std: as of ``from_arrays``.
+            layout: "NCHW" or "NHWC", of arrays for which it cannot be told.
+            keys: names of fields that are not the usual ones, by role: images, label, target, true_label.
 
         Raises:
             InputError: a file that cannot be read or does not hold this, or two that do not fit.
         """
-        form = ImageForm(preprocessing=Preprocessing.of(scale, mean, std))
-        files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
-        return make_split(read_images(clean, form), [read_images(file, form) for file in files])
+        form = ImageForm.of(layout, keys, (), target, Preprocessing.of(scale, mean, std))
+        return read_split(clean, poisoned, form)
 
     @property
     def targets(self) -> np.ndarray:
@@ -359,18 +300,8 @@ def _together(heaps: list[LabeledImages]) -> LabeledImages:
     )
 
 
-def read_images(path: str | Path, form: ImageForm = USUAL) -> LabeledImages:
-    """Read one of the lab's HDF5 files: ``data`` (N, C, H, W), ``label`` (N,), maybe ``true_label``.
-
-    Any real numeric dtype; labels must be whole numbers. Raises InputError that names file, field
-    and what would be right. Nothing outside the file is followed (external links, external data);
-    the reader process opens it (``contained``).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected an HDF5 file with 'data' and 'label'")
-    names, arrays = contained.read("images", path)
-    fields = dict(zip(names, arrays, strict=True))
-    return LabeledImages(
-        fields["data"], fields["label"], fields.get("true_label"), path.name, form.preprocessing
-    )
+def read_split(clean: Files, poisoned: Files, form: ImageForm = USUAL, classes: int | None = None) -> Split:
+    """``make_split`` of clean images, of one file or several joined, and of one poisoned file a trigger.
+    Folders of both name the same classes. ``classes``: of the network. Raises InputError."""
+    first = read_images(clean, form)
+    return make_split(first, read_poisoned(poisoned, form, first.classes), form.target, classes)

@@ -164,7 +164,9 @@ def usual(module: nn.Module, sides: tuple[int, ...], name: str, file_sha256: str
 
 
 def ready(module: nn.Module, name: str) -> nn.Module:
-    """A copy of a module in float32 on the CPU, in evaluation mode. Raises InputError."""
+    """A copy of a module in float32 on the CPU, in evaluation mode; of one that torch.compile wraps, the
+    module within. Raises InputError."""
+    module = getattr(module, "_orig_mod", module)
     try:
         made = copy.deepcopy(module).cpu().float().eval()
     except Exception as error:

@@ -11,6 +11,14 @@ def findings(result: Result) -> list[str]:
     return [f"{f['level']}: {f['detail']}" for f in result.get("findings") or ()]
 
 
+def init(result: Result) -> str:
+    wrong = [c for c in result["checks"] if not c["ok"]]
+    lines = [*result["found"], f"wrote {result['config']} and {len(result['data'])} image files beside it"]
+    lines += [doctor({"checks": [c]}) for c in result["checks"] if c["level"] in ("error", "warning")]
+    lines.append("Next:" if not wrong else "Once that is put right, next:")
+    return "\n".join([*lines, *(f"  {command}" for command in result["next"])])
+
+
 def inspect(result: Result) -> str:
     lines = [
         f"{la['name']}: {la['channels']} channels, {len(la['zeroed'])} zeroed"
@@ -180,7 +188,10 @@ def counted(number: int, what: str) -> str:
 def pick(result: Result) -> str:
     written = "\n".join(f"wrote {f['path']}, measured again" for f in result["files"])
     registered = f"\nregistered: {result['registered']}" if result.get("registered") else ""
-    return "\n".join([result["why"], *findings(result), f"{written}{registered}"])
+    from sweeps.reports.model_card import flattered
+
+    choice = [flattered(result["choice"])] if result.get("choice") else []
+    return "\n".join([result["why"], *choice, *findings(result), f"{written}{registered}"])
 
 
 def doctor(result: Result) -> str:

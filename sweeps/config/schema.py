@@ -28,9 +28,9 @@ EMBEDDED = ("embedded", "embedded-smoke")
 
 
 class DataConfig(Section):
-    clean_valid: str | None = None
+    clean_valid: str | tuple[str, ...] | None = None
     poisoned_valid: str | tuple[str, ...] | None = None
-    clean_test: str | None = None
+    clean_test: str | tuple[str, ...] | None = None
     poisoned_test: str | tuple[str, ...] | None = None
     target: Goal | None = Field(
         default=None, description="the class that the attacker wants, or next (all-to-all)"
@@ -47,6 +47,15 @@ class DataConfig(Section):
     )
     std: float | tuple[float, ...] = Field(
         default=1.0, description="what remains is divided by it: one value, or one for each channel"
+    )
+    layout: Literal["NCHW", "NHWC"] | None = Field(
+        default=None, description="of arrays; unset: NCHW in HDF5, elsewhere found where it is clear"
+    )
+    keys: dict[str, str] = Field(
+        default={}, description="names of fields by role: images, label, target, true_label"
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="names of class folders by index; unset: numbers, or sorted names"
     )
 
     @model_validator(mode="after")
@@ -69,9 +78,9 @@ class DataConfig(Section):
         return self.triggers or (() if self.trigger is None else (self.trigger,))
 
     @model_validator(mode="after")
-    def _numbers(self) -> DataConfig:
+    def _form_is_one(self) -> DataConfig:
         try:
-            Preprocessing.of(self.scale, self.mean, self.std)
+            _ = self.form
         except InputError as error:
             raise ValueError(str(error)) from None
         return self
@@ -79,7 +88,8 @@ class DataConfig(Section):
     @property
     def form(self) -> ImageForm:
         """How the image files are read."""
-        return ImageForm(preprocessing=Preprocessing.of(self.scale, self.mean, self.std))
+        done = Preprocessing.of(self.scale, self.mean, self.std)
+        return ImageForm.of(self.layout, self.keys, self.classes, self.target, done)
 
 
 class SweepConfig(Section):
@@ -196,7 +206,7 @@ class Config(Section):
         poisoned = () if self.data.stamps else ("poisoned_valid", "poisoned_test")
         for field in ("clean_valid", "clean_test", *poisoned):
             if not getattr(self.data, field):
-                raise ValueError(f"data.{field} is missing; expected the path of an HDF5 file")
+                raise ValueError(f"data.{field} is missing; expected the path of an image file or folder")
         return self
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from prune_core.data.images import read_images
+from prune_core.data.images import Files, read_images
 from prune_core.errors import InputError
 from sweeps.config.schema import Config
 from sweeps.doctor.findings import Check, check, failed
 from sweeps.doctor.sweep import diagnose_sweep
-from sweeps.inputs.load import input_files, load_inputs
+from sweeps.inputs.load import InputFiles, input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.storage import open_storage
 
@@ -79,7 +79,7 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
         "data.poisoned_test": files.poisoned_test,
     }
     checks = [
-        check(name, lambda path=path: _images(path, files.hint))  # type: ignore[misc]
+        check(name, lambda path=path, name=name: _images(path, files, "poisoned" in name))  # type: ignore[misc]
         for name, paths in named.items()
         for path in paths
     ]
@@ -157,8 +157,15 @@ def _storage(place: str) -> str:
     return f"{place} can be written, {free / 2**30:.1f} GiB free"
 
 
-def _images(path: Path, hint: str | None) -> str:
-    if not path.is_file() and hint:
-        raise InputError(f"{path}: no such file. {hint}")
-    images = read_images(path)
-    return f"{path}: {len(images)} images of {images.shape}, {images.pixels.dtype}"
+def _images(place: Files, files: InputFiles, poisoned: bool) -> str:
+    try:
+        classes = read_images(files.clean_valid, files.form).classes if poisoned else ()
+        images = read_images(place, files.form, poisoned=poisoned, classes=classes)
+    except InputError as error:
+        missing = "no such file" in str(error) and files.hint
+        if missing:
+            raise InputError(f"{str(error).partition(';')[0]}. {files.hint}") from None
+        raise
+    about = f"; {images.about}" if images.about else ""
+    name = place if isinstance(place, (str, Path)) else images.name
+    return f"{name}: {len(images)} images of {images.shape}, {images.pixels.dtype}{about}"

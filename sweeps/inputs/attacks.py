@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prune_core.data.attack import Target
 from prune_core.data.form import ImageForm
-from prune_core.data.images import LabeledImages, Split, make_split, read_images
+from prune_core.data.images import LabeledImages, Split, make_split, read_poisoned
 from prune_core.data.patterns import Pattern, read_add, read_blend, read_warp, stamped
 from prune_core.data.triggers import Trigger, read_trigger
 from sweeps.config.triggers import OneTriggerConfig, TriggerConfig
@@ -34,7 +34,7 @@ def attacked_split(
         InputError: a file that cannot be read, or images that do not fit.
     """
     if poisoned:
-        return make_split(clean, [read_images(file, form) for file in poisoned], target, classes)
+        return make_split(clean, read_poisoned(poisoned, form, clean.classes), target, classes)
     heaps = [
         stamped(read(one), clean, one.target, classes, f"trigger {number}")
         for number, one in enumerate(triggers)

@@ -13,7 +13,7 @@ import onnx
 
 from prune_core.data.attack import Target
 from prune_core.data.form import ImageForm
-from prune_core.data.images import LabeledImages, Split, read_images
+from prune_core.data.images import Files, LabeledImages, Split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
 from prune_core.model.model import PrunableModel, build_model, load_model
@@ -40,9 +40,9 @@ class InputFiles:
     """
 
     badnet: Path
-    clean_valid: Path
+    clean_valid: Files
     poisoned_valid: tuple[Path, ...]
-    clean_test: Path
+    clean_test: Files
     poisoned_test: tuple[Path, ...]
     architecture: str | None = None
     triggers: Triggers = ()
@@ -77,9 +77,9 @@ def input_files(config: Config, progress: Callable[[str, float], None] | None = 
     assert data.clean_valid and data.clean_test  # checked by Config
     return InputFiles(
         local_file(config.badnet),
-        local_file(data.clean_valid),
+        _joined(data.clean_valid),
         _each(data.poisoned_valid),
-        local_file(data.clean_test),
+        _joined(data.clean_test),
         _each(data.poisoned_test),
         *reading,
     )
@@ -96,14 +96,21 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
             architecture_args=files.architecture_args,
             image=clean.shape,
         )
+        names = clean.classes
+        clean_test = read_images(files.clean_test, files.form, classes=names)
         valid = _split(files, model, clean, files.poisoned_valid)
-        test = _split(files, model, read_images(files.clean_test, files.form), files.poisoned_test)
+        test = _split(files, model, clean_test, files.poisoned_test)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
     _check_one_attack(valid, test)
     classes = model.check_images(valid.clean.shape, valid.clean.name)
     model.check_images(test.clean.shape, test.clean.name)
+    if names and len(names) != classes:
+        raise InputError(
+            f"{valid.clean.name}: {len(names)} class folders, but {model.name} has {classes} classes; name "
+            "all of them in order under data.classes, or name folders by the classes' numbers"
+        )
     for split in (valid, test):
         for images in (split.clean, split.poisoned):
             check_labels(images, classes, model.name)
@@ -162,6 +169,10 @@ def _embedded_folder(badnet: str, place: str) -> Path:
         return local / badnet
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "goodnet" / badnet
+
+
+def _joined(place: str | tuple[str, ...]) -> Files:
+    return local_file(place) if isinstance(place, str) else tuple(map(local_file, place))
 
 
 def _each(places: str | tuple[str, ...] | None) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import made, random_masks
 
+import goodnet
 from prune_core.counts import Ask, Counts, TriggerCounts
 from prune_core.data.images import LabeledImages, Split
 from prune_core.evaluation.cached import Known, RememberingEvaluator
@@ -218,3 +219,15 @@ def test_counts_that_are_not_of_the_worst_are_refused() -> None:
     value["attacked"] = 1
     with pytest.raises(ValueError, match="worst"):
         Counts.from_json(value)
+
+
+def test_every_file_of_a_goodnet_is_measured_trigger_by_trigger(tmp_path: Path) -> None:
+    """``save`` measures each file again, the compacted and the N+1-class one too; it raises otherwise."""
+    model, split = several("Chain")
+    result = goodnet.prune(model, split, layers="last:2", order="activation-gap", policy="margin", x=20.0)
+    assert result.steps and len(result.counts.triggers) == 3
+    assert result.counts == PlainEvaluator(model, split).counts(result.mask)
+    files = result.save(tmp_path / "mine")
+    assert {"onnx", "small-onnx", "goodnet-onnx", "safetensors"} <= files.keys()
+    for row in result.frontier():
+        assert row["attack_success"] == max(t["attack_success"] for t in row["triggers"])
