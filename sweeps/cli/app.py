@@ -153,7 +153,9 @@ def inspect(
 @command(show.evaluate)
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
+    clean: Annotated[
+        Path, typer.Option(help="Clean images: HDF5, .npz, .parquet, or a folder of class folders.")
+    ],
     poisoned: Annotated[
         list[Path],
         typer.Option(help="Poisoned images; label is the target class. Once for each trigger."),
@@ -289,15 +291,9 @@ def study(
 def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
     """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
     attack success."""
-    from sweeps.commands import frontier_of
+    from sweeps.commands import shown_frontier
 
-    found = frontier_of(sweep, storage)
-    return {
-        "points": [p.to_json() for p in found.points],
-        "hypervolume": found.hypervolume,
-        "hypervolume_by_kind": dict(found.by_kind),
-        **found.control_json(),
-    }
+    return shown_frontier(sweep, storage)
 
 
 @command(show.pick)
