@@ -101,6 +101,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         for row in rows
         for what, why in row.get("failed", {}).items()
     ]
+    there = {(row["family"], row["way"]) for row in rows}
+    away = ", ".join(f"{FAMILIES[n].said} {SAID[w]}" for n, w in order if (n, w) not in there)
+    lines += [f"\nNot run for this page: {away}.\n"] if away else []
     return HEAD + "".join(lines) + ("\nWhat failed:\n\n" + "".join(notes) if notes else "")
 
 
