@@ -179,10 +179,13 @@ def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result)
 
 def _badnet_json(source: Source) -> Result:
     path, valid = source.badnet, source.valid
+    weights_only = None
+    if valid.model.source is None:
+        weights_only = contained.read("weights_only", path, architecture=source.architecture)[0]
     return {
         "file": path.name,
         "sha256": valid.model.badnet_digest,
-        "weights_only": contained.read("weights_only", path, architecture=source.architecture)[0],
+        "weights_only": weights_only,
         "valid": valid.badnet.to_json(),
         "test": source.test.badnet.to_json(),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ def inspect_files(
     against: str | Path | None = None,
     layers: Sequence[str] | None = None,
     architecture: str | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
+    image: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
-    """``audit.inspect_model`` of files; ``architecture`` goes for both. Raises InputError."""
-    badnet = None if against is None else load_model(against, architecture)
-    return inspect_model(load_model(model, architecture), badnet, layers)
+    """``audit.inspect_model`` of files; ``architecture``, its arguments and the images' (C, H, W) go for
+    both. Raises InputError."""
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": image}
+    badnet = None if against is None else load_model(against, architecture, **how)
+    return inspect_model(load_model(model, architecture, **how), badnet, layers)
 
 
 def evaluate_files(
@@ -36,6 +40,7 @@ def evaluate_files(
     architecture: str | None = None,
     form: ImageForm = USUAL,
     target: Target | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Counts, rates (fractions) and 95 % intervals of a network on clean and poisoned images.
 
@@ -46,11 +51,12 @@ def evaluate_files(
     ``target`` and what goes with it are those of ``told.attack_json``. ``poisoned`` may be several files, one
     for each trigger: then the worst trigger's counts stand first, and those of each under ``triggers``.
 
-    ``architecture`` goes for both files; ``form``: how the images are read; ``target``: a class or ``next``,
-    which the poisoned files have to agree with. Raises InputError.
+    ``architecture`` and its arguments go for both files; ``form``: how the images are read; ``target``: a
+    class or ``next``, which the poisoned files have to agree with. Raises InputError.
     """
-    net = load_model(model, architecture)
     clean_images = read_images(clean, form)
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": clean_images.shape}
+    net = load_model(model, architecture, **how)
     files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
     classes = net.check_images(clean_images.shape, clean_images.name)
     split = make_split(clean_images, [read_images(file, form) for file in files], target, classes)
@@ -60,7 +66,7 @@ def evaluate_files(
     if against is None:
         del found["attacked_agreeing"]  # that is with the BadNet, which has not been named
         return found
-    badnet = load_model(against, architecture)
+    badnet = load_model(against, architecture, **how)
     shape, name = split.clean.shape, split.clean.name
     classes, others = net.check_images(shape, name), badnet.check_images(shape, name)
     if classes != others:

@@ -79,9 +79,11 @@ def write_formats(
     """
     first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
     pruned = read_onnx(first)
-    badnet = (
-        model.proto if not model.weights or badnet_path is None else read_proto(badnet_path, architecture)
-    )
+    badnet = model.proto
+    if model.source is not None:
+        badnet = model.source.proto
+    elif model.weights and badnet_path is not None:
+        badnet = read_proto(badnet_path, architecture)
     small = compact(pruned, as_input(model, image))
     models = {"onnx": first}
     if others:

@@ -117,7 +117,8 @@ def write_goodnet(
 def _check_badnet(path: Path, model: PrunableModel) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the BadNet that was pruned")
-    if file_digest(path) != model.badnet_digest:
+    wanted = model.badnet_digest if model.source is None else model.source.file_sha256
+    if file_digest(path) != wanted:
         raise InputError(
             f"{path}: not the BadNet that was pruned (its digest differs); give the file that the sweep used"
         )

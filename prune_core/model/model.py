@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,25 +24,16 @@ from prune_core.files.onnx_normalize import normalized, tails_were_taken_in
 from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_sizes import check_sizes
 from prune_core.masks import ChannelMask
+from prune_core.model.conv_layers import ConvLayer, check_channels, conv_layers
 from prune_core.model.convert import to_torch
 from prune_core.model.memory import out_of_memory, typed
 from prune_core.reader import client as contained
+from prune_core.torch_files.read import SUFFIXES as TORCH_SUFFIXES
+from prune_core.torch_nets.source import TorchSource, source_of_file
 
 _log = logging.getLogger(__name__)
 
 SOFTMAXES = ("Softmax", "LogSoftmax", "OnnxSoftmaxV1V11")  # classes, as onnx2torch names them
-
-
-@dataclass(frozen=True)
-class ConvLayer:
-    """One convolution. ``name`` is the model's own (Keras layer, ONNX node); ``node`` names the fx
-    node and its module; ``batch_norm`` the module of a batch norm that alone follows it."""
-
-    name: str
-    channels: int
-    node: str
-    onnx_index: int
-    batch_norm: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +51,7 @@ class PrunableModel:
             and of ``weights`` where there are any.
         weights: what has been changed since, by name of the ONNX constant; see ``with_weights``.
         file_digest: ``digest`` of the file that it was made from; None where that is ``digest``.
+        source: the PyTorch module that it was made from; None of another file.
     """
 
     proto: onnx.ModelProto
@@ -70,6 +63,7 @@ class PrunableModel:
     name: str
     weights: Weights = field(default_factory=dict)
     file_digest: str | None = None
+    source: TorchSource | None = None
 
     @property
     def badnet_digest(self) -> str:
@@ -89,7 +83,14 @@ class PrunableModel:
         digest = hashlib.sha256(f"{self.badnet_digest} {weights_digest(changed)}".encode()).hexdigest()
         made = build_model(proto, digest, self.name)
         made.graph.to(self.device)
-        return replace(made, weights=changed, file_digest=self.badnet_digest)
+        return replace(made, weights=changed, file_digest=self.badnet_digest, source=self.source)
+
+    def at(self, image: tuple[int, int, int]) -> PrunableModel:
+        """This network for images of (C, H, W): itself, or where it came from a PyTorch module and
+        takes others so far, made anew. Raises InputError."""
+        if self.source is None or self.weights or image == self.source.image:
+            return self
+        return from_source(self.source.at(image, self.name), self.name)
 
     @cached_property
     def by_name(self) -> dict[str, ConvLayer]:
@@ -215,18 +216,44 @@ class PrunableModel:
         return {la.name: self.conv(la).weight.detach().cpu().numpy().copy() for la in self.layers}
 
 
-def load_model(path: str | Path, architecture: str | None = None) -> PrunableModel:
-    """Read a BadNet or GoodNet: Keras ``.h5`` or ``.keras``, or ONNX.
+def load_model(
+    path: str | Path,
+    architecture: str | None = None,
+    *,
+    architecture_args: Mapping[str, Any] | None = None,
+    image: tuple[int, int, int] | None = None,
+) -> PrunableModel:
+    """Read a BadNet or GoodNet: Keras ``.h5`` or ``.keras``, ONNX, or PyTorch weights (``.pth``, ``.pt``,
+    ``.safetensors``) in an architecture that you name. Nothing in the file is executed.
 
-    A weights-only ``.h5`` needs ``architecture``, unless its layers are those of a known one: that
-    is then assumed, and logged. Nothing in the file is executed. Raises InputError that names the
-    file, the layer or operator at fault and what would be right.
+    Args:
+        path: the file.
+        architecture: of PyTorch weights, "torchvision:NAME", "timm:NAME", "backdoorbench:NAME",
+            "abl:wrn-16-1" or "package.module:function", your own function that returns the module (it is
+            imported and called). Of a weights-only ``.h5``, "deepid", unless its layers are those: that is
+            then assumed, and logged.
+        architecture_args: keyword arguments for it, as ``{"num_classes": 10}``.
+        image: (C, H, W) of the images, for PyTorch weights; None for the architecture's usual size.
+            ``goodnet.prune`` adapts it to the images in any case.
+
+    Raises:
+        InputError: names the file, the layer, key or operator at fault and what would be right.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a model (.h5 or .keras of Keras, or .onnx)")
+        raise InputError(f"{path}: no such file; expected a model (.h5, .keras, .onnx, .pth or .safetensors)")
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        return from_source(source_of_file(path, architecture, architecture_args, image), path.name)
     proto, digest = _read(path, architecture)
     return build_model(proto, digest, path.name)
+
+
+def from_source(source: TorchSource, name: str) -> PrunableModel:
+    """The network of a PyTorch module. Raises InputError where its ONNX form does not compute what the
+    module does."""
+    model = replace(build_model(source.proto, source.digest, name), source=source)
+    source.check_same(model.logits, name)
+    return model
 
 
 def file_digest(path: Path) -> str:
@@ -268,11 +295,11 @@ def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel
     _drop_final_softmax(graph)
     names = [n.name for n in proto.graph.node if n.op_type == "Conv"]
     # A Conv's number in the file, of each of those that are in the graph.
-    layers = _conv_layers(
+    layers = conv_layers(
         graph, {n.name: int(n.doc_string) for n in model.graph.node if n.op_type == "Conv"}, names
     )
     for layer in layers:
-        _check_channels(graph, layer, name)
+        check_channels(graph, layer, name)
     if not layers:
         raise InputError(f"{name}: no convolution layers, so there are no channels to prune")
     shape, channels_last = _image_shape(model, name)
@@ -293,65 +320,6 @@ def _drop_final_softmax(graph: fx.GraphModule) -> None:
         output.args = (last.args[0],)
         graph.graph.erase_node(last)
         graph.recompile()
-
-
-def _conv_layers(
-    graph: fx.GraphModule, numbers: dict[str, int], onnx_names: list[str]
-) -> tuple[ConvLayer, ...]:
-    layers: list[ConvLayer] = []
-    used: set[str] = set()
-    convs = [n for n in graph.graph.nodes if n.op == "call_module" and _is_conv(graph, str(n.target))]
-    for node in convs:
-        index = numbers[str(node.target)]
-        module = graph.get_submodule(str(node.target))
-        conv = module[-1] if isinstance(module, nn.Sequential) else module
-        if not isinstance(conv, nn.Conv2d):
-            continue
-        name = onnx_names[index]
-        if not name or name in used or not name.isprintable() or ".." in name.split("/"):
-            name = f"conv_{index + 1}"
-        used.add(name)
-        norm = None
-        if len(node.users) == 1:
-            (user,) = node.users
-            if user.op == "call_module" and isinstance(graph.get_submodule(str(user.target)), nn.BatchNorm2d):
-                norm = str(user.target)
-        layers.append(ConvLayer(name, conv.out_channels, str(node.target), index, norm))
-    return tuple(layers)
-
-
-def _check_channels(graph: fx.GraphModule, layer: ConvLayer, name: str) -> None:
-    """Raises InputError where a bias or a batch normalization has not one value for each channel."""
-    conv = graph.get_submodule(layer.node)
-    parts = {"bias": getattr(conv[-1] if isinstance(conv, nn.Sequential) else conv, "bias", None)}
-    if layer.batch_norm is not None:
-        norm = graph.get_submodule(layer.batch_norm)
-        assert isinstance(norm, nn.BatchNorm2d)
-        if not norm.eps >= 0:  # NaN too
-            raise InputError(
-                f"{name}: {layer.name}: its batch normalisation has an epsilon of {norm.eps:g}; expected 0 "
-                "or more"
-            )
-        parts |= {
-            f"batch normalisation's {key}": value
-            for key, value in norm.state_dict().items()
-            if key != "num_batches_tracked"
-        }
-    for part, values in parts.items():
-        if values is not None and tuple(values.shape) != (layer.channels,):
-            raise InputError(
-                f"{name}: {layer.name}: its {part} has shape {tuple(values.shape)}; expected "
-                f"({layer.channels},)"
-            )
-        if values is not None and not values.is_floating_point():
-            raise InputError(f"{name}: {layer.name}: its {part} holds {values.dtype}; expected floats")
-
-
-def _is_conv(graph: fx.GraphModule, target: str) -> bool:
-    module = graph.get_submodule(target)
-    if isinstance(module, nn.Sequential):
-        module = module[-1]
-    return isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
 
 
 def _image_shape(model: onnx.ModelProto, name: str) -> tuple[tuple[int | None, int | None, int | None], bool]:

@@ -36,7 +36,8 @@ def proto_of(
         proto, digest = read_onnx_named(path, beside)
     else:
         raise InputError(
-            f"{path}: model files end in .h5 or .keras (Keras) or .onnx, not {path.suffix or 'nothing'!r}"
+            f"{path}: model files end in .h5 or .keras (Keras), .onnx, or .pth, .pt, .safetensors (PyTorch "
+            f"weights), not {path.suffix or 'nothing'!r}"
         )
     check_sizes(normalized(proto, str(path)), str(path))
     return proto, assumed, digest

@@ -24,6 +24,8 @@ from prune_core.files.pictures import read_rgba
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
 from prune_core.keras_files.weights import SharedWeights
 from prune_core.reader.model_files import digest_of, proto_of
+from prune_core.torch_files.pickled import load_torch
+from prune_core.torch_files.read import PICKLED, read_weights
 
 try:
     import resource
@@ -52,6 +54,11 @@ def _model(path: Path, beside: Beside, architecture: str | None = None) -> Found
 
 def _digest(path: Path, beside: Beside) -> Found:
     return digest_of(path, beside), []
+
+
+def _weights(path: Path) -> Found:
+    arrays, said = read_weights(path)
+    return {"names": list(arrays), **said}, list(arrays.values())
 
 
 def _images(path: Path) -> Found:
@@ -92,6 +99,7 @@ def _pruned_keras(
 FUNCTIONS: dict[str, Callable[..., Found]] = {
     "model": _model,
     "digest": _digest,
+    "weights": _weights,
     "images": _images,
     "picture": _picture,
     "weights_only": _weights_only,
@@ -188,6 +196,8 @@ def main(fd: int) -> None:
             if folder := request.pop("folder"):  # the caller's, who may have moved since we began
                 os.chdir(folder)
             path = Path(request["path"])
+            if request["what"] == "weights" and path.suffix.lower() in PICKLED:
+                load_torch()  # its own memory and time are not the file's
             limits(path)
 
             def beside(size: int, path: Path = path) -> None:

@@ -33,30 +33,53 @@ Sweep = Annotated[
 ]
 StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
 Architecture = Annotated[
-    str | None, typer.Option(help="Architecture of a weights-only .h5 file, e.g. deepid.")
+    str | None,
+    typer.Option(
+        help="Architecture of PyTorch weights (torchvision:NAME, timm:NAME, backdoorbench:NAME, "
+        "abl:wrn-16-1, or your own package.module:function), or of a weights-only .h5 file (deepid)."
+    ),
 ]
+ArchitectureArgs = Annotated[
+    list[str],
+    typer.Option(
+        "--architecture-arg",
+        metavar="NAME=VALUE",
+        help="An argument of the architecture, e.g. --architecture-arg num_classes=10. Repeatable.",
+    ),
+]
+MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
 
 
 @command(show.inspect)
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     against: Annotated[Path | None, typer.Option(help="The BadNet to compare with.")] = None,
     layers: Annotated[
         str | None, typer.Option(help="Layers to count, as a,b,c. Default: all convolutions but the first.")
     ] = None,
     architecture: Architecture = None,
+    architecture_arg: ArchitectureArgs = [],  # noqa: B006
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CxHxW",
+            help="Images that PyTorch weights are for, e.g. 3x32x32. Default: the usual size.",
+        ),
+    ] = None,
 ) -> Result:
     """List convolutions and their zeroed channels. With --against, also the channels whose kernels differ
     from the BadNet's."""
+    from sweeps.cli.values import arguments_of, image_of
     from sweeps.reading import inspect_files
 
     names = None if layers is None else [name.strip() for name in layers.split(",")]
-    return inspect_files(model, against, names, architecture)
+    arguments, image = arguments_of(architecture_arg), image_of(image_size)
+    return inspect_files(model, against, names, architecture, arguments, image)
 
 
 @command(show.evaluate)
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".h5 or .onnx file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
     poisoned: Annotated[
         list[Path],
@@ -81,13 +104,16 @@ def evaluate(
         str,
         typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
     ] = "1",
+    architecture_arg: ArchitectureArgs = [],  # noqa: B006
 ) -> Result:
     """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
     from prune_core.data.form import ImageForm, Preprocessing
+    from sweeps.cli.values import arguments_of
     from sweeps.reading import evaluate_files
 
     form = ImageForm(preprocessing=Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std)))
-    return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target))
+    arguments = arguments_of(architecture_arg)
+    return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
 
 
 def _target(text: str | None) -> int | Literal["next"] | None:

@@ -154,6 +154,9 @@ class Config(Section):
     name: str
     badnet: str
     architecture: str | None = None
+    architecture_args: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of a PyTorch architecture, as num_classes: 10"
+    )
     data: DataConfig = DataConfig()
     sweep: SweepConfig = SweepConfig()
     resources: ResourcesConfig = ResourcesConfig()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -30,7 +31,7 @@ class InputFiles:
 
     Attributes:
         poisoned_valid, poisoned_test: None with a ``trigger``, which is stamped on the clean images then.
-        architecture: of a BadNet that is weights alone.
+        architecture, architecture_args: of a BadNet that is weights alone.
         form: how image files are read.
         hint: where to get files that are missing.
     """
@@ -44,12 +45,13 @@ class InputFiles:
     trigger: TriggerConfig | None = None
     form: ImageForm = ImageForm()
     hint: str | None = None
+    architecture_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def input_files(config: Config, progress: Callable[[str, float], None] | None = None) -> InputFiles:
     """Where the files of a configuration are; makes the embedded ones, once. Raises InputError."""
     data = config.data
-    reading = (config.architecture, data.trigger, data.form, config.data_hint)
+    reading = (config.architecture, data.trigger, data.form, config.data_hint, config.architecture_args)
     if config.badnet in EMBEDDED:
         folder = _embedded_folder(config.badnet, config.storage)
         made = make_embedded(folder, smoke=config.badnet == "embedded-smoke", progress=progress)
@@ -71,8 +73,13 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     """BadNet and both splits, read, checked and found to fit each other and ``repairs``, those that
     trials will ask for. Raises InputError."""
     try:
-        model = load_model(files.badnet, files.architecture)
         valid = _split(files, files.clean_valid, files.poisoned_valid)
+        model = load_model(
+            files.badnet,
+            files.architecture,
+            architecture_args=files.architecture_args,
+            image=valid.clean.shape,
+        )
         test = _split(files, files.clean_test, files.poisoned_test)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint

@@ -87,8 +87,12 @@ TABLE: dict[str, tuple[Spoil, list[str]]] = {
     "missing data": (as_set("data.clean_valid", lambda d, f: d / "no.h5"), ["no.h5", "no such file"]),
     "missing model": (as_set("badnet", lambda d, f: d / "no.h5"), ["no.h5", "no such file"]),
     "model of another kind": (
+        as_set("badnet", lambda d, f: shutil.copy(f.badnet, d / "x.pkl")),
+        ["x.pkl", ".onnx", ".pth"],
+    ),
+    "weights of another kind": (
         as_set("badnet", lambda d, f: shutil.copy(f.badnet, d / "x.pt")),
-        ["x.pt", ".onnx"],
+        ["x.pt", "torch.save"],
     ),
     "not HDF5": (as_set("data.clean_valid", _text), ["x.h5", "not a readable HDF5 file"]),
     "cut short": (as_set("data.clean_valid", _cut), ["x.h5", "HDF5"]),

@@ -1,0 +1,37 @@
+"""Options whose values have a form of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from prune_core.errors import InputError
+from sweeps.config.yaml_limits import check_yaml
+
+
+def arguments_of(given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` options as a mapping; values are YAML. Raises InputError."""
+    found = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name.isidentifier():
+            raise InputError(f"--architecture-arg {text}: expected name=value, as num_classes=10")
+        try:
+            check_yaml(value)
+            found[name] = yaml.safe_load(value)
+        except (InputError, yaml.YAMLError, ValueError) as error:
+            raise InputError(f"--architecture-arg {text}: {' '.join(str(error).split())[:200]}") from None
+    return found
+
+
+def image_of(given: str | None) -> tuple[int, int, int] | None:
+    """``CxHxW`` as three numbers. Raises InputError."""
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d{1,4})x(\d{1,5})x(\d{1,5})", given)
+    if found is None or "0" in found.groups():
+        raise InputError(f"--image-size {given}: expected channels x height x width, as 3x32x32")
+    return int(found[1]), int(found[2]), int(found[3])
