@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from prune_core.counts import Counts as Counts
     from prune_core.data.images import Split as Split
     from prune_core.errors import InputError as InputError
+    from prune_core.errors import Unavailable as Unavailable
+    from prune_core.export.apply_mask import apply_mask as apply_mask
     from prune_core.export.zeroed import ExportMismatch as ExportMismatch
     from prune_core.greedy import PruneStep as PruneStep
     from prune_core.masks import Channel as Channel
     from prune_core.masks import ChannelMask as ChannelMask
+    from prune_core.model.from_module import from_module as from_module
     from prune_core.model.model import PrunableModel as PrunableModel
     from prune_core.model.model import load_model as load  # noqa: F401
     from prune_core.orders import KnownOrder as KnownOrder
@@ -48,6 +51,9 @@ _FROM = {
     "PruneStep": "prune_core.greedy:PruneStep",
     "Split": "prune_core.data.images:Split",
     "Sweep": "sweeps.api:Sweep",
+    "Unavailable": "prune_core.errors:Unavailable",
+    "apply_mask": "prune_core.export.apply_mask:apply_mask",
+    "from_module": "prune_core.model.from_module:from_module",
     "load": "prune_core.model.model:load_model",
     "prune": "prune_core.api:prune",
     "register_order": "prune_core.orders:register_order",

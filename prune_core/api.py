@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from prune_core.counts import Counts
 from prune_core.data.images import Split
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
+from prune_core.export.apply_mask import matched, rows_in
 from prune_core.export.files import measured_everywhere, with_program, write_formats
+from prune_core.export.state_dict import with_rows_zero
 from prune_core.frontier import non_dominated
 from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
 from prune_core.methods import NET_POLICIES, method_of
+from prune_core.model.from_module import from_module
 from prune_core.model.layer_sets import resolve_layer_set
 from prune_core.model.model import PrunableModel
 from prune_core.orders import OrderInput, channel_order, find_order
@@ -70,6 +74,32 @@ class PruneResult:
         )
         return [_row(*accepted[p]) for p in positions]
 
+    def apply(self, module: nn.Module) -> nn.Module:
+        """A copy of your own PyTorch module, pruned: what this mask prunes is zero in it, batch norm
+        included. The module is left as it is; the copy has its device, precision and mode.
+
+        Args:
+            module: the BadNet: what ``from_module`` got, the architecture whose weights ``load`` read, or
+                the module that was exported to the ONNX file.
+
+        Raises:
+            InputError: the module is another network, or its state_dict cannot hold the mask (a layer that
+                is called twice and pruned in one of them).
+        """
+        if self.model.source is not None:
+            return with_rows_zero(module, rows_in(self.model, self.mask), "the mask")
+        net = from_module(module, self.data.clean.shape)
+        mask = matched(net, self.mask, list(self.model.by_name))
+        made = with_rows_zero(module, rows_in(net, mask), "the mask")
+        counts = PlainEvaluator(net, self.data).counts(mask)
+        if (counts.clean_correct, counts.attacked) != (self.counts.clean_correct, self.counts.attacked):
+            raise InputError(
+                f"{net.name} with this mask: {counts.clean_correct} clean images right, {counts.attacked} "
+                f"attacked; {self.model.name}: {self.counts.clean_correct} and {self.counts.attacked}; "
+                "expected the module that was exported to that file"
+            )
+        return made
+
     def save(self, destination: str | Path, badnet: str | Path | None = None) -> dict[str, Path]:
         """Write the GoodNet, read every file back and measure it again.
 
@@ -82,7 +112,8 @@ class PruneResult:
             The files by kind: ``onnx`` (channels zeroed), ``small-onnx`` (the same function, pruned
             channels taken out), ``pt2`` (that as a program which torch loads alone, where torch can export
             it), ``goodnet-onnx`` (BadNet and pruned network side by side, N + 1 classes),
-            ``keras`` if there is one, ``safetensors``, and ``mask`` (JSON).
+            ``keras`` if there is one, ``safetensors``, and ``mask`` (JSON). Of a network that came from a
+            PyTorch module, ``safetensors`` is its state_dict: ``load_state_dict(load_file(...))`` takes it.
 
         Raises:
             InputError: the folder cannot be written, or ``badnet`` is not this network's file.
@@ -116,7 +147,7 @@ def prune(
     Source: the seed report's targeted method, and ``best-first``, which prunes what buys most first.
 
     Args:
-        net: the BadNet, from ``load``; it is left as it was.
+        net: the BadNet, from ``load`` or ``from_module``; it is left as it was.
         data: the validation split that decides. Measure the result on another one.
         layers: which channels may be pruned, and in which order layers are walked: "last:K" (the K
             convolutions nearest the output, the last first), a layer's name, or a list of names, each
@@ -134,7 +165,8 @@ def prune(
         InputError: a name that is unknown, a value out of range, or a network and images that do not fit.
     """
     if not isinstance(net, PrunableModel):
-        raise InputError(f"net is a {type(net).__name__}; expected what goodnet.load(path) returns")
+        hint = ": goodnet.from_module(net, example)" if isinstance(net, nn.Module) else ""
+        raise InputError(f"net is a {type(net).__name__}; expected what goodnet.load(path) returns{hint}")
     if not isinstance(data, Split):
         raise InputError(f"data is a {type(data).__name__}; expected a Split, as Split.from_arrays makes one")
     points = _points(x)
@@ -146,6 +178,7 @@ def prune(
     find_order(order)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed is {seed!r}; expected a whole number, 0 or more")
+    net = net.at(data.clean.shape)
     chosen = layers if isinstance(layers, str) else tuple(layers)
     layer_set = resolve_layer_set(chosen, net)
     _check_classes(net, data)

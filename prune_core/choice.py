@@ -12,7 +12,7 @@ Medicine 15, 1996), applied to the whole choice as by Tsamardinos and others (Ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,32 +45,41 @@ class Corrected:
 
 
 def corrected_for_choice(
-    clean_correct: np.ndarray, attacked: np.ndarray, choose: Choose, draws: int = DRAWS, seed: int = 0
+    clean_correct: np.ndarray,
+    attacked: Sequence[np.ndarray],
+    chosen: int,
+    choose: Choose,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> tuple[Corrected, Corrected]:
-    """Clean accuracy and attack success of the state that ``choose`` takes, corrected for the choice.
+    """Clean accuracy and attack success of a state that was chosen, corrected for the choice.
 
     Args:
         clean_correct: (states, clean images) bool, whether a state is right.
-        attacked: (states, poisoned images) bool, whether the attack succeeds.
-        choose: the whole choice, of all ``draws`` at once; it must prefer high clean accuracy or low
-            attack success, or both.
+        attacked: for each trigger (states, its poisoned images) bool, whether the attack succeeds. Attack
+            success is that of a state's worst trigger.
+        chosen: the position of the state.
+        choose: the same choice made again, of all ``draws`` at once; it must prefer high clean accuracy or
+            low attack success, or both.
 
     Raises ValueError without states or images.
     """
-    if not clean_correct.size or not attacked.size or len(clean_correct) != len(attacked):
-        raise ValueError("no states, no images, or states of two numbers")
-    clean, attack = clean_correct.mean(1), attacked.mean(1)
-    chosen = int(choose(clean[None], attack[None])[0])
+    if not clean_correct.size or not attacked or not all(a.size for a in attacked):
+        raise ValueError("no states, or no images")
+    if any(len(a) != len(clean_correct) for a in attacked):
+        raise ValueError("outcomes of different numbers of states")
     generator = np.random.default_rng(seed)
+    clean = clean_correct.mean(1)
+    attack = np.max([a.mean(1) for a in attacked], axis=0)
     drawn_clean = _drawn(clean_correct, draws, generator)
-    drawn_attack = _drawn(attacked, draws, generator)
-    again = choose(drawn_clean, drawn_attack)
-    rows = np.arange(draws)
+    drawn_attack = np.max([_drawn(a, draws, generator) for a in attacked], axis=0)
+    again, rows = choose(drawn_clean, drawn_attack), np.arange(draws)
     better = float((drawn_clean[rows, again] - clean[again]).mean())
     weaker = float((attack[again] - drawn_attack[rows, again]).mean())
+    worst = max(attacked, key=lambda a: a[chosen].mean())
     return (
         _corrected(clean_correct[chosen], max(better, 0.0), -1),
-        _corrected(attacked[chosen], max(weaker, 0.0), +1),
+        _corrected(worst[chosen], max(weaker, 0.0), +1),
     )
 
 

@@ -217,6 +217,13 @@ class Counts:
         """Number of the worst trigger, from 0."""
         return worst_trigger(self.by_trigger)
 
+    def trigger_words(self) -> str:
+        """`` (the worst of 2 triggers: 3/761, 2/765)``; "" where there is one."""
+        if not self.triggers:
+            return ""
+        each = ", ".join(f"{t.attacked}/{t.poisoned_total}" for t in self.triggers)
+        return f" (the worst of {len(self.triggers)} triggers: {each})"
+
     def without_margin(self) -> Counts:
         """The same where nobody asked for margins."""
         return replace(self, margin=None, triggers=tuple(replace(t, margin=None) for t in self.triggers))

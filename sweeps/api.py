@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_core.counts import Counts
+from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from sweeps.commands import pick_from
 from sweeps.config.schema import Config, load_config, make_config
@@ -139,6 +140,11 @@ def _config(config: Any, overrides: Sequence[str]) -> Config:
 
 class _Quiet(SweepEvents):
     """Logs what is amiss, and nothing else."""
+
+    def looked(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            if finding.level != "note":
+                _log.warning("%s", finding.detail)
 
     def ended(self, record: TrialRecord) -> None:
         if record.status == "failed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from sweeps.criteria import Criterion
+    from sweeps.setup.initialise import Given
     from sweeps.sweep import TestCounter
     from sweeps.sweep_result import SweepResult
 
@@ -193,6 +195,19 @@ def pick_from(
         registering if registered else None,
         weights=lambda p: store.weights(p.trial_key, p.step, p.weights),
     )
+
+
+def set_up(given: Given, progress: Callable[[str, float], None]) -> Result:
+    """Write a configuration for one model and its images, then look at both as ``goodnet doctor`` does.
+    Raises InputError."""
+    from sweeps.config.schema import load_config
+    from sweeps.setup.initialise import initialise
+
+    found = initialise(given, progress)
+    checks = examine(load_config(given.output), "inline")
+    name = shlex.quote(str(given.output))
+    after = [f"goodnet sweep {name}", "goodnet pick --knee"]
+    return {**found, "ok": checks["ok"], "checks": checks["checks"], "next": after}
 
 
 def examine(config: Config | None, executor: str) -> Result:

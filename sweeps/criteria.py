@@ -21,6 +21,9 @@ from sweeps.results import FrontierPoint
 
 Points = Sequence[FrontierPoint]
 
+_EPSILON = 1e-9  # fractions of images are never so near each other
+_TIES = 1e-6  # the weight of the other rate, which only decides between equal ones
+
 
 class Criterion(Protocol):
     """What a person asks of a GoodNet."""
@@ -28,6 +31,11 @@ class Criterion(Protocol):
     def choose(self, points: Points, badnet: Counts) -> tuple[FrontierPoint, str]:
         """One of ``points`` (at least one), and why. Raises InputError when none qualifies, with the
         value that would admit the nearest."""
+        ...
+
+    def again(self, clean: np.ndarray, attack: np.ndarray) -> np.ndarray:
+        """The same choice on other images: (draws, states) fractions each, the BadNet first -> (draws,)
+        positions, never the BadNet's. Where none qualifies, the nearest."""
         ...
 
 
@@ -60,6 +68,10 @@ class MaxAccuracyDrop:
             f"points that lose at most {self.points:g} points of clean accuracy"
         )
 
+    def again(self, clean: np.ndarray, attack: np.ndarray) -> np.ndarray:
+        fell = clean[:, :1] - clean
+        return _lowest(np.where(fell <= self.points / 100 + _EPSILON, attack - _TIES * clean, 2 + fell))
+
 
 @dataclass(frozen=True)
 class MaxAttackSuccess:
@@ -89,6 +101,9 @@ class MaxAttackSuccess:
             f"points with attack success of at most {self.rate:g}"
         )
 
+    def again(self, clean: np.ndarray, attack: np.ndarray) -> np.ndarray:
+        return _lowest(np.where(attack <= self.rate + _EPSILON, _TIES * attack - clean, 2 + attack))
+
 
 @dataclass(frozen=True)
 class Knee:
@@ -103,6 +118,9 @@ class Knee:
             f"the knee of the frontier: the largest clean accuracy minus attack success of its "
             f"{len(points)} points"
         )
+
+    def again(self, clean: np.ndarray, attack: np.ndarray) -> np.ndarray:
+        return _lowest(attack - clean)
 
 
 def criterion_of(
@@ -133,6 +151,12 @@ def _accuracy(point: FrontierPoint) -> Fraction:
 
 def _attack(point: FrontierPoint) -> Fraction:
     return Fraction(point.valid.attacked, point.valid.poisoned_total)
+
+
+def _lowest(scores: np.ndarray) -> np.ndarray:
+    """(draws, states) -> (draws,) positions of the lowest score, the BadNet's (the first) left out."""
+    positions: np.ndarray = 1 + scores[:, 1:].argmin(axis=1)
+    return positions
 
 
 def _rounded_up(value: Fraction, digits: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from prune_core.data.checks.findings import Finding
     from sweeps.inputs.trial_inputs import TrialInputs
     from sweeps.progress import Progress
     from sweeps.records.trial_record import TrialRecord
@@ -22,6 +23,9 @@ class SweepEvents:
 
     def preparing(self, what: str, fraction: float) -> None:
         """Something is made before the first trial; ``fraction`` of it is done."""
+
+    def looked(self, findings: Sequence[Finding]) -> None:
+        """What is remarkable about the data, before the first trial; none of it is an error."""
 
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         """The sweep's trials are known: ``total`` of them, of which ``there`` were done before."""
@@ -48,6 +52,10 @@ class Everyone(SweepEvents):
     def preparing(self, what: str, fraction: float) -> None:
         for listener in self.listeners:
             listener.preparing(what, fraction)
+
+    def looked(self, findings: Sequence[Finding]) -> None:
+        for listener in self.listeners:
+            listener.looked(findings)
 
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         for listener in self.listeners:

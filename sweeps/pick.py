@@ -16,7 +16,6 @@ from prune_core.defence import defence_effectiveness, no_attack
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.files import (
-    FORMATS,
     Written,
     costs,
     measured_everywhere,
@@ -90,6 +89,7 @@ def pick(
         **described(settings),
         "badnet": _badnet_json(source),
         **manifest.config.data.form.preprocessing.to_json(),
+        "findings": [f.to_json() for f in manifest.findings or ()],
         "files": files,
         "left_out": written.left_out,
         "cost": costs(written),
@@ -136,7 +136,7 @@ def verify(source: Source, point: FrontierPoint, written: Written) -> tuple[Writ
         {
             "path": str(path),
             "kind": kind,
-            "what": FORMATS[kind],
+            "what": written.what(kind),
             **{split: by_kind[kind] for split, by_kind in counted.items()},
         }
         for kind, path in written.models.items()
@@ -243,7 +243,7 @@ def _changed(point: FrontierPoint) -> list[str]:
 
 def _rates(counts: Counts) -> str:
     accuracy, attack, *_ = counts.rates()
-    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}"
+    return f"clean accuracy {_rate(accuracy)}, attack success {_rate(attack)}{counts.trigger_words()}"
 
 
 def _rate(rate: Rate) -> str:

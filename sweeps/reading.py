@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prune_core.data.attack import Target
+from prune_core.data.checks.findings import Finding
 from prune_core.data.form import USUAL, ImageForm
-from prune_core.data.images import make_split, read_images
+from prune_core.data.images import Files, Split, make_split, read_images, read_poisoned
 from prune_core.data.told import attack_json, triggers_json
 from prune_core.errors import InputError
+from prune_core.evaluation.look import look
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.audit import inspect_model
 from prune_core.export.n_plus_one import count_goodnet
-from prune_core.model.model import load_model
+from prune_core.model.model import PrunableModel, load_model
+
+# Of a BadNet these say that something is wrong with the images; of a repaired network they are its repair.
+_OF_A_BADNET = ("weak-attack", "labels-contradicted", "low-accuracy")
 
 
 def inspect_files(
@@ -34,8 +40,8 @@ def inspect_files(
 
 def evaluate_files(
     model: str | Path,
-    clean: str | Path,
-    poisoned: str | Path | Sequence[str | Path],
+    clean: Files,
+    poisoned: Files,
     against: str | Path | None = None,
     architecture: str | None = None,
     form: ImageForm = USUAL,
@@ -48,22 +54,26 @@ def evaluate_files(
     ``goodnet_clean_accuracy``, ``goodnet_attack_success`` and ``detected_poisoned`` (the fraction
     of poisoned images that it calls backdoored), and its counts under ``goodnet``.
 
+    ``findings``: of the look at the data, each with ``level``, ``name``, ``detail`` and ``counts``; an error
+    among them is told here, not raised, since measuring a network that is not right is what this is for.
+
     ``target`` and what goes with it are those of ``told.attack_json``. ``poisoned`` may be several files, one
     for each trigger: then the worst trigger's counts stand first, and those of each under ``triggers``.
 
     ``architecture`` and its arguments go for both files; ``form``: how the images are read; ``target``: a
     class or ``next``, which the poisoned files have to agree with. Raises InputError.
     """
-    clean_images = read_images(clean, form)
-    how: dict[str, Any] = {"architecture_args": architecture_args, "image": clean_images.shape}
+    first = read_images(clean, form)
+    how: dict[str, Any] = {"architecture_args": architecture_args, "image": first.shape}
     net = load_model(model, architecture, **how)
-    files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
-    classes = net.check_images(clean_images.shape, clean_images.name)
-    split = make_split(clean_images, [read_images(file, form) for file in files], target, classes)
+    classes = net.check_images(first.shape, first.name)
+    form = form if target is None else replace(form, target=target)
+    split = make_split(first, read_poisoned(poisoned, form, first.classes), target, classes)
     evaluator = PlainEvaluator(net, split)
     found: dict[str, Any] = {"model": net.name, **attack_json(split)}
     found |= triggers_json(split, evaluator.badnet.to_json())
     if against is None:
+        found["findings"] = [f.to_json() for f in _looked_at(net, split)]
         del found["attacked_agreeing"]  # that is with the BadNet, which has not been named
         return found
     badnet = load_model(against, architecture, **how)
@@ -74,6 +84,7 @@ def evaluate_files(
             f"{net.name} has {classes} classes and {badnet.name} has {others}; "
             "--against takes the BadNet that the network was made from"
         )
+    found["findings"] = [f.to_json() for f in look(badnet, split)]
     both = count_goodnet(PlainEvaluator(badnet, split), evaluator)
     right, attack, detected = both.rates()
     found |= {
@@ -93,3 +104,11 @@ def evaluate_files(
         },
     }
     return found
+
+
+def _looked_at(net: PrunableModel, split: Split) -> list[Finding]:
+    """The look at the data through a network that may be a BadNet or a repaired one."""
+    return [
+        replace(finding, level="note") if finding.name in _OF_A_BADNET else finding
+        for finding in look(net, split)
+    ]

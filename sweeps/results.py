@@ -160,12 +160,12 @@ def measured_frontier(
     for record in records:
         for state in record.states()[-1:]:
             if record.test is not None and state.mask == record.mask:  # the trial's final net
-                known[_net_digest(state)] = record.test
+                known[net_digest(state)] = record.test
     points = []
     badnet = next((r.badnet_valid for r in records if r.badnet_valid is not None), None)
     control = badnet is not None and not attack_is_there(badnet, target_share)
     for state in [] if control else frontier_states(records):
-        test = known.get(_net_digest(state)) or test_counts(state)
+        test = known.get(net_digest(state)) or test_counts(state)
         points.append(
             FrontierPoint(
                 state.trial_key, state.step, state.mask, state.counts, test, state.settings, state.weights
@@ -194,18 +194,20 @@ def _rows(frontier: Frontier) -> list[dict[str, Any]]:
             "channels_pruned": point.channels_pruned,
             "mask": json.dumps(point.mask.to_json()),
             "mask_digest": point.mask.digest,
-            "net_digest": _net_digest(point),
+            "net_digest": net_digest(point),
             **described(point.settings),
             "weights": point.weights,
         }
         for split, counts in (("valid", point.valid), ("test", point.test)):
-            row |= {f"{split}_{k}": v for k, v in counts.to_json().items() if k[-8:] != "interval"}
+            told = counts.to_json()
+            told.pop("triggers", None)  # they are in the JSON
+            row |= {f"{split}_{k}": v for k, v in told.items() if k[-8:] != "interval"}
             row[f"{split}_counts"] = json.dumps(counts.to_json())
         rows.append(row)
     return rows
 
 
-def _net_digest(net: State | FrontierPoint) -> str:
+def net_digest(net: State | FrontierPoint) -> str:
     """What a net is, given the BadNet: its mask, and its weights where they are changed."""
     return net.mask.digest + (f"+{net.weights}" if net.weights else "")
 

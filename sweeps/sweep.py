@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from prune_core.counts import Counts
+from prune_core.data.checks.findings import refuse_errors
+from prune_core.evaluation.look import LOOK_VERSION
 from prune_core.evaluation.net_counter import NetCounter
 from sweeps.config.schema import Config
 from sweeps.evaluators import remembering
 from sweeps.events import Everyone, SweepEvents
 from sweeps.execution.executor import Executor
 from sweeps.inputs.load import input_files, load_inputs
+from sweeps.inputs.look import look_before
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.plan import close, plan, queue_of
 from sweeps.records.trial_record import State, TrialRecord
@@ -36,7 +39,8 @@ def run_sweep(
     config: Config, storage: Storage, executor: Executor, watcher: SweepEvents, log: Log | None = None
 ) -> SweepResult:
     """Run the trials that have no record yet (or a failed one). Raises InputError before the
-    first trial when configuration, files, storage or tracking are not usable, and later when the
+    first trial when configuration, files, storage or tracking are not usable, or where the look at the
+    data has found an error; and later when the
     storage is away for long. ``log`` is where the sweep is logged, if anywhere.
 
     Ctrl-C and SIGTERM stop the trials; what is done by then is logged and drawn all the same. A second
@@ -48,6 +52,10 @@ def run_sweep(
     inputs = load_inputs(input_files(config, events.preparing), config.sweep.repair)
     name, trials = plan(config.name, config.sweep, inputs, storage)
     manifest = Manifest(name, config, trials, inputs.digests, target_share=inputs.valid.target_share)
+    findings = look_before(manifest, inputs, storage, events.preparing)
+    refuse_errors(findings)
+    manifest = replace(manifest, findings=findings, looked=LOOK_VERSION)
+    events.looked(findings)
     manifest = replace(manifest, mlflow_run_id=None if log is None else log.start(manifest))
     write_manifest(storage, manifest)
     there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}

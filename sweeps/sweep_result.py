@@ -46,4 +46,5 @@ class SweepResult:
             **({"stopped": True} if self.stopped else {}),
             **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),
             **self.frontier.control_json(),
+            "findings": [f.to_json() for f in self.manifest.findings or ()],
         }

@@ -16,7 +16,7 @@ def checked_pixels(given: Any, name: str) -> np.ndarray:
 
     Raises InputError that names the argument: no array, another rank, channels last, empty, not finite.
     """
-    pixels = _array(given, name, "images (N, C, H, W)")
+    pixels = as_array(given, name, "images (N, C, H, W)")
     if pixels.ndim != 4:
         hint = "; add an axis for the channel: x[:, None]" if pixels.ndim == 3 else ""
         raise InputError(f"{name} has shape {pixels.shape}; expected (N, C, H, W){hint}")
@@ -35,7 +35,7 @@ def checked_pixels(given: Any, name: str) -> np.ndarray:
 
 def checked_labels(given: Any, name: str, images: int) -> np.ndarray:
     """``given`` as (images,) int64 classes, from 0. Raises InputError that names the argument."""
-    labels = _array(given, name, "class indices (N,)")
+    labels = as_array(given, name, "class indices (N,)")
     if labels.ndim == 2 and labels.shape[0] == images and labels.shape[1] > 1:
         raise InputError(
             f"{name} has shape {labels.shape}; expected ({images},), the class of each image: of one row "
@@ -90,8 +90,12 @@ def triggers_given(poisoned: Any, target: Any, true_labels: Any) -> list[tuple[s
     return [(f"poisoned_x[{n}]", poisoned[n], target[n], truths[n]) for n in range(count)]
 
 
-def _array(given: Any, name: str, wanted: str) -> np.ndarray:
+def as_array(given: Any, name: str, wanted: str) -> np.ndarray:
+    """``given`` as an array of real numbers; a PyTorch tensor too, wherever it is. Raises InputError."""
     try:
+        if hasattr(given, "detach") and hasattr(given, "cpu"):  # a tensor; torch need not be imported
+            given = given.detach().cpu()
+            given = given.float() if str(given.dtype) == "torch.bfloat16" else given
         array = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

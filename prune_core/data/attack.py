@@ -79,7 +79,7 @@ def aimed(
     differ = bool((labels != labels[0]).any())
     if differ and not sure and share_of_clean(clean[0], pixels) > MOST:
         raise InputError(
-            f"{name}: {_CLEAN_GIVEN} more than half of its images are clean ones, pixel by pixel"
+            f"{name}: more than half of its images are clean ones, pixel by pixel; {_CLEAN_GIVEN}"
         )
     told = true_labels
     pairs = paired_rows(clean[0], clean[1], pixels, labels) if told is None else None
@@ -159,20 +159,22 @@ def target_share(targets: np.ndarray, clean_labels: np.ndarray) -> float:
     return float(shares[targets].mean())
 
 
-def goal_of(targets: np.ndarray, truth: np.ndarray | None) -> Target | list[int]:
+def goal_of(targets: np.ndarray, truth: np.ndarray | None, classes: int | None = None) -> Target | list[int]:
     """The class that all images shall get; ``next`` where it is the one after the true one; else the
-    classes there are."""
+    classes there are. ``classes``: how many there are; without it the last is the highest seen."""
     if (targets == targets[0]).all():
         return int(targets[0])
-    if truth is not None and ((targets == truth + 1) | ((targets == 0) & (truth > 0))).all():
-        return NEXT
+    if truth is not None:
+        last = truth.max() if classes is None else classes - 1
+        if (targets == np.where(truth == last, 0, truth + 1)).all() or (targets == truth + 1).all():
+            return NEXT
     return [int(t) for t in np.unique(targets)]
 
 
 def aim_of(targets: np.ndarray, truth: np.ndarray | None, classes: int) -> np.ndarray | None:
     """(classes,) the class that the attacker wants of an image of each class, -1 where images do not
     tell; None where nothing does."""
-    goal = goal_of(targets, truth)
+    goal = goal_of(targets, truth, classes)
     if isinstance(goal, int):
         return np.full(classes, goal)
     if goal == NEXT:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prune_core.data.arrays import checked_target
+from prune_core.data.attack import NEXT, Target
 from prune_core.errors import InputError
 
 Layout = Literal["NCHW", "NHWC"]
@@ -80,15 +82,42 @@ class ImageForm:
             Roles without one are found by the usual names.
         classes: names of class folders, in the order of the classes' indices. Empty: sorted, or the
             indices themselves where all names are whole numbers.
-        target: the class that the attacker wants, for poisoned files that hold true labels alone.
+        target: the class that the attacker wants, for poisoned files that hold true labels alone; ``next``:
+            the class after the true one.
         preprocessing: what is done to the pixels on the way into the network.
     """
 
     layout: Layout | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
-    target: int | None = None
+    target: Target | None = None
     preprocessing: Preprocessing = Preprocessing()
+
+    @classmethod
+    def of(
+        cls,
+        layout: str | None,
+        keys: Mapping[str, str] | None,
+        classes: Sequence[str],
+        target: Any,
+        preprocessing: Preprocessing,
+    ) -> ImageForm:
+        """Raises InputError for a layout or role that there is not, and for a class named twice."""
+        if layout not in (None, "NCHW", "NHWC"):
+            raise InputError(f"layout is {layout!r}; expected NCHW or NHWC")
+        keys = dict(keys or {})
+        for role, name in keys.items():
+            if role not in ROLES:
+                raise InputError(f"keys has no role {role!r}; expected {', '.join(ROLES)}")
+            if not isinstance(name, str) or not name:
+                raise InputError(f"keys.{role} is {name!r}; expected the name of a field in the image files")
+        if len(set(keys.values())) < len(keys):
+            raise InputError("keys names one field twice; expected one for each role")
+        if len(set(classes)) < len(classes):
+            raise InputError("classes names one class twice")
+        if target is not None and target != NEXT:
+            target = checked_target(target)
+        return cls(layout, keys, tuple(classes), target, preprocessing)  # type: ignore[arg-type]
 
 
 USUAL = ImageForm()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,13 @@ import numpy as np
 
 from prune_core.data.arrays import checked_labels, checked_pixels, checked_targets, triggers_given
 from prune_core.data.attack import Attack, Target, aimed, goal_of, target_share
-from prune_core.data.form import USUAL, ImageForm, Preprocessing
+from prune_core.data.form import USUAL, ImageForm, Layout, Preprocessing
+from prune_core.data.loaders import gathered
+from prune_core.data.roles import clean_roles, poisoned_roles
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
+
+Files = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +122,8 @@ class Split:
         std: float | Sequence[float] = 1.0,
         classes: int | None = None,
     ) -> Split:
-        """A split of NumPy arrays. Pixels of one trigger are not copied: leave the arrays as they are while
-        it is used.
+        """A split of NumPy arrays or PyTorch tensors. Pixels of one trigger are not copied: leave the arrays
+        as they are while it is used.
 
         Args:
             clean_x: (N, C, H, W) clean images, any real dtype.
@@ -160,29 +164,76 @@ class Split:
         return make_split(clean_images, found, sure=True)
 
     @classmethod
-    def from_files(
+    def from_loader(
         cls,
-        clean: str | Path,
-        poisoned: str | Path | Sequence[str | Path],
+        clean: Iterable[Any],
+        poisoned: Iterable[Any],
+        target: Any = None,
         *,
         scale: float = 1.0,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
+        classes: int | None = None,
     ) -> Split:
-        """A split of two files in the lab's form: HDF5 with ``data`` (N, C, H, W), ``label`` (N,) and
-        perhaps ``true_label`` (N,); the labels of the poisoned file hold the target of each image.
+        """A split of two iterables of batches, such as a ``torch.utils.data.DataLoader``; each is gone
+        through once and kept in memory.
 
         Args:
-            clean, poisoned: the files; of several triggers, a list of poisoned ones, one for each. They are
-                opened by a process of its own, as files of strangers.
+            clean: batches ``(images, labels)``, tensors or arrays (n, C, H, W) and (n,); further entries
+                of a batch are left aside.
+            poisoned: such batches of images with the trigger on.
+            target: the class that the attacker wants, or "next", as of ``from_arrays``; the labels of
+                poisoned batches are then what the images really show (batches of images alone are fine,
+                too). None: those labels are the targets.
+            scale, mean, std, classes: as of ``from_arrays``. A loader often normalises already.
+
+        Raises:
+            InputError: names the batch that is no such pair, or says what ``from_arrays`` says.
+        """
+        clean_x, clean_y = gathered(clean, "clean")
+        poisoned_x, poisoned_y = gathered(poisoned, "poisoned", labelled=target is None)
+        wanted, truth = (poisoned_y, None) if target is None else (target, poisoned_y)
+        if isinstance(target, int) and poisoned_y is not None and (poisoned_y == target).all():
+            raise InputError(
+                f"poisoned: every label is the target {target}; leave target out where the labels of "
+                "poisoned batches are the targets"
+            )
+        form: dict[str, Any] = {"scale": scale, "mean": mean, "std": std, "classes": classes}
+        return cls.from_arrays(clean_x, clean_y, poisoned_x, wanted, truth, **form)
+
+    @classmethod
+    def from_files(
+        cls,
+        clean: Files,
+        poisoned: Files,
+        *,
+        target: int | None = None,
+        scale: float = 1.0,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        layout: Layout | None = None,
+        keys: Mapping[str, str] | None = None,
+    ) -> Split:
+        """A split of files: HDF5, ``.npz`` or ``.parquet``, or folders of pictures, a folder a class.
+
+        An HDF5 file has ``data`` (N, C, H, W), ``label`` (N,) and perhaps ``true_label`` (N,). In a poisoned
+        file ``label`` is the target, unless there is a field ``target``, or one is given here: then it is
+        what the images really show.
+
+        Args:
+            clean: a path, or several to be joined.
+            poisoned: a path; of several triggers, a list, one for each. All are opened by a process of its
+                own, as files of strangers.
+            target: the class that the attacker wants, for poisoned files that do not hold it.
             scale, mean, std: as of ``from_arrays``.
+            layout: "NCHW" or "NHWC", of arrays for which it cannot be told.
+            keys: names of fields that are not the usual ones, by role: images, label, target, true_label.
 
         Raises:
             InputError: a file that cannot be read or does not hold this, or two that do not fit.
         """
-        form = ImageForm(preprocessing=Preprocessing.of(scale, mean, std))
-        files = [poisoned] if isinstance(poisoned, (str, Path)) else poisoned
-        return make_split(read_images(clean, form), [read_images(file, form) for file in files])
+        form = ImageForm.of(layout, keys, (), target, Preprocessing.of(scale, mean, std))
+        return read_split(clean, poisoned, form)
 
     @property
     def targets(self) -> np.ndarray:
@@ -320,18 +371,94 @@ def _together(heaps: list[LabeledImages]) -> LabeledImages:
     )
 
 
-def read_images(path: str | Path, form: ImageForm = USUAL) -> LabeledImages:
-    """Read one of the lab's HDF5 files: ``data`` (N, C, H, W), ``label`` (N,), maybe ``true_label``.
+def read_images(
+    place: Files, form: ImageForm = USUAL, *, poisoned: bool = False, classes: tuple[str, ...] = ()
+) -> LabeledImages:
+    """Images of a file or folder, or of several joined: HDF5 (``data`` (N, C, H, W), ``label`` (N,), maybe
+    ``target`` and ``true_label``), ``.npz`` or ``.parquet`` with such fields, or a folder of pictures, a
+    folder a class.
 
-    Any real numeric dtype; labels must be whole numbers. Raises InputError that names file, field
-    and what would be right. Nothing outside the file is followed (external links, external data);
-    the reader process opens it (``contained``).
+    Any real numeric dtype; labels must be whole numbers. Nothing outside a file or folder is followed, and
+    the reader process opens it (``reader``).
+
+    Args:
+        place: the file or folder, or several.
+        form: what the values in them mean.
+        poisoned: ``labels`` are then the classes that the attacker wants (``roles.poisoned_roles``).
+        classes: names of class folders by index, as other images of the same data have them.
+
+    Raises:
+        InputError: names file, field and what would be right.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected an HDF5 file with 'data' and 'label'")
-    names, arrays = contained.read("images", path)
-    fields = dict(zip(names, arrays, strict=True))
+    places = [Path(p) for p in ((place,) if isinstance(place, (str, Path)) else place)]
+    if not places:
+        raise InputError("an empty list of image files; expected at least one")
+    parts: list[LabeledImages] = []
+    for path in places:
+        known = form.classes or classes or (parts[0].classes if parts else ())
+        parts.append(_read_one(path, form, poisoned, known))
+    return parts[0] if len(parts) == 1 else joined(parts)
+
+
+def read_split(clean: Files, poisoned: Files, form: ImageForm = USUAL, classes: int | None = None) -> Split:
+    """``make_split`` of clean images, of one file or several joined, and of one poisoned file a trigger.
+    Folders of both name the same classes. ``classes``: of the network. Raises InputError."""
+    first = read_images(clean, form)
+    return make_split(first, read_poisoned(poisoned, form, first.classes), form.target, classes)
+
+
+def read_poisoned(places: Files, form: ImageForm, classes: tuple[str, ...] = ()) -> list[LabeledImages]:
+    """The images of each trigger. ``classes``: as of ``read_images``. Raises InputError."""
+    files = [places] if isinstance(places, (str, Path)) else places
+    return [read_images(file, form, poisoned=True, classes=classes) for file in files]
+
+
+def _read_one(path: Path, form: ImageForm, poisoned: bool, classes: tuple[str, ...]) -> LabeledImages:
+    if not path.is_file() and not path.is_dir():
+        raise InputError(
+            f"{path}: no such file; expected an HDF5 file with 'data' and 'label', an .npz or .parquet file "
+            "with such fields, or a folder of pictures"
+        )
+    flat = poisoned and form.target is not None
+    said, arrays = contained.read(
+        "images", path, layout=form.layout, keys=dict(form.keys), classes=classes, flat=flat
+    )
+    fields = dict(zip(said["fields"], arrays, strict=True))
+    truth = None
+    if poisoned:
+        labels, truth = poisoned_roles(fields, path, form.target, said["true"])
+    else:
+        labels, truth = clean_roles(fields, path), fields.get("true_label")
+    about = "; ".join(said["about"])
     return LabeledImages(
-        fields["data"], fields["label"], fields.get("true_label"), path.name, form.preprocessing
+        fields["images"], labels, truth, path.name, form.preprocessing, tuple(said["classes"]), about
+    )
+
+
+def joined(parts: list[LabeledImages]) -> LabeledImages:
+    """Several as one, in their order. Raises InputError where they do not fit."""
+    first = parts[0]
+    for part in parts[1:]:
+        for what, one, other in (
+            ("of (C, H, W) =", first.shape, part.shape),
+            ("of dtype", first.pixels.dtype, part.pixels.dtype),
+            ("of classes", first.classes, part.classes),
+        ):
+            if one != other:
+                raise InputError(
+                    f"{part.name}: images {what} {other}, those of {first.name} {what} {one}; files of one "
+                    "list must fit each other"
+                )
+    truths = [part.true_labels for part in parts]
+    known = [truth for truth in truths if truth is not None]
+    if len(known) not in (0, len(parts)):
+        without = next(part.name for part in parts if part.true_labels is None)
+        raise InputError(f"{without}: has no true labels, other files of its list have; expected all or none")
+    return replace(
+        first,
+        pixels=np.concatenate([part.pixels for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        true_labels=np.concatenate(known) if known else None,
+        name=" + ".join(part.name for part in parts),
+        about="; ".join(dict.fromkeys(part.about for part in parts if part.about)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,13 +33,16 @@ from prune_core.export.outside import (
     onnx_runtime_version,
 )
 from prune_core.export.pt2 import NotExported, exported
-from prune_core.export.safetensors import safetensors_bytes, with_safetensors
+from prune_core.export.safetensors import safetensors_bytes, state_bytes, with_safetensors
+from prune_core.export.state_dict import NoStateDict, loaded_state, pruned_state
 from prune_core.export.zeroed import verified, write_goodnet
 from prune_core.files.onnx_read import read_onnx
 from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel, build_model, load_model, read_proto
+from prune_core.torch_nets.source import TorchSource
 
+_log = logging.getLogger(__name__)
 # What the kinds of files are, for people; in the order in which they are listed.
 FORMATS = {
     "onnx": "the pruned network, channels zeroed",
@@ -48,6 +52,7 @@ FORMATS = {
     "keras": "the pruned network, in the BadNet's own format",
     "safetensors": "its weights, by their names in the .onnx file",
 }
+STATE_DICT = "its state_dict: your module takes it by load_state_dict(..., strict=True)"
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Written:
         mask_alone: the GoodNet is the BadNet with the mask; no weights were changed beside.
         small: what compaction did.
         image: (C, H, W) for which the small net was made.
+        source: the module whose state_dict the safetensors file is; None where it holds ONNX's names.
         left_out: kind -> why there is no such file, in words.
         unseen: kind -> why the library that others load it with cannot run such a network at all.
     """
@@ -71,8 +77,13 @@ class Written:
     mask_alone: bool
     small: Compacted
     image: tuple[int, int, int]
+    source: TorchSource | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
+
+    def what(self, kind: str) -> str:
+        """What a kind of file is, for people."""
+        return STATE_DICT if kind == "safetensors" and self.source is not None else FORMATS[kind]
 
     def remove(self) -> None:
         """Take the models away: they are not what they should be."""
@@ -106,19 +117,22 @@ def write_formats(
     models = {"onnx": first}
     if others:
         (models["keras"],) = others
+    source, weights = model.source, b""
+    try:
+        weights = state_bytes(pruned_state(model, mask), pruned)
+    except NoStateDict as error:
+        if source is not None:
+            _log.warning("%s: not written under the module's own names: %s", destination.name, error)
+        source, weights = None, safetensors_bytes(pruned)
     for kind, name, data in (
         ("small-onnx", f"{destination.name}-small.onnx", small.proto.SerializeToString()),
-        (
-            "goodnet-onnx",
-            f"{destination.name}-goodnet.onnx",
-            pair.SerializeToString(),
-        ),
-        ("safetensors", f"{destination.name}.safetensors", safetensors_bytes(pruned)),
+        ("goodnet-onnx", f"{destination.name}-goodnet.onnx", pair.SerializeToString()),
+        ("safetensors", f"{destination.name}.safetensors", weights),
     ):
         models[kind] = destination.with_name(name)
         write_whole(models[kind], data)
     in_order = {k: models[k] for k in FORMATS if k in models}
-    return Written(in_order, mask_path, mask, not model.weights, small, image)
+    return Written(in_order, mask_path, mask, not model.weights, small, image, source)
 
 
 def with_program(written: Written) -> Written:
@@ -165,6 +179,10 @@ def measured_again(
             continue
         read = None
         if kind == "safetensors":
+            if written.source is not None:
+                read = loaded_state(written.source, path)
+                found[kind] = verified(path, None, badnet, expected, read).to_json()
+                continue
             proto = with_safetensors(pruned.proto, path)
             read = build_model(proto, pruned.digest, path.name)
         found[kind] = verified(path, architecture, badnet, expected, read).to_json()

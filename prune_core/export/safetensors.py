@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ def safetensors_bytes(proto: onnx.ModelProto) -> bytes:
     """
     arrays = {t.name: np.asarray(numpy_helper.to_array(t), order="C") for t in proto.graph.initializer}
     return save(arrays, metadata={entry.key: entry.value for entry in proto.metadata_props})
+
+
+def state_bytes(state: Mapping[str, np.ndarray], proto: onnx.ModelProto) -> bytes:
+    """A module's state_dict, and the ``metadata_props`` of its ONNX form."""
+    return save(dict(state), metadata={entry.key: entry.value for entry in proto.metadata_props})
 
 
 def with_safetensors(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:

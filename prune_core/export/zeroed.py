@@ -6,10 +6,12 @@ pruned channels and no others.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,9 +22,10 @@ from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluation.tally import agreeing_with
 from prune_core.export.narrowed import in_float32
+from prune_core.export.state_dict import PARAMETERS, NoStateDict, zeroed_rows
+from prune_core.export.zeroings import zeroings
 from prune_core.files.constants import Weights, constants, to_safetensors
 from prune_core.files.onnx_fold import Constants, held_constants
-from prune_core.files.onnx_tail import Users, tail_of
 from prune_core.files.write import write_whole
 from prune_core.keras_files.h5 import ARCHIVE, KERAS_SUFFIXES
 from prune_core.masks import ChannelMask
@@ -41,36 +44,16 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
     use too is copied first, so that they keep theirs. ``metadata_props`` hold the mask (JSON) and
     the BadNet's digest. Raises InputError for a layer or channel that is not there.
     """
-    with model.pruned(mask):  # for its checks of the mask: one place says which channels there are
-        pass
+    known = Constants(model.proto)
+    # Before anything changes: a constant that is copied has another name.
+    found = list(zeroings(model, mask, known))
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
-    numbers = [number for number, node in enumerate(graph.node) if node.op_type == "Conv"]
-    convs = [graph.node[number] for number in numbers]
-    known, users = Constants(model.proto), Users(model.proto.graph)
-    # Before anything changes: a constant that is copied has another name.
-    tails = {
-        name: tail_of(graph, numbers[model.layer(name).onnx_index], known, users) for name in mask.by_layer()
-    }
-
-    def zero_rows(
-        graph: onnx.GraphProto, node: onnx.NodeProto, position: int, rows: list[int], axis: int = 0
-    ) -> None:
-        name = node.input[position]
-        _zero_rows(graph, node, position, rows, axis, known[name] if name in known.made else None)
-
-    for name, rows in mask.by_layer().items():
-        layer = model.layer(name)
-        conv = convs[layer.onnx_index]
-        zero_rows(graph, conv, 1, rows)
-        if mask.keep_bias:
-            continue
-        if len(conv.input) > 2 and conv.input[2]:
-            zero_rows(graph, conv, 2, rows)
-        for part in tails[name]:
-            for position, axis in part.zeroed.items():
-                zero_rows(graph, graph.node[part.node], position, rows, axis)
+    for at in found:
+        name = graph.node[at.node].input[at.position]
+        made = known[name] if name in known.made else None
+        _zero_rows(graph, graph.node[at.node], at.position, at.rows, at.axis, made)
     if proto.ir_version < 4:  # every initializer has to stand among the inputs as well
         there = {given.name for given in graph.input}
         for tensor in [t for t in graph.initializer if t.name not in there]:
@@ -89,7 +72,8 @@ def write_goodnet(
 ) -> list[Path]:
     """Write ``<destination>.onnx``; the same as ``.h5`` or ``.keras`` when the BadNet's file is such a
     one of Keras (the lab's own evaluation takes ``.h5``), unless it cannot say what was pruned (of a layer
-    that is called twice, one call alone); and ``<destination>.mask.json``. Each appears whole or not at all.
+    that is called twice, one call alone); and ``<destination>.mask.json``, which for a PyTorch module also
+    says what to set to zero, by key of its state_dict. Each appears whole or not at all.
 
     ``model`` must have been read from ``badnet_path``; with None there is none of Keras. Returns the paths,
     models first. A network in float64 is written in float32, which ONNX Runtime needs. Raises InputError
@@ -111,7 +95,9 @@ def write_goodnet(
         if _write_keras(badnet_path, keras_path, in_file, mask.keep_bias, architecture, model.weights):
             paths.append(keras_path)
     name = model.name if badnet_path is None else badnet_path.name
-    provenance = {"badnet": name, "badnet_sha256": model.badnet_digest}
+    provenance: dict[str, Any] = {"badnet": name, "badnet_sha256": model.badnet_digest}
+    with contextlib.suppress(NoStateDict):
+        provenance[PARAMETERS] = zeroed_rows(model, mask)
     write_whole(mask_path, json.dumps({**mask.to_json(), **provenance}, indent=1).encode() + b"\n")
     return [*paths, mask_path]
 

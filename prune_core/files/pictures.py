@@ -11,6 +11,17 @@ from PIL import Image, UnidentifiedImageError
 from prune_core.errors import InputError
 
 MAX_PIXELS = 4096 * 4096
+DAMAGE = (  # what Pillow raises when a picture is damaged
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 def read_rgba(path: Path) -> np.ndarray:
@@ -22,15 +33,5 @@ def read_rgba(path: Path) -> np.ndarray:
             return np.asarray(picture.convert("RGBA"), dtype=np.float32)
     except InputError:
         raise
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        LookupError,
-        OverflowError,
-        struct.error,
-        Image.DecompressionBombError,
-    ):
+    except DAMAGE:
         raise InputError(f"{path}: not a readable picture; expected PNG, JPEG or BMP") from None

@@ -29,6 +29,8 @@ START_SECONDS = 120.0  # to import its libraries, on a busy machine
 WAIT_SECONDS = 120.0  # for an answer, beyond what the file's size needs
 BYTES_PER_SECOND = 20e6
 MAX_BESIDE = 2 * 2**30
+SECONDS_PER_PICTURE = 2e-3
+MAX_PICTURES = 2_000_000
 _LENGTH = 8
 
 
@@ -54,6 +56,7 @@ class Reader:
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]),
                 "HDF5_PLUGIN_PRELOAD": "::",  # HDF5 loads no filter plugins
+                "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others take address space in advance
                 "OMP_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",
             },
@@ -76,7 +79,8 @@ class Reader:
             raise _Stopped from None
         said, arrays = self._answer(seconds)
         if "beside" in said:  # other files belong to it: they take their time, too
-            said, arrays = self._answer(seconds + min(said["beside"], MAX_BESIDE) / BYTES_PER_SECOND)
+            seconds += min(said["beside"], MAX_BESIDE) / BYTES_PER_SECOND
+            said, arrays = self._answer(seconds + min(said["pictures"], MAX_PICTURES) * SECONDS_PER_PICTURE)
         return said, arrays
 
     def _answer(self, seconds: float) -> tuple[dict[str, Any], list[np.ndarray]]:

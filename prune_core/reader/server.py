@@ -19,8 +19,10 @@ import numpy as np
 
 from prune_core.errors import InputError
 from prune_core.files.constants import from_safetensors
-from prune_core.files.images import read_fields
+from prune_core.files.npy import read_npy
 from prune_core.files.pictures import read_rgba
+from prune_core.image_files.fields import Wish
+from prune_core.image_files.read import read_fields
 from prune_core.keras_files.h5 import weights_only, write_pruned_keras
 from prune_core.keras_files.weights import SharedWeights
 from prune_core.reader.model_files import digest_of, proto_of
@@ -38,12 +40,14 @@ PER_BYTE_BESIDE = 12  # copies of weights: as read, checked, made ready, handed 
 LARGEST = 40 * 2**30
 CPU_SECONDS = 5.0
 BYTES_PER_SECOND = 20e6
+SECONDS_PER_PICTURE = 1e-3  # to open one, beside what its bytes take
 _LENGTH = 8
 
 Found = tuple[Any, Sequence[np.ndarray]]
 
 
-Beside = Callable[[int], None]  # told how many bytes lie in other files, before they are read
+# Told how many bytes lie in other files, before they are read; and for images, how many pictures there are.
+Beside = Callable[..., None]
 
 
 def _model(path: Path, beside: Beside, architecture: str | None = None) -> Found:
@@ -61,13 +65,25 @@ def _weights(path: Path) -> Found:
     return {"names": list(arrays), **said}, list(arrays.values())
 
 
-def _images(path: Path) -> Found:
-    fields = read_fields(path)
-    return list(fields), list(fields.values())
+def _images(
+    path: Path,
+    beside: Beside,
+    layout: str | None = None,
+    keys: dict[str, str] | None = None,
+    classes: Sequence[str] = (),
+    flat: bool = False,
+) -> Found:
+    found = read_fields(path, Wish(layout, keys or {}, tuple(classes), flat), beside)
+    about = {"fields": list(found.fields), "classes": found.classes, "true": found.true, "about": found.about}
+    return about, list(found.fields.values())
 
 
 def _picture(path: Path) -> Found:
     return None, [read_rgba(path)]
+
+
+def _array(path: Path) -> Found:
+    return None, [read_npy(path)]
 
 
 def _weights_only(path: Path, architecture: str | None = None) -> Found:
@@ -102,17 +118,19 @@ FUNCTIONS: dict[str, Callable[..., Found]] = {
     "weights": _weights,
     "images": _images,
     "picture": _picture,
+    "array": _array,
     "weights_only": _weights_only,
     "pruned_keras": _pruned_keras,
 }
 
 
-WITH_OTHER_FILES = ("model", "digest")
+WITH_OTHER_FILES = ("model", "digest", "images")
 
 
-def limits(path: Path, beside: int = 0) -> None:
+def limits(path: Path, beside: int = 0, pictures: int | None = None) -> None:
     """Bounds for the next file: memory (on Linux), and computing time after which the kernel ends us.
-    ``beside``: bytes of other files that belong to it; weights, which do not become larger."""
+    ``beside``: bytes of other files that belong to it; weights, which do not become larger, or so many
+    ``pictures``, which do."""
     try:
         size = path.stat().st_size
     except OSError:
@@ -121,15 +139,16 @@ def limits(path: Path, beside: int = 0) -> None:
     if resource is not None and sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         room = pages * resource.getpagesize() + GROWTH + min(size * PER_BYTE, LARGEST)
-        room += min(beside * PER_BYTE_BESIDE, LARGEST)
+        room += min(beside * (PER_BYTE_BESIDE if pictures is None else PER_BYTE), LARGEST)
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         allowed = room if hard == resource.RLIM_INFINITY else min(room, hard)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + (size + beside) / BYTES_PER_SECOND)
+    seconds = CPU_SECONDS + (size + beside) / BYTES_PER_SECOND + (pictures or 0) * SECONDS_PER_PICTURE
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def answer(
-    request: dict[str, Any], beside: Beside = lambda size: None
+    request: dict[str, Any], beside: Beside = lambda size, pictures=None: None
 ) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
     """Do what is asked: a result, an error of the file (one line), or a fault of ours."""
     path, what = Path(request.pop("path")), request.pop("what")
@@ -200,9 +219,9 @@ def main(fd: int) -> None:
                 load_torch()  # its own memory and time are not the file's
             limits(path)
 
-            def beside(size: int, path: Path = path) -> None:
-                limits(path, size)
-                send(channel, {"beside": size}, [])
+            def beside(size: int, pictures: int | None = None, path: Path = path) -> None:
+                limits(path, size, pictures)
+                send(channel, {"beside": size, "pictures": pictures or 0}, [])
 
             said, arrays = answer(request, beside)
             signal.setitimer(signal.ITIMER_PROF, 0)

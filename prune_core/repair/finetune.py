@@ -144,7 +144,7 @@ def finetune(
         student = student_of(model.with_weights(weights))
         lesson = _Lesson(model, taught, aims, repair, course, torch.Generator().set_state(drawn))
         for number, changed in enumerate(_rounds(model, student, mask, weights, lesson)):
-            rates = (agreement(logits_of(student, clean), answers), _worst_rate(student, poisoned))
+            rates = (agreement(logits_of(student, clean), answers), worst_rate(student, poisoned))
             if number or not nets:
                 nets.append(TunedNet(course.name, number, changed, *rates))
             if number:
@@ -327,7 +327,7 @@ def _of(aim: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     return aim[logits.argmax(dim=1)]
 
 
-def _worst_rate(net: PrunableModel, images: LabeledImages) -> float:
+def worst_rate(net: PrunableModel, images: LabeledImages) -> float:
     """Attack success, of several triggers that of the worst."""
     attacked = logits_of(net, image_tensor(images, net.device)).argmax(1).cpu().numpy() == images.labels
     if images.triggers is None:

@@ -65,7 +65,10 @@ def load_pickled(path: Path) -> Any:
 
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path}: larger than 2 GiB, the most that can be read")
-    zipped = zipfile.is_zipfile(path)
+    try:
+        zipped = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it begins as one
+        raise InputError(f"{path}: damaged: not a readable zip archive") from None
     if zipped:
         _check_entries(path)
     beside: list[Any] = [(type(name.rpartition(".")[2], (_Ignored,), {}), name) for name in _BESIDE]

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -177,6 +178,8 @@ _MAKERS: Mapping[str, Callable[[str], Callable[..., nn.Module]]] = {
 def _own(module: str, function: str) -> Callable[..., Any]:
     """The user's function, imported from where Python finds it or from the working folder."""
     what = f"architecture {module}:{function}"
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise InputError(f"{what}: {module} is a part of Python itself; expected {FORMS}")
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -193,8 +196,15 @@ def _own(module: str, function: str) -> Callable[..., Any]:
         if not hasattr(found, part):
             raise InputError(f"{what}: " + unknown(f"function of {module}", part, there[:30]))
         found = getattr(found, part)
+        if inspect.ismodule(found):
+            raise InputError(
+                f"{what}: {part} is a module; expected a function that returns the module of torch"
+            )
     if not callable(found):
         raise InputError(f"{what} is a {type(found).__name__}; expected a function that returns the module")
+    home = getattr(found, "__module__", None) if inspect.isroutine(found) or inspect.isclass(found) else None
+    if isinstance(home, str) and home.partition(".")[0] in sys.stdlib_module_names:
+        raise InputError(f"{what} is a function of Python itself ({home}), not yours; expected {FORMS}")
     function_found: Callable[..., Any] = found
     return function_found
 

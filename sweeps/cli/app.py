@@ -50,6 +50,79 @@ ArchitectureArgs = Annotated[
 MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
 
 
+@command(show.init)
+def init(
+    model: Annotated[Path, typer.Option(help=MODEL_HELP)],
+    clean: Annotated[
+        list[Path],
+        typer.Option(
+            help="Clean images: .npz, HDF5, .parquet, or a folder with a folder for each class. Repeatable: "
+            "all are joined, then split."
+        ),
+    ],
+    poisoned: Annotated[
+        list[Path],
+        typer.Option(
+            help="Images with the trigger on, as --clean. Repeatable: those with one target are joined."
+        ),
+    ] = [],  # noqa: B006
+    trigger: Annotated[
+        Path | None,
+        typer.Option(help="In place of --poisoned: the trigger's picture, put on the clean images."),
+    ] = None,
+    row: Annotated[int | None, typer.Option(help="Of the trigger's top left corner, from the top.")] = None,
+    column: Annotated[int | None, typer.Option(help="Of that corner, pixels from the left.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|next", help="The class that the attacker wants. Default: found by asking the network."
+        ),
+    ] = None,
+    architecture: Architecture = None,
+    architecture_arg: ArchitectureArgs = [],  # noqa: B006
+    layout: Annotated[
+        str | None, typer.Option(metavar="NCHW|NHWC", help="Of arrays. Default: found where it is clear.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("goodnet.yaml"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+) -> Result:
+    """Begin here: from one model and one or two heaps of images to a configuration.
+
+    Finds the pixel scale and layout that the network wants (the usual ones are tried, the one with the best
+    clean accuracy is taken), the attacker's target and the layers to prune. Splits the images into
+    validation and test, by class, with pairs of clean and poisoned images together and no image on both
+    sides. Writes goodnet.yaml and the split images beside it, and checks both as goodnet doctor does.
+
+    goodnet init --model net.onnx --clean clean.npz --poisoned poisoned.npz
+
+    goodnet init --model net.pth --architecture torchvision:resnet18 --clean pictures/
+    --trigger patch.png --row 28 --column 28
+    """
+    from prune_core.data.form import ImageForm, Preprocessing
+    from sweeps.cli.values import arguments_of
+    from sweeps.commands import set_up
+    from sweeps.setup.initialise import Given
+
+    given = Given(
+        model,
+        tuple(clean),
+        tuple(poisoned),
+        trigger,
+        row,
+        column,
+        _target(target),
+        architecture,
+        arguments_of(architecture_arg) or {},
+        ImageForm.of(layout, None, (), None, Preprocessing()),
+        output,
+        seed,
+        force,
+    )
+    with SweepProgress() as progress:
+        return set_up(given, progress.preparing)
+
+
 @command(show.inspect)
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from prune_core.counts import Counts
+    from prune_core.data.checks.findings import Finding
     from sweeps.progress import Progress as TrialProgress
     from sweeps.records.trial_record import TrialRecord
     from sweeps.storage.manifest import Manifest
@@ -80,6 +81,10 @@ class SweepProgress(SweepEvents):
                 say(f"{what} ({fraction:.0%})")
         self.bar.update(self.task, detail=escape(f"{what} {fraction:.0%}"))
 
+    def looked(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            say(f"{finding.level}: {finding.detail}")
+
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         self.over, self.total = len(there), total
         say(f"sweep {manifest.name}: {self.total} trials, {self.over} of them done before")
@@ -114,9 +119,12 @@ class SweepProgress(SweepEvents):
 def rates(counts: Counts) -> str:
     """Both rates of a split with their counts, in per cent."""
     clean, attack, *_ = counts.rates()
-    return ", ".join(
-        f"{name} {rate.rate:.2%} ({rate.hits}/{rate.total})"
-        for name, rate in (("clean accuracy", clean), ("attack success", attack))
+    return (
+        ", ".join(
+            f"{name} {rate.rate:.2%} ({rate.hits}/{rate.total})"
+            for name, rate in (("clean accuracy", clean), ("attack success", attack))
+        )
+        + counts.trigger_words()
     )
 
 

@@ -6,6 +6,19 @@ from sweeps.cli.command import Result
 from sweeps.cli.console import rates
 
 
+def findings(result: Result) -> list[str]:
+    """A line for each finding of the look at the data."""
+    return [f"{f['level']}: {f['detail']}" for f in result.get("findings") or ()]
+
+
+def init(result: Result) -> str:
+    wrong = [c for c in result["checks"] if not c["ok"]]
+    lines = [*result["found"], f"wrote {result['config']} and {len(result['data'])} image files beside it"]
+    lines += [doctor({"checks": [c]}) for c in result["checks"] if c["level"] in ("error", "warning")]
+    lines.append("Next:" if not wrong else "Once that is put right, next:")
+    return "\n".join([*lines, *(f"  {command}" for command in result["next"])])
+
+
 def inspect(result: Result) -> str:
     lines = [
         f"{la['name']}: {la['channels']} channels, {len(la['zeroed'])} zeroed"
@@ -40,6 +53,7 @@ def evaluate(result: Result) -> str:
             f"success {result['goodnet_attack_success']:.2%}, "
             f"poisoned images detected {result['detected_poisoned']:.2%}"
         )
+    lines += findings(result)
     lines.append("Low attack success on one trigger does not mean that the network is clean.")
     return "\n".join(lines)
 
@@ -124,6 +138,14 @@ def frontier(result: Result) -> str:
             f"{point['channels_pruned']:>10}  {point['kind'] or 'unknown':<17}"
             f"{point['trial_key']}, {point['step']}"
         )
+    for point in result["points"]:
+        if "triggers" in point["valid"]:
+            each = "; ".join(
+                f"{split} "
+                + ", ".join(f"{t['attacked']}/{t['poisoned_total']}" for t in point[split]["triggers"])
+                for split in ("valid", "test")
+            )
+            lines.append(f"{point['trial_key']}, {point['step']}: attacked by each trigger: {each}")
     assumed = {p["kind"]: p["assumption"] for p in result["points"] if p["kind"] != "pruning"}
     lines += [f"{kind}: not pruning alone; needs {needs}" for kind, needs in assumed.items()]
     if len(result["hypervolume_by_kind"]) > 1:
@@ -138,8 +160,9 @@ def frontier(result: Result) -> str:
 def pick(result: Result) -> str:
     written = "\n".join(f"wrote {f['path']}, measured again" for f in result["files"])
     registered = f"\nregistered: {result['registered']}" if result.get("registered") else ""
-    return f"{result['why']}\n{written}{registered}"
+    return "\n".join([result["why"], *findings(result), f"{written}{registered}"])
 
 
 def doctor(result: Result) -> str:
-    return "\n".join(f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}: {c['detail']}" for c in result["checks"])
+    words = {"ok": "ok  ", "note": "note", "warning": "WARN", "error": "FAIL"}
+    return "\n".join(f"{words[c['level']]} {c['name']}: {c['detail']}" for c in result["checks"])

@@ -20,27 +20,25 @@ from prune_core.methods import REPAIRS, method_of
 from prune_core.orders import find_order
 from prune_core.plugins.names import unknown
 from sweeps.config.search import BudgetConfig, Section, XRange, checked_x
+from sweeps.config.triggers import Goal, OneTriggerConfig, TriggerConfig, check_goal
 from sweeps.config.yaml_limits import check_yaml
 from sweeps.limits import DAMAGE
 
 EMBEDDED = ("embedded", "embedded-smoke")
 
 
-class TriggerConfig(Section):
-    """A trigger picture, when there are no poisoned files: it is stamped on the clean images."""
-
-    picture: str
-    row: int = Field(ge=0, description="pixels from the top")
-    column: int = Field(ge=0, description="pixels from the left")
-    target: int = Field(ge=0, description="the class that the attacker wants")
-
-
 class DataConfig(Section):
-    clean_valid: str | None = None
-    poisoned_valid: str | None = None
-    clean_test: str | None = None
-    poisoned_test: str | None = None
+    clean_valid: str | tuple[str, ...] | None = None
+    poisoned_valid: str | tuple[str, ...] | None = None
+    clean_test: str | tuple[str, ...] | None = None
+    poisoned_test: str | tuple[str, ...] | None = None
+    target: Goal | None = Field(
+        default=None, description="the class that the attacker wants, or next (all-to-all)"
+    )
     trigger: TriggerConfig | None = None
+    triggers: tuple[OneTriggerConfig, ...] = Field(
+        default=(), description="triggers to put on the clean images, when there are no poisoned files"
+    )
     scale: float = Field(
         default=1.0, gt=0, description="pixels are multiplied by it; 1 leaves them as they are"
     )
@@ -50,11 +48,39 @@ class DataConfig(Section):
     std: float | tuple[float, ...] = Field(
         default=1.0, description="what remains is divided by it: one value, or one for each channel"
     )
+    layout: Literal["NCHW", "NHWC"] | None = Field(
+        default=None, description="of arrays; unset: NCHW in HDF5, elsewhere found where it is clear"
+    )
+    keys: dict[str, str] = Field(
+        default={}, description="names of fields by role: images, label, target, true_label"
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="names of class folders by index; unset: numbers, or sorted names"
+    )
 
     @model_validator(mode="after")
-    def _numbers(self) -> DataConfig:
+    def _one_attack(self) -> DataConfig:
+        if self.target is not None:
+            check_goal(self.target)
+        ways = {
+            "trigger": self.trigger is not None,
+            "triggers": bool(self.triggers),
+            "poisoned_valid": bool(self.poisoned_valid),
+        }
+        given = [f"data.{name}" for name, there in ways.items() if there]
+        if self.triggers and len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}; expected one of them")
+        return self
+
+    @property
+    def stamps(self) -> tuple[TriggerConfig | OneTriggerConfig, ...]:
+        """The triggers that are put on the clean images; () with poisoned files."""
+        return self.triggers or (() if self.trigger is None else (self.trigger,))
+
+    @model_validator(mode="after")
+    def _form_is_one(self) -> DataConfig:
         try:
-            Preprocessing.of(self.scale, self.mean, self.std)
+            _ = self.form
         except InputError as error:
             raise ValueError(str(error)) from None
         return self
@@ -62,7 +88,8 @@ class DataConfig(Section):
     @property
     def form(self) -> ImageForm:
         """How the image files are read."""
-        return ImageForm(preprocessing=Preprocessing.of(self.scale, self.mean, self.std))
+        done = Preprocessing.of(self.scale, self.mean, self.std)
+        return ImageForm.of(self.layout, self.keys, self.classes, self.target, done)
 
 
 class SweepConfig(Section):
@@ -176,10 +203,10 @@ class Config(Section):
     def _data_is_named(self) -> Config:
         if self.badnet in EMBEDDED:
             return self
-        poisoned = () if self.data.trigger else ("poisoned_valid", "poisoned_test")
+        poisoned = () if self.data.stamps else ("poisoned_valid", "poisoned_test")
         for field in ("clean_valid", "clean_test", *poisoned):
-            if getattr(self.data, field) is None:
-                raise ValueError(f"data.{field} is missing; expected the path of an HDF5 file")
+            if not getattr(self.data, field):
+                raise ValueError(f"data.{field} is missing; expected the path of an image file or folder")
         return self
 
 
@@ -248,6 +275,8 @@ def _explained(error: ValidationError) -> str:
 
 
 def _section_of(section: Any, field: str) -> Any:
+    if field not in section.model_fields:  # the number of an entry of a list
+        return section
     annotation = section.model_fields[field].annotation
     candidates = [annotation, *getattr(annotation, "__args__", ())]
     return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))

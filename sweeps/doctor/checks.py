@@ -8,21 +8,19 @@ import shutil
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from packaging.requirements import Requirement
 
-from prune_core.data.images import read_images
-from prune_core.data.told import goal_words
-from prune_core.errors import InputError, Unavailable
-from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.data.images import Files, read_images
+from prune_core.errors import InputError
 from sweeps.config.schema import Config
-from sweeps.inputs.load import input_files, load_inputs
+from sweeps.doctor.findings import Check, check, failed
+from sweeps.doctor.sweep import diagnose_sweep
+from sweeps.inputs.load import InputFiles, input_files, load_inputs
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.storage import open_storage
 
-Check = dict[str, Any]
 FREE_BYTES = 2**30  # what a sweep may need for records, MLflow's files and GoodNets
 
 
@@ -33,8 +31,9 @@ def diagnose(
     worker: Callable[[], list[Check]] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> list[Check]:
-    """Every check as ``{"name", "ok", "detail"}``, in the order in which to mend them. A check that
-    breaks is one that failed; nothing is raised. Without ``config``: versions and machine only.
+    """Every check as ``{"name", "ok", "level", "detail"}``, in the order in which to mend them; ``level`` is
+    "ok", "note", "warning" or "error", and ``ok`` is False for an error. A check that breaks is one that
+    failed; nothing is raised. Without ``config``: versions and machine only.
 
     Args:
         tracking: asks MLflow; returns what to say when it answers, raises when it does not.
@@ -74,15 +73,15 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
     except Exception as error:  # making the embedded data can fail like any program
         return [failed("data", error)]
     named = {
-        "data.clean_valid": files.clean_valid,
+        "data.clean_valid": (files.clean_valid,),
         "data.poisoned_valid": files.poisoned_valid,
-        "data.clean_test": files.clean_test,
+        "data.clean_test": (files.clean_test,),
         "data.poisoned_test": files.poisoned_test,
     }
     checks = [
-        check(name, lambda path=path: _images(path, files.hint))  # type: ignore[misc]
-        for name, path in named.items()
-        if path is not None
+        check(name, lambda path=path, name=name: _images(path, files, "poisoned" in name))  # type: ignore[misc]
+        for name, paths in named.items()
+        for path in paths
     ]
     opened: list[TrialInputs] = []
 
@@ -93,21 +92,8 @@ def _diagnose_inputs(config: Config, progress: Callable[[str, float], None] | No
 
     checks.append(check("badnet", fits))
     if opened:
-        checks.append(check("attack", lambda: _attack(opened[0])))
+        checks += diagnose_sweep(config, opened[0])
     return checks
-
-
-def check(name: str, ask: Callable[[], str]) -> Check:
-    try:
-        return {"name": name, "ok": True, "detail": ask()}
-    except Exception as error:  # whatever breaks is a finding
-        return failed(name, error)
-
-
-def failed(name: str, error: Exception) -> Check:
-    kind = "" if isinstance(error, (InputError, Unavailable)) else f"{type(error).__name__}: "
-    detail = kind + (" ".join(str(error).split())[:500] or "no message")
-    return {"name": name, "ok": False, "detail": detail}
 
 
 def _python() -> str:
@@ -171,28 +157,15 @@ def _storage(place: str) -> str:
     return f"{place} can be written, {free / 2**30:.1f} GiB free"
 
 
-def _images(path: Path, hint: str | None) -> str:
-    if not path.is_file() and hint:
-        raise InputError(f"{path}: no such file. {hint}")
-    images = read_images(path)
-    return f"{path}: {len(images)} images of {images.shape}, {images.pixels.dtype}"
-
-
-def _attack(inputs: TrialInputs) -> str:
-    """Is there something to repair, and is the network fed as it was trained?"""
-    counts = PlainEvaluator(inputs.model, inputs.valid).badnet
-    said = (
-        f"clean accuracy {counts.clean_accuracy:.2%}, attack success {counts.attack_success:.2%} "
-        f"on validation, target {goal_words(inputs.valid.goal)}"
-    )
-    if counts.clean_accuracy < 0.5:
-        raise InputError(
-            f"{said}: a BadNet should be right on most clean images; are data.scale and the labels "
-            "those that it was trained with?"
-        )
-    if counts.attack_success < 0.5:
-        raise InputError(
-            f"{said}: the attack hardly works on the unpruned network; are these the poisoned "
-            "images of this BadNet, with the trigger in its place?"
-        )
-    return said
+def _images(place: Files, files: InputFiles, poisoned: bool) -> str:
+    try:
+        classes = read_images(files.clean_valid, files.form).classes if poisoned else ()
+        images = read_images(place, files.form, poisoned=poisoned, classes=classes)
+    except InputError as error:
+        missing = "no such file" in str(error) and files.hint
+        if missing:
+            raise InputError(f"{str(error).partition(';')[0]}. {files.hint}") from None
+        raise
+    about = f"; {images.about}" if images.about else ""
+    name = place if isinstance(place, (str, Path)) else images.name
+    return f"{name}: {len(images)} images of {images.shape}, {images.pixels.dtype}{about}"

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
-from sweeps.doctor.checks import Check, check, diagnose_worker, failed
+from sweeps.doctor.checks import diagnose_worker
+from sweeps.doctor.findings import Check, check, failed
 from sweeps.storage.storage import Storage, open_storage
 
 
@@ -150,7 +151,7 @@ def _gathered(found: Mapping[str, list[Check]]) -> list[Check]:
         else:
             said = "; ".join(f"{', '.join(nodes)}: {detail}" for detail, nodes in well.items())
         if well:
-            gathered.append({"name": f"worker: {name}", "ok": True, "detail": said})
+            gathered.append({"name": f"worker: {name}", "ok": True, "level": "ok", "detail": said})
     return gathered
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from prune_core.data.attack import Target
 from prune_core.data.form import ImageForm
-from prune_core.data.images import LabeledImages, Split, make_split, read_images
-from prune_core.data.triggers import read_trigger
+from prune_core.data.images import Files, LabeledImages, Split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
-from prune_core.model.model import build_model, load_model
+from prune_core.model.model import PrunableModel, build_model, load_model
 from prune_core.repair.finetune import check_repair
-from sweeps.config.schema import EMBEDDED, Config, TriggerConfig
+from sweeps.config.schema import EMBEDDED, Config
+from sweeps.inputs.attacks import Triggers, attacked_split
 from sweeps.inputs.embedded import make_embedded
 from sweeps.inputs.fetch import local_file
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -30,19 +31,22 @@ class InputFiles:
     """Paths after the embedded default has been made, and how to read them.
 
     Attributes:
-        poisoned_valid, poisoned_test: None with a ``trigger``, which is stamped on the clean images then.
+        poisoned_valid, poisoned_test: of several triggers, a file for each. () with ``triggers``, which
+            are put on the clean images then.
+        target: what the labels of poisoned files have to agree with.
         architecture, architecture_args: of a BadNet that is weights alone.
         form: how image files are read.
         hint: where to get files that are missing.
     """
 
     badnet: Path
-    clean_valid: Path
-    poisoned_valid: Path | None
-    clean_test: Path
-    poisoned_test: Path | None
+    clean_valid: Files
+    poisoned_valid: tuple[Path, ...]
+    clean_test: Files
+    poisoned_test: tuple[Path, ...]
     architecture: str | None = None
-    trigger: TriggerConfig | None = None
+    triggers: Triggers = ()
+    target: Target | None = None
     form: ImageForm = ImageForm()
     hint: str | None = None
     architecture_args: Mapping[str, Any] = field(default_factory=dict)
@@ -51,20 +55,32 @@ class InputFiles:
 def input_files(config: Config, progress: Callable[[str, float], None] | None = None) -> InputFiles:
     """Where the files of a configuration are; makes the embedded ones, once. Raises InputError."""
     data = config.data
-    reading = (config.architecture, data.trigger, data.form, config.data_hint, config.architecture_args)
+    reading = (
+        config.architecture,
+        data.stamps,
+        data.target,
+        data.form,
+        config.data_hint,
+        config.architecture_args,
+    )
     if config.badnet in EMBEDDED:
         folder = _embedded_folder(config.badnet, config.storage)
         made = make_embedded(folder, smoke=config.badnet == "embedded-smoke", progress=progress)
         return InputFiles(
-            made.badnet, made.clean_valid, made.poisoned_valid, made.clean_test, made.poisoned_test, *reading
+            made.badnet,
+            made.clean_valid,
+            (made.poisoned_valid,),
+            made.clean_test,
+            (made.poisoned_test,),
+            *reading,
         )
     assert data.clean_valid and data.clean_test  # checked by Config
     return InputFiles(
         local_file(config.badnet),
-        local_file(data.clean_valid),
-        _maybe(data.poisoned_valid),
-        local_file(data.clean_test),
-        _maybe(data.poisoned_test),
+        _joined(data.clean_valid),
+        _each(data.poisoned_valid),
+        _joined(data.clean_test),
+        _each(data.poisoned_test),
         *reading,
     )
 
@@ -73,20 +89,28 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     """BadNet and both splits, read, checked and found to fit each other and ``repairs``, those that
     trials will ask for. Raises InputError."""
     try:
-        valid = _split(files, files.clean_valid, files.poisoned_valid)
+        clean = read_images(files.clean_valid, files.form)
         model = load_model(
             files.badnet,
             files.architecture,
             architecture_args=files.architecture_args,
-            image=valid.clean.shape,
+            image=clean.shape,
         )
-        test = _split(files, files.clean_test, files.poisoned_test)
+        names = clean.classes
+        clean_test = read_images(files.clean_test, files.form, classes=names)
+        valid = _split(files, model, clean, files.poisoned_valid)
+        test = _split(files, model, clean_test, files.poisoned_test)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
     _check_one_attack(valid, test)
     classes = model.check_images(valid.clean.shape, valid.clean.name)
     model.check_images(test.clean.shape, test.clean.name)
+    if names and len(names) != classes:
+        raise InputError(
+            f"{valid.clean.name}: {len(names)} class folders, but {model.name} has {classes} classes; name "
+            "all of them in order under data.classes, or name folders by the classes' numbers"
+        )
     for split in (valid, test):
         for images in (split.clean, split.poisoned):
             check_labels(images, classes, model.name)
@@ -132,16 +156,9 @@ class Parcel:
         return TrialInputs(build_model(proto, self.digest, self.name), self.valid, self.test)
 
 
-def _split(files: InputFiles, clean_path: Path, poisoned_path: Path | None) -> Split:
-    clean = read_images(clean_path, files.form)
-    if poisoned_path is not None:
-        return make_split(clean, read_images(poisoned_path, files.form))
-    assert files.trigger is not None  # checked by Config
-    return make_split(clean, _stamped(files.trigger, clean))
-
-
-def _stamped(given: TriggerConfig, clean: LabeledImages) -> LabeledImages:
-    return read_trigger(local_file(given.picture), given.row, given.column).stamp(clean, given.target)
+def _split(files: InputFiles, model: PrunableModel, clean: LabeledImages, poisoned: Sequence[Path]) -> Split:
+    classes = model.check_images(clean.shape, clean.name)
+    return attacked_split(clean, poisoned, files.triggers, files.form, files.target, classes)
 
 
 def _embedded_folder(badnet: str, place: str) -> Path:
@@ -154,5 +171,11 @@ def _embedded_folder(badnet: str, place: str) -> Path:
     return Path(cache) / "goodnet" / badnet
 
 
-def _maybe(path: str | None) -> Path | None:
-    return None if path is None else local_file(path)
+def _joined(place: str | tuple[str, ...]) -> Files:
+    return local_file(place) if isinstance(place, str) else tuple(map(local_file, place))
+
+
+def _each(places: str | tuple[str, ...] | None) -> tuple[Path, ...]:
+    if places is None:
+        return ()
+    return tuple(map(local_file, [places] if isinstance(places, str) else places))

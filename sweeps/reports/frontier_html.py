@@ -265,7 +265,10 @@ def _hover(
 
 def _rates(counts: Counts) -> str:
     clean, attack, *_ = counts.rates()
-    return f"clean accuracy {_with_interval(clean)}<br>attack success {_with_interval(attack)}"
+    return (
+        f"clean accuracy {_with_interval(clean)}<br>attack success {_with_interval(attack)}"
+        f"{counts.trigger_words()}"
+    )
 
 
 def _with_interval(rate: Rate) -> str:
@@ -274,6 +277,13 @@ def _with_interval(rate: Rate) -> str:
 
 def _interval(rate: Rate) -> str:
     return f"[{100 * rate.low:.2f}–{100 * rate.high:.2f}]"
+
+
+def _each(counts: Counts, rate: Rate) -> str:
+    """The attack's counts of each trigger, where there are several."""
+    if rate.name != "attack_success" or not counts.triggers:
+        return ""
+    return f"<small>{', '.join(f'{t.attacked}/{t.poisoned_total}' for t in counts.triggers)}</small>"
 
 
 def _taken(point: FrontierPoint) -> str:
@@ -290,5 +300,5 @@ def _table_row(point: FrontierPoint, settings: Mapping[str, TrialSettings]) -> s
     ]
     for counts in (point.valid, point.test):
         for rate in counts.rates()[:2]:
-            cells.append(f"<td>{rate.rate:.2%}<small>{_interval(rate)}</small></td>")
+            cells.append(f"<td>{rate.rate:.2%}<small>{_interval(rate)}</small>{_each(counts, rate)}</td>")
     return f"<tr>{''.join(cells)}</tr>"

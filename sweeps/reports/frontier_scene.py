@@ -138,10 +138,12 @@ def _caption(badnet: Counts | None, badnet_test: Counts | None, frontier: Fronti
     return (
         f"Filled: validation, where states were chosen ({_images(badnet)}). Hollow: the same "
         f"states on test, which chose nothing ({_images(badnet_test)}). "
-        f"{len(frontier.points)} frontier states of {trials} trials, "
+        + ("Attack success is that of the worst trigger. " if badnet.triggers else "")
+        + f"{len(frontier.points)} frontier states of {trials} trials, "
         f"hypervolume {frontier.hypervolume:.4f}."
     )
 
 
 def _images(counts: Counts) -> str:
-    return f"{counts.clean_total:,} clean, {counts.poisoned_total:,} poisoned images"
+    several = f" of {len(counts.triggers)} triggers" if counts.triggers else ""
+    return f"{counts.clean_total:,} clean, {counts.in_all.poisoned_total:,} poisoned images{several}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from prune_core.counts import Rate
 from prune_core.data.form import Preprocessing
+from prune_core.export.files import STATE_DICT
 
 LIMITS = (
     "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
@@ -27,6 +28,7 @@ def card(result: dict[str, Any]) -> str:
         f"# GoodNet of sweep {_plain(result['sweep'])}",
         _plain(result["why"]),
         _measured(result),
+        *_found(result),
         _how(result),
         _cost(result["cost"]),
         _loading(result),
@@ -87,6 +89,15 @@ def _seen_outside(files: list[dict[str, Any]]) -> list[str]:
     if not any("ONNX Runtime" in line for line in lines):
         lines.append("- ONNX Runtime is not installed here, so the .onnx files were run in torch alone.")
     return lines
+
+
+def _found(result: dict[str, Any]) -> list[str]:
+    """What the look at the data has found: a warning stays with the figures that it touches."""
+    found = result.get("findings") or []
+    if not found:
+        return []
+    lines = [f"- {finding['level']}: {_plain(finding['detail'])}" for finding in found]
+    return ["## What was found in the data\n\n" + "\n".join(lines)]
 
 
 def _how(result: dict[str, Any]) -> str:
@@ -191,6 +202,9 @@ def _loading(result: dict[str, Any]) -> str:
         "safetensors": "from safetensors.numpy import load_file\n"
         "weights = load_file({name})  # weights of the .onnx file, by name\n"
         "print({{name: array.shape for name, array in weights.items()}})",
+        "state-dict": "from safetensors.torch import load_file\n"
+        "net.load_state_dict(load_file({name}), strict=True)  # net: your own module\n"
+        "classes = net.eval()(torch.from_numpy(images)).argmax(dim=1)",
     }
     lines = [
         "## How to load it",
@@ -204,6 +218,8 @@ def _loading(result: dict[str, Any]) -> str:
         weights_only = result["badnet"]["weights_only"]
         if kind == "keras" and weights_only:
             kind = "keras-weights"
+        if kind == "safetensors" and file["what"] == STATE_DICT:
+            kind = "state-dict"
         fields = {"name": repr(Path(file["path"]).name), **(weights_only or {})}
         lines += ["", "```python", known[kind].format(**fields), "```"]
     return "\n".join(lines)
@@ -250,6 +266,11 @@ def _row(name: str, splits: dict[str, Any]) -> str:
             Rate("attack_success", c["attacked"], c["poisoned_total"]),
         )
     ]
+    several = splits["valid"].get("triggers")
+    if several:
+        for place, split in ((1, "valid"), (3, "test")):
+            each = ", ".join(f"{t['attacked']}/{t['poisoned_total']}" for t in splits[split]["triggers"])
+            cells[place] += f" the worst of {len(several)} triggers: {each}"
     return f"| {name} | {' | '.join(cells)} |"
 
 

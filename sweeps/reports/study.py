@@ -133,7 +133,7 @@ def lowest_attack_within(states: Sequence[State], badnet: Counts, points: float)
     return min(
         allowed,
         default=None,
-        key=lambda s: (s.counts.attacked, -s.counts.clean_correct, len(s.mask)),
+        key=lambda s: (s.counts.attack_success, -s.counts.clean_correct, len(s.mask)),
     )
 
 
@@ -199,7 +199,7 @@ def winners(ways: Sequence[Way]) -> dict[str, dict[float, Way]]:
                 found.setdefault(kind, {})[points] = min(
                     able,
                     key=lambda w: (
-                        w.within[points].valid.attacked,
+                        w.within[points].valid.attack_success,
                         -w.within[points].valid.clean_correct,
                         w.candidates / w.trials,
                     ),

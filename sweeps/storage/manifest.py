@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from sweeps.config.schema import Config, make_config
 from sweeps.limits import DAMAGE, NAME
@@ -19,7 +20,11 @@ from sweeps.storage.storage import Storage
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a sweep is: its configuration and its trials. ``sweeps/<name>.json`` in the storage."""
+    """What a sweep is: its configuration and its trials. ``sweeps/<name>.json`` in the storage.
+
+    ``findings``: of the look at the data before the first trial; None where there was none (version 0.1).
+    ``looked``: the version of the rules that they were found by.
+    """
 
     name: str
     config: Config
@@ -27,6 +32,8 @@ class Manifest:
     digests: dict[str, str]  # badnet, valid, test
     mlflow_run_id: str | None = None
     target_share: float = 0.0  # of clean validation images; attack success by chance
+    findings: tuple[Finding, ...] | None = None
+    looked: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -36,6 +43,8 @@ class Manifest:
             "digests": self.digests,
             "mlflow_run_id": self.mlflow_run_id,
             "target_share": self.target_share,
+            "findings": None if self.findings is None else [f.to_json() for f in self.findings],
+            "looked": self.looked,
         }
 
     @classmethod
@@ -49,7 +58,9 @@ class Manifest:
             and all(isinstance(digests[key], str) for key in ("badnet", "valid", "test"))
         ):
             raise ValueError("not a manifest of goodnet")
-        return cls(name, config, trials, digests, run_id, float(value.get("target_share", 0.0)))
+        share, found = float(value.get("target_share", 0.0)), value.get("findings")
+        findings = None if found is None else tuple(map(Finding.from_json, found))
+        return cls(name, config, trials, digests, run_id, share, findings, int(value.get("looked", 0)))
 
 
 def write_manifest(storage: Storage, manifest: Manifest) -> None:

@@ -41,6 +41,7 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # noqa: E402
 
+from prune_core.data.checks.findings import LEVELS  # noqa: E402
 from prune_core.errors import InputError  # noqa: E402
 from sweeps.records.trial_record import TrialRecord  # noqa: E402
 from sweeps.records.trial_report import TrialReport  # noqa: E402
@@ -111,6 +112,7 @@ class Tracking:
             **_flat("digest", manifest.digests),
             **_flat("goodnet", dict(provenance)),
             "goodnet.trials": len(manifest.trials),
+            **_found(manifest),
         }
         self._set_tags(run_id, facts)
         text = yaml.safe_dump(config, sort_keys=False)
@@ -355,6 +357,17 @@ def _make_database(path: Path) -> None:
         MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
         with contextlib.suppress(FileExistsError):  # another process was faster
             path.hardlink_to(new)
+
+
+def _found(manifest: Manifest) -> dict[str, Any]:
+    """How many findings of each level the look at the data has made, and their names."""
+    found = manifest.findings
+    if found is None:
+        return {}
+    facts: dict[str, Any] = {
+        f"goodnet.data.{level}s": sum(f.level == level for f in found) for level in LEVELS
+    }
+    return {**facts, "goodnet.data.findings": ", ".join(dict.fromkeys(f.name for f in found)) or "none"}
 
 
 def _flat(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:

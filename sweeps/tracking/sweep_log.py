@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
 CLOSING_SECONDS = 120.0
+LOG_VERSION = 2  # of what is logged of a sweep and its trials: what an earlier one has logged is logged again
 
 
 def tracking_uri(given: TrackingConfig, storage: Storage) -> str:
@@ -190,7 +192,9 @@ def _of(result: SweepResult) -> dict[str, Any]:
     return {
         "run": result.manifest.mlflow_run_id,
         "trials": {record.key: record.status for record in result.records},
-        "rest": digest([frontier, result.frontier.hypervolume, result.stopped, config, provenance()]),
+        "rest": digest(
+            [frontier, result.frontier.hypervolume, result.stopped, config, provenance(), LOG_VERSION]
+        ),
     }
 
 
@@ -203,8 +207,11 @@ def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, byt
         "frontier.parquet": parquet_bytes(frontier_table(result.frontier)),
         "seed_table.md": table.encode(),
         "seed_table.csv": to_csv(rows).encode(),
+        "checks.json": json.dumps([f.to_json() for f in result.manifest.findings or ()], indent=1).encode(),
     }
-    return files, f"Metrics by method or accuracy loss\n\n{table}"
+    # Four spaces: code, since the UI shows Markdown, and a finding may name what a file holds.
+    said = "".join(f"\n\n    {f.level}: {f.detail}" for f in result.manifest.findings or ())
+    return files, f"Metrics by method or accuracy loss\n\n{table}{said}"
 
 
 def _pictures(result: SweepResult) -> dict[str, bytes]:

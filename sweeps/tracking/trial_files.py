@@ -39,6 +39,7 @@ def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
         found += _curve_values(state.counts, len(state.mask), elapsed, step)
     for split, counts in (("valid", record.valid), ("test", record.test)):
         rates = {**_rates(counts), "recovered_accuracy": counts.recovered_accuracy}
+        rates |= {f"attack_success_trigger_{n}": t.attack_success for n, t in enumerate(counts.triggers)}
         found += [
             SteppedMetric(f"{split}_{name}", value, 0, record.seconds)
             for name, value in rates.items()

@@ -6,14 +6,16 @@ import contextlib
 import random
 import signal
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 
-from fuzz import make_hdf5, make_onnx, make_other
+from fuzz import make_hdf5, make_onnx, make_other, make_torch
 from fuzz.mutate import mutated
 from prune_core.compaction.compact import compact
 from prune_core.data.images import LabeledImages
@@ -24,6 +26,7 @@ from prune_core.export.files import as_input
 from prune_core.model.model import build_model
 from prune_core.model.onnx2torch_import import load_onnx2torch
 from prune_core.reader import server as reader_process
+from prune_core.torch_nets.weights import put_in
 from sweeps.config.schema import load_config
 from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_store import RecordStore
@@ -35,7 +38,7 @@ reader_process.CPU_SECONDS = 0.7
 SECONDS = 5.0  # of computing, for all else that is done with an input
 ROOT = Path(__file__).resolve().parent.parent.parent
 Stage = Callable[[str], None]
-KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger")
+KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger", "pickled", "tensors")
 SUFFIX = {
     "keras": ".h5",
     "onnx": ".onnx",
@@ -43,6 +46,17 @@ SUFFIX = {
     "yaml": ".yaml",
     "records": ".parquet",
     "trigger": ".png",
+    "pickled": ".pth",
+    "tensors": ".safetensors",
+}
+# What the reader is asked for.
+WHAT = {
+    "keras": "model",
+    "onnx": "model",
+    "images": "images",
+    "trigger": "picture",
+    "pickled": "weights",
+    "tensors": "weights",
 }
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
@@ -56,6 +70,8 @@ def make_corpus(folder: Path) -> dict[str, list[bytes]]:
         "onnx": make_onnx.corpus(),
         "records": make_other.corpus_records(folder),
         "trigger": make_other.corpus_pictures(),
+        "pickled": make_torch.corpus_pickled(),
+        "tensors": make_torch.corpus_tensors(),
     }
 
 
@@ -95,6 +111,8 @@ class Feeder:
             "yaml": lambda: make_other.odd_yaml(dice),
             "records": lambda: make_other.odd_record(self.corpora["records"], dice),
             "trigger": lambda: make_other.odd_picture(dice),
+            "pickled": lambda: make_torch.odd_pickled(self.corpora["pickled"], dice),
+            "tensors": lambda: make_torch.odd_tensors(dice),
         }
         known = self.corpora[kind]
         if dice.random() < 0.45:
@@ -122,7 +140,7 @@ class Feeder:
             return self._text(kind, data)
         path = self.folder / f"input{SUFFIX[kind]}"
         path.write_bytes(data)
-        what = {"keras": "model", "onnx": "model", "images": "images", "trigger": "picture"}[kind]
+        what = WHAT[kind]
         stage("reader")
         reader_process.limits(path)
         said, arrays = reader_process.answer({"what": what, "path": str(path)})
@@ -135,9 +153,12 @@ class Feeder:
         try:
             if what == "model":
                 _use_model(arrays[0].tobytes())
+            elif what == "weights":
+                _use_weights(dict(zip(said["result"]["names"], arrays, strict=True)))
             elif what == "images":
-                names = dict(zip(said["result"], arrays, strict=True))
-                images = LabeledImages(names["data"], names["label"], names.get("true_label"))
+                names = dict(zip(said["result"]["fields"], arrays, strict=True))
+                truth = names.get("true_label")
+                images = LabeledImages(names["images"], names.get("label", names.get("target")), truth)
                 assert len(images.floats(0, 2)) and len(images.digest) == 64
             else:
                 _use_picture(arrays[0])
@@ -176,6 +197,16 @@ def _use_model(data: bytes) -> None:
     image = tuple(size or 8 for size in model.image_shape)
     model.check_images((image[0], image[1], image[2]), "images")
     compact(model.proto, as_input(model, (image[0], image[1], image[2])))
+
+
+def _use_weights(arrays: dict[str, np.ndarray]) -> None:
+    """What load does with a state_dict: into a net that the corpus fits."""
+    layers = OrderedDict(conv=torch.nn.Conv2d(3, 4, 3, bias=False), fc=torch.nn.Linear(4, 2, bias=False))
+    net = torch.nn.Sequential(layers)
+    net.add_module("bn", torch.nn.Module())
+    net.bn.weight = torch.nn.Parameter(torch.zeros(4))
+    assert all(array.dtype.kind in "fiub" for array in arrays.values())
+    put_in(net, arrays, "input", "a small net")
 
 
 def _use_picture(rgba: np.ndarray) -> None:

@@ -128,7 +128,7 @@ TABLE: dict[str, tuple[Spoil, list[str]]] = {
     "image size refused": (as_set("data.clean_valid", _smaller), ["(3, ", "images are"]),
     "clean given as poisoned": (
         as_set("data.poisoned_valid", lambda d, f: f.clean_valid),
-        ["one target label"],
+        ["was the clean file given as the poisoned one"],
     ),
     "unknown key": (as_set("sweep.order", lambda d, f: "[index]"), ["'sweep.order'", "'sweep.orders'"]),
     "unknown key at the top": (as_set("storrage", lambda d, f: d), ["'storrage'", "'storage'"]),

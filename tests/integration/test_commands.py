@@ -35,6 +35,7 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
         "hypervolume",
         "mlflow_run_id",
         "records",
+        "findings",
     }
     assert (first["trials"], first["done"], first["failed"], first["skipped"]) == (8, 8, 0, 0)
     files = {p.name: p.read_bytes() for p in (runs / "trials").iterdir()}

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz.feed import CORPUS, SUFFIX, make_corpus, read_corpus
+from fuzz.feed import CORPUS, SUFFIX, WHAT, make_corpus, read_corpus
 
 from prune_core.reader import server as reader_process
 
@@ -47,8 +47,7 @@ def test_the_corpus_is_what_our_code_makes(tmp_path: Path) -> None:
 
 def test_the_corpus_is_read(tmp_path: Path) -> None:
     """Whole files: nearly all are taken, so that mutations get far."""
-    what = {"keras": "model", "onnx": "model", "images": "images", "trigger": "picture"}
-    for kind, act in what.items():
+    for kind, act in WHAT.items():
         files = sorted((CORPUS / kind).iterdir())
         said = [reader_process.answer({"what": act, "path": str(path)})[0] for path in files]
         assert not any("fault" in found for found in said)

@@ -19,7 +19,7 @@ def weakest_within_x(clean: np.ndarray, attack: np.ndarray) -> np.ndarray:
 
 def test_one_state_is_no_choice() -> None:
     clean, attacked = np.array([[1, 1, 1, 0]], bool), np.array([[0, 0, 1]], bool)
-    told, attack = corrected_for_choice(clean, attacked, lambda c, a: np.zeros(len(c), int), draws=4000)
+    told, attack = corrected_for_choice(clean, [attacked], 0, lambda c, a: np.zeros(len(c), int), draws=4000)
     assert (told.hits, told.total, attack.hits, attack.total) == (3, 4, 1, 3)
     # The optimism of no choice is 0 on average; what is left is chance, and never below 0.
     assert 0 <= told.optimism < 0.02 and 0 <= attack.optimism < 0.02
@@ -31,7 +31,7 @@ def test_among_equal_states_luck_alone_is_taken_off() -> None:
     clean = generator.random((40, 300)) < 0.9
     attacked = generator.random((40, 300)) < 0.1
     best = int(clean.mean(1).argmax())
-    told, _ = corrected_for_choice(clean, attacked, lambda c, a: c.argmax(1))
+    told, _ = corrected_for_choice(clean, [attacked], best, lambda c, a: c.argmax(1))
     assert told.hits == clean[best].sum() and told.plain[0] < told.hits / told.total < told.plain[1]
     assert 0.01 < told.optimism < 0.06
     assert abs(told.rate - 0.9) < abs(told.hits / told.total - 0.9)
@@ -40,16 +40,26 @@ def test_among_equal_states_luck_alone_is_taken_off() -> None:
 def test_same_seed_same_answer_and_nothing_out_of_bounds() -> None:
     generator = np.random.default_rng(2)
     clean, attacked = generator.random((9, 30)) < 0.5, generator.random((9, 20)) < 0.02
-    first, second = (corrected_for_choice(clean, attacked, weakest_within_x, seed=5) for _ in range(2))
+    first, second = (corrected_for_choice(clean, [attacked], 3, weakest_within_x, seed=5) for _ in range(2))
     assert first == second
     for told in first:
         assert 0 <= told.interval[0] <= told.rate <= told.interval[1] <= 1
 
 
+def test_the_worst_of_several_triggers_counts() -> None:
+    clean = np.ones((2, 5), bool)
+    weak, strong = np.zeros((2, 40), bool), np.zeros((2, 10), bool)
+    weak[:, :4], strong[0, :5] = True, True
+    _, attack = corrected_for_choice(clean, [weak, strong], 0, lambda c, a: a.argmin(1))
+    assert (attack.hits, attack.total) == (5, 10)
+    _, attack = corrected_for_choice(clean, [weak, strong], 1, lambda c, a: a.argmin(1))
+    assert (attack.hits, attack.total) == (4, 40)
+
+
 @pytest.mark.parametrize(("clean", "attacked"), [((0, 4), (0, 4)), ((2, 0), (2, 3)), ((2, 3), (3, 3))])
 def test_nothing_to_choose_from(clean: tuple[int, int], attacked: tuple[int, int]) -> None:
     with pytest.raises(ValueError):
-        corrected_for_choice(np.zeros(clean, bool), np.zeros(attacked, bool), weakest_within_x)
+        corrected_for_choice(np.zeros(clean, bool), [np.zeros(attacked, bool)], 0, weakest_within_x)
 
 
 def simulated(generator: np.random.Generator, alike: float, states: int = 60, images: int = 250):
@@ -79,7 +89,7 @@ def test_intervals_cover_the_true_rates_of_a_thousand_sweeps() -> None:
     for _ in range(1000):
         (clean, right), (attack, attacked) = simulated(generator, alike=0.5)
         chosen = int(weakest_within_x(right.mean(1)[None], attacked.mean(1)[None])[0])
-        told = corrected_for_choice(right, attacked, weakest_within_x, draws=60)
+        told = corrected_for_choice(right, [attacked], chosen, weakest_within_x, draws=60)
         for side, (rate, figure) in enumerate(zip((clean[chosen], attack[chosen]), told, strict=True)):
             for kind in covered:
                 low, high = getattr(figure, kind)

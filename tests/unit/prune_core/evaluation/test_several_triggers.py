@@ -13,16 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import made, random_masks
 
+import goodnet
 from prune_core.counts import Ask, Counts, TriggerCounts
 from prune_core.data.images import LabeledImages, Split
 from prune_core.evaluation.cached import Known, RememberingEvaluator
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
+from prune_core.export.n_plus_one import count_goodnet
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.policies.registry import POLICIES, prune
+from sweeps.evaluators import Evaluators
+from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.records.settings import TrialSettings
+from sweeps.results import measured_frontier
 from sweeps.storage.evaluation_cache import EvaluationCache
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
+from sweeps.tracking.trial_files import stepped_metrics
+from sweeps.trial import run_trial
 
 
 def several(kind: str = "Residual", seed: int = 0) -> tuple[PrunableModel, Split]:
@@ -125,6 +134,43 @@ def test_one_trigger_in_the_form_of_several_counts_as_ever() -> None:
         assert make_evaluator(model, Split(split.clean, marked)).counts(mask) == one
 
 
+def test_a_record_of_several_triggers_is_read_back(tmp_path: Path) -> None:
+    """Refused candidates too, whose bounds are over the images of all triggers."""
+    model, split = several("Chain")
+    inputs = TrialInputs(model, split, split)
+    store = RecordStore(Storage(str(tmp_path)))
+    refused = 0
+    for policy in ("attack-success", "best-first"):
+        settings = TrialSettings("index", tuple(la.name for la in model.layers), 20.0, policy)
+        record = run_trial(settings, inputs, Evaluators.of(inputs, "incremental", 4.0, None))
+        assert record.status == "done" and record.badnet_valid and record.valid and record.test
+        assert len(record.badnet_valid.triggers) == 3
+        assert record.test.without_margin() == record.valid.without_margin()
+        store.write(record)
+        assert store.read(record.key) == record
+        refused += sum(not step.tried.complete for step in record.steps)
+        assert "attack_success_trigger_2" in str(stepped_metrics(record))
+        frontier = measured_frontier(store.storage, "s", [record], lambda state: state.counts, 0.0)
+        kept = store.storage.read_bytes("sweeps/s.frontier.parquet")
+        again = measured_frontier(store.storage, "s", [record], lambda state: state.counts, 0.0)
+        assert again == frontier and store.storage.read_bytes("sweeps/s.frontier.parquet") == kept
+    assert refused
+
+
+def test_the_net_of_n_plus_one_classes_tells_of_every_trigger() -> None:
+    model, split = several("Chain")
+    mask = next(iter(random_masks(model, 4, False)))
+    badnet = PlainEvaluator(model, split)
+    with model.pruned(mask) as pruned:
+        found = count_goodnet(badnet, PlainEvaluator(pruned, split))
+        after = PlainEvaluator(pruned, split).badnet_classes
+    same = badnet.badnet_classes == after
+    for (attacked, detected, total), rows in zip(found.triggers, split.rows_by_trigger, strict=True):
+        assert attacked == int((same & (after == split.targets))[rows].sum())
+        assert (detected, total) == (int((~same)[rows].sum()), len(after[rows]))
+    assert found.attacked / found.poisoned_total == max(a / t for a, _, t in found.triggers)
+
+
 small = st.builds(
     lambda hits, agreeing, rest, margin: TriggerCounts(
         hits, min(hits, agreeing), max(1, hits + rest), margin, None
@@ -173,3 +219,15 @@ def test_counts_that_are_not_of_the_worst_are_refused() -> None:
     value["attacked"] = 1
     with pytest.raises(ValueError, match="worst"):
         Counts.from_json(value)
+
+
+def test_every_file_of_a_goodnet_is_measured_trigger_by_trigger(tmp_path: Path) -> None:
+    """``save`` measures each file again, the compacted and the N+1-class one too; it raises otherwise."""
+    model, split = several("Chain")
+    result = goodnet.prune(model, split, layers="last:2", order="activation-gap", policy="margin", x=20.0)
+    assert result.steps and len(result.counts.triggers) == 3
+    assert result.counts == PlainEvaluator(model, split).counts(result.mask)
+    files = result.save(tmp_path / "mine")
+    assert {"onnx", "small-onnx", "goodnet-onnx", "safetensors"} <= files.keys()
+    for row in result.frontier():
+        assert row["attack_success"] == max(t["attack_success"] for t in row["triggers"])

@@ -73,8 +73,8 @@ def test_a_whole_reader_without_memfd(tmp_path: Path, monkeypatch: pytest.Monkey
         return popen([command[0], "-P", "-c", start, command[-1]], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(client.subprocess, "Popen", as_elsewhere)
-    fields, arrays = client.read("images", images(tmp_path / "x.h5"))
-    assert dict(zip(fields, map(len, arrays), strict=True))["data"] == 4
+    said, arrays = client.read("images", images(tmp_path / "x.h5"))
+    assert dict(zip(said["fields"], map(len, arrays), strict=True))["images"] == 4
 
 
 @pytest.mark.parametrize(
@@ -127,5 +127,5 @@ def test_a_relative_path_is_the_callers_also_after_it_has_moved(tmp_path: Path, 
     images(tmp_path / "first.h5")
     client.read("images", tmp_path / "first.h5")
     monkeypatch.chdir(tmp_path)
-    names, arrays = client.read("images", Path("first.h5"))
-    assert len(dict(zip(names, arrays, strict=True))["label"]) == 4
+    said, arrays = client.read("images", Path("first.h5"))
+    assert len(dict(zip(said["fields"], arrays, strict=True))["label"]) == 4

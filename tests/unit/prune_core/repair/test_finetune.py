@@ -18,7 +18,15 @@ from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.model.parameters import parameters_of, student_of
 from prune_core.repair.augment import blended, varied
-from prune_core.repair.finetune import Course, TunedNet, finetune, kept_apart, trained_parameters
+from prune_core.repair.finetune import (
+    Course,
+    TunedNet,
+    aims_of,
+    finetune,
+    kept_apart,
+    trained_parameters,
+    worst_rate,
+)
 from prune_core.repair.losses import agreement
 
 # Big steps, that something happens at once.
@@ -210,3 +218,45 @@ def test_varied_copies() -> None:
     parts = blended(identity, torch.Generator().manual_seed(0), 1.0).reshape(8, 8)
     assert (parts.diag() >= 0.5).all() and torch.allclose(parts.sum(1), torch.ones(8))
     assert (np.count_nonzero(parts.numpy(), axis=1) <= 2).all() and (parts.diag() < 1).any()
+
+
+def with_targets(split: Split, targets: np.ndarray, truth: bool = True) -> Split:
+    poisoned = replace(split.poisoned, labels=targets)
+    return replace(split, poisoned=poisoned if truth else replace(poisoned, true_labels=None))
+
+
+@pytest.mark.usefixtures("every_round")
+@pytest.mark.parametrize("repair", REPAIRS)
+def test_targets_given_for_each_image_train_as_the_one_target_does(tmp_path: Path, repair: str) -> None:
+    """Two triggers whose images all aim at one class are one aim; and another target is another lesson."""
+    model, split = small_badnet(tmp_path), small_split(1)
+    half = (np.arange(len(split.poisoned)) % 2).astype(np.int64)
+    marked = replace(split, poisoned=replace(split.poisoned, triggers=half))
+    following = with_targets(split, (np.asarray(split.poisoned.true_labels) + 1) % 4)
+    one, same, other = (
+        {net.round: weights_digest(net.weights) for net in tuned(model, repair, split=s)}
+        for s in (split, marked, following)
+    )
+    assert one == same and other[1] != one[1]
+
+
+def test_finetune_needs_to_know_who_aims_where(tmp_path: Path) -> None:
+    model, split = small_badnet(tmp_path), small_split(1)
+    targets = np.arange(len(split.poisoned)) % 4
+    with pytest.raises(InputError, match="which class the attacker wants of which.*'true_label'; add it"):
+        tuned(model, "finetune", split=with_targets(split, targets, truth=False))
+    truth = np.asarray(split.poisoned.true_labels)
+    (aim,) = aims_of(with_targets(split, (truth + 1) % 4), 4)
+    assert aim.tolist() == [1, 2, 3, 0]
+    (partly,) = aims_of(with_targets(split, np.where(truth == 0, 2, 1)), 4)
+    assert partly.tolist() == [2, 1, 1, -1]  # no poisoned image truly shows 3
+    assert tuned(model, "finetune", split=with_targets(split, np.where(truth == 0, 2, 1)))
+
+
+def test_the_worst_trigger_chooses_the_round(tmp_path: Path) -> None:
+    model, split = small_badnet(tmp_path), small_split(1)
+    said = PlainEvaluator(model, split).badnet_classes
+    targets = np.where(np.arange(len(said)) % 2, said, (said + 1) % 4)  # every other attack fails
+    marked = replace(split.poisoned, labels=targets, triggers=(np.arange(len(said)) % 2).astype(np.int64))
+    assert worst_rate(model, marked) == 1.0
+    assert worst_rate(model, replace(marked, triggers=None)) == pytest.approx(0.5, abs=0.02)

@@ -273,6 +273,17 @@ def test_names_that_are_not_printable_are_refused(tmp_path: Path) -> None:
     assert "too long" in refusal(tmp_path / "net.pth")
 
 
+def test_an_archive_that_says_it_has_several_parts_is_refused(tmp_path: Path) -> None:
+    """Found by fuzzing: zipfile raises for it where it only asks whether this is an archive."""
+    path = tmp_path / "net.pth"
+    torch.save({"a": torch.ones(2)}, path)
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\x06\x07")  # where another part would lie
+    data[place + 16 : place + 20] = struct.pack("<I", 7)
+    path.write_bytes(data)
+    assert "not a readable zip archive" in refusal(path)
+
+
 def test_archives_that_are_not_of_torch_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     rewritten(path, {"hello.txt": b"hello"})

@@ -28,7 +28,8 @@ def config(tmp_path: Path, **changes: Any) -> Config:
 
 
 def by_name(checks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    assert all(set(check) == {"name", "ok", "detail"} for check in checks)
+    assert all(set(check) >= {"name", "ok", "level", "detail"} for check in checks)
+    assert all(check["ok"] == (check["level"] != "error") for check in checks)
     return {check["name"]: check for check in checks}
 
 
@@ -62,9 +63,9 @@ def test_tracking_and_workers_are_asked() -> None:
         raise RuntimeError("no route\nto host")
 
     def worker() -> list[dict[str, Any]]:
-        return [{"name": "worker: python", "ok": True, "detail": "3.11"}]
+        return [{"name": "worker: python", "ok": True, "level": "ok", "detail": "3.11"}]
 
     found = by_name(diagnose(None, tracking=broken, worker=worker))
-    assert found["tracking"] == {"name": "tracking", "ok": False, "detail": "RuntimeError: no route to host"}
+    assert not found["tracking"]["ok"] and found["tracking"]["detail"] == "RuntimeError: no route to host"
     assert found["worker: python"]["ok"]
     assert not by_name(diagnose(None, worker=broken))["worker"]["ok"]  # type: ignore[arg-type]
