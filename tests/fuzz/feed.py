@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 
-from fuzz import make_hdf5, make_onnx, make_other, make_torch
+from fuzz import make_hdf5, make_keras, make_onnx, make_other, make_torch
 from fuzz.mutate import mutated
 from prune_core.compaction.compact import compact
 from prune_core.data.images import LabeledImages
@@ -38,7 +38,7 @@ reader_process.CPU_SECONDS = 0.7
 SECONDS = 5.0  # of computing, for all else that is done with an input
 ROOT = Path(__file__).resolve().parent.parent.parent
 Stage = Callable[[str], None]
-KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger", "pickled", "tensors")
+KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger", "pickled", "tensors", "layers", "archive")
 SUFFIX = {
     "keras": ".h5",
     "onnx": ".onnx",
@@ -48,6 +48,8 @@ SUFFIX = {
     "trigger": ".png",
     "pickled": ".pth",
     "tensors": ".safetensors",
+    "layers": ".h5",
+    "archive": ".keras",
 }
 # What the reader is asked for.
 WHAT = {
@@ -57,6 +59,8 @@ WHAT = {
     "trigger": "picture",
     "pickled": "weights",
     "tensors": "weights",
+    "layers": "model",
+    "archive": "model",
 }
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
@@ -72,6 +76,8 @@ def make_corpus(folder: Path) -> dict[str, list[bytes]]:
         "trigger": make_other.corpus_pictures(),
         "pickled": make_torch.corpus_pickled(),
         "tensors": make_torch.corpus_tensors(),
+        "layers": make_keras.corpus_layers(folder),
+        "archive": make_keras.corpus_archives(),
     }
 
 
@@ -113,6 +119,8 @@ class Feeder:
             "trigger": lambda: make_other.odd_picture(dice),
             "pickled": lambda: make_torch.odd_pickled(self.corpora["pickled"], dice),
             "tensors": lambda: make_torch.odd_tensors(dice),
+            "layers": lambda: make_keras.odd(make_keras.in_h5, dice),
+            "archive": lambda: make_keras.odd(make_keras.in_archive, dice),
         }
         known = self.corpora[kind]
         if dice.random() < 0.45:
