@@ -12,7 +12,7 @@ KILLS ?= --count 20
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep study test test-wheel fuzz kill-points mlflow-server test-slow check bench docs ui pick doctor submit test-cluster clean setup
+.PHONY: help sweep study test test-wheel fuzz kill-points mlflow-server test-slow families check bench docs ui pick doctor submit test-cluster clean setup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ kill-points: $(VENV)/ready  ## kill worker, driver, MLflow server at random; KIL
 
 test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
 	$(BIN)/pytest -m 'slow or browser' -n 2 --dist loadfile
+
+families: $(VENV)/ready  ## the networks of the field by every way in; an hour; writes docs/families.md
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m family_table
 
 test-cluster: $(VENV)/ready  ## clusters of machines made of namespaces: ssh, ray submit, a node that dies (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make test-cluster makes machines of namespaces; run it as root" >&2; exit 2; fi

@@ -78,7 +78,7 @@ class Sweep:
 
         Returns:
             What ``goodnet pick --json`` prints: ``point``, ``why``, ``files``, ``mask_file``, ``card``,
-            ``cost``, ...; rates are fractions.
+            ``cost``, ``choice`` (what choosing it flatters), ...; rates are fractions.
 
         Raises:
             InputError: no criterion or more than one, no state within it, or inputs that have changed.

@@ -14,12 +14,13 @@ from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
 from sweeps.progress import Progress
 from sweeps.records.trial_record import State
-from sweeps.results import Frontier, measured_frontier
+from sweeps.results import Frontier, FrontierPoint, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
+    from prune_core.files.constants import Weights
     from sweeps.criteria import Criterion
     from sweeps.setup.initialise import Given
     from sweeps.sweep import TestCounter
@@ -160,6 +161,7 @@ def pick_from(
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
     MLflow too. A registry that fails costs a warning, not the files."""
     from prune_core.evaluation.plain import PlainEvaluator
+    from sweeps.choice_bias import choice_bias
     from sweeps.inputs.load import input_files, load_inputs
     from sweeps.pick import pick, register
     from sweeps.sweep import TestCounter
@@ -184,16 +186,22 @@ def pick_from(
             warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")
             return None
 
+    valid = PlainEvaluator(inputs.model, inputs.valid)
+
+    def weights(net: FrontierPoint | State) -> Weights:
+        return store.weights(net.trial_key, net.step, net.weights)
+
     return pick(
         manifest,
         frontier,
-        PlainEvaluator(inputs.model, inputs.valid),
+        valid,
         PlainEvaluator(inputs.model, inputs.test),
         files.badnet,
         out,
         criterion,
         registering if registered else None,
-        weights=lambda p: store.weights(p.trial_key, p.step, p.weights),
+        weights,
+        lambda point: choice_bias(point, read_records(storage, manifest.trials), criterion, valid, weights),
     )
 
 

@@ -58,15 +58,16 @@ def pick(
     criterion: Criterion,
     register: Callable[[Path, Result], str | None] | None = None,
     weights: Callable[[FrontierPoint], Weights] = lambda point: {},
+    bias: Callable[[FrontierPoint], Result] | None = None,
 ) -> Result:
     """``choose`` a point, ``write`` it to ``out`` in every format with a card, having had every model
     file verified.
 
     ``valid`` and ``test`` hold the BadNet, read from ``badnet_path``. ``weights`` gives the changed
-    weights of a point that has some. ``register`` gets the ONNX file and the result so far, and returns
-    where the model is registered, or None; it is called last, so that a registry that fails leaves the
-    files. Returns the contract's form. Raises InputError, and ExportMismatch when a file does not do
-    what the record says (the models written are removed).
+    weights of a point that has some, ``bias`` what its choice flatters (``choice_bias``). ``register`` gets
+    the ONNX file and the result so far, and returns where the model is registered, or None; it is called
+    last, so that a registry that fails leaves the files. Returns the contract's form. Raises InputError, and
+    ExportMismatch when a file does not do what the record says (the models written are removed).
     """
     _check_same_inputs(manifest, valid, test)
     if frontier.no_attack is not None:
@@ -90,6 +91,7 @@ def pick(
         "badnet": _badnet_json(source),
         **manifest.config.data.form.preprocessing.to_json(),
         "findings": [f.to_json() for f in manifest.findings or ()],
+        "choice": None if bias is None else bias(point),
         "files": files,
         "left_out": written.left_out,
         "cost": costs(written),

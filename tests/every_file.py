@@ -1,18 +1,22 @@
-"""One network by one exporter, through all that the product does with it."""
+"""One network by one way in, through all that the product does with it."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
 from families import logits_of, with_channels_gone
+from safetensors.torch import load_file
 from torch import nn
 
-from prune_core.data.images import Split
+from prune_core.data.images import LabeledImages, Split, make_split
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.export.files import measured_again, write_formats
+from prune_core.export.files import Written, measured_again, write_formats
 from prune_core.export.n_plus_one import goodnet_classes
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.masks import ChannelMask
@@ -58,44 +62,129 @@ def close(found: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4 * max(1.0, float(np.abs(wanted).max())))
 
 
-def check_network(net: nn.Module, side: int, path: Path, split: Split, counted: Split) -> dict[str, int]:
-    """Raises AssertionError where anything differs. Returns what was looked at.
+CHECKS = ("read", "classes", "counts", "pruned", "compaction", "files")
+
+
+class Checks:
+    """What a table of networks has a column for, in turn. Each raises AssertionError where anything
+    differs, or what the product raises.
 
     Classes of ``split`` as the module has them. On ``counted``, fewer images: counts of both evaluators
     under three masks; the pruned network as the module with those channels zero; every file that is
     written, in ONNX Runtime.
     """
-    model = load_model(path)
-    said = PlainEvaluator(model, split)
-    found = np.concatenate(
-        [said.reply(part, ChannelMask()).classes for part in (split.clean, split.poisoned)]
+
+    model: PrunableModel
+    plain: PlainEvaluator
+    written: Written
+
+    def __init__(
+        self,
+        net: nn.Module,
+        side: int,
+        given: Path | tuple[Path, dict[str, Any]],
+        split: Split,
+        counted: Split,
+    ) -> None:
+        """``given``: a file, or with what ``load_model`` has to be told beside it."""
+        self.net, self.side, self.split, self.counted = net, side, split, counted
+        self.path, self.told_of_it = given if isinstance(given, tuple) else (given, {})
+        self.images = floats(counted)
+
+    def __iter__(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        for name in CHECKS:
+            yield name, getattr(self, name)
+
+    def read(self) -> None:
+        self.model = load_model(self.path, **self.told_of_it)
+        self.masks = [random_mask(self.model, seed) for seed in range(3)]
+
+    def classes(self) -> None:
+        said = PlainEvaluator(self.model, self.split)
+        parts = (self.split.clean, self.split.poisoned)
+        self.found = np.concatenate([said.reply(part, ChannelMask()).classes for part in parts])
+        wanted = logits_of(self.net, floats(self.split))
+        np.testing.assert_array_equal(self.found, wanted.argmax(axis=1))
+
+    def counts(self) -> None:
+        self.plain = PlainEvaluator(self.model, self.counted)
+        fast = IncrementalEvaluator(self.model, self.counted)
+        for mask in self.masks:
+            assert fast.counts(mask) == self.plain.counts(mask)
+
+    def pruned(self) -> None:
+        place = {layer.name: number for number, layer in enumerate(self.model.layers)}
+        for mask in self.masks:
+            rows = {place[name]: rows for name, rows in mask.by_layer().items()}
+            self.gone = logits_of(with_channels_gone(self.net, self.side, rows), self.images)
+            with self.model.pruned(mask), torch.no_grad():
+                close(self.model.logits(torch.from_numpy(self.images)).numpy(), self.gone)
+
+    def compaction(self) -> None:
+        image = (3, self.side, self.side)
+        destination = self.path.parent / "good"
+        self.written = write_formats(self.model, self.masks[-1], self.path, destination, image)
+        close(by_runtime(self.written.models["small-onnx"], self.images), self.gone)
+
+    def files(self) -> None:
+        expected = self.plain.counts(self.masks[-1])
+        measured_again(self.written, self.plain, expected)
+        close(by_runtime(self.written.models["onnx"], self.images), self.gone)
+        both = by_runtime(self.written.models["goodnet-onnx"], self.images).argmax(axis=1)
+        if self.told_of_it:  # a state_dict: it goes back into the module
+            twin = copy.deepcopy(self.net)
+            twin.load_state_dict(load_file(self.written.models["safetensors"]), strict=True)
+            close(logits_of(twin, self.images), self.gone)
+        whole = logits_of(self.net, self.images)
+        agreed = goodnet_classes(whole.argmax(axis=1), self.gone.argmax(axis=1), whole.shape[1])
+        sure = clear(whole) & clear(self.gone)
+        np.testing.assert_array_equal(both[sure], agreed[sure])
+
+    def told(self) -> dict[str, int]:
+        """What was looked at, when all have passed."""
+        return {
+            "convolutions": len(self.model.layers),
+            "images": len(self.found),
+            "counted": len(self.images),
+            "classes": len(np.unique(self.found)),
+            "pruned": len(self.masks[-1]),
+            "removed": self.written.small.channels_removed,
+        }
+
+
+def check_network(
+    net: nn.Module, side: int, given: Path | tuple[Path, dict[str, Any]], split: Split, counted: Split
+) -> dict[str, int]:
+    """All ``Checks``; what was looked at."""
+    checks = Checks(net, side, given, split, counted)
+    for _, check in checks:
+        check()
+    return checks.told()
+
+
+def check_file(path: Path, images: np.ndarray, kind: str = "float32") -> PrunableModel:
+    """A file of which ONNX Runtime alone says what is right: classes, counts of both evaluators under
+    masks, every file that is written. ``kind``: of numbers, as the file wants them."""
+    given = images.astype(kind)
+    whole = by_runtime(path, given)
+    half = len(images) // 2
+    labels = whole.argmax(axis=1)
+    target = int(np.bincount(labels[half:]).argmax())
+    split = make_split(
+        LabeledImages(images[:half], labels[:half], name="clean"),
+        LabeledImages(images[half:], np.full(len(images) - half, target), name="poisoned"),
     )
-    np.testing.assert_array_equal(found, logits_of(net, floats(split)).argmax(axis=1))
-    plain, fast = PlainEvaluator(model, counted), IncrementalEvaluator(model, counted)
-    images = floats(counted)
-    masks = [random_mask(model, seed) for seed in range(3)]
-    place = {layer.name: number for number, layer in enumerate(model.layers)}
-    for mask in masks:
-        assert fast.counts(mask) == plain.counts(mask)
-        twin = with_channels_gone(net, side, {place[n]: rows for n, rows in mask.by_layer().items()})
-        gone = logits_of(twin, images)
-        with model.pruned(mask), torch.no_grad():
-            close(model.logits(torch.from_numpy(images)).numpy(), gone)
-    mask = masks[-1]
-    written = write_formats(model, mask, path, path.parent / "good", (3, side, side))
-    measured_again(written, plain, plain.counts(mask))
-    for kind in ("onnx", "small-onnx"):
-        close(by_runtime(written.models[kind], images), gone)
-    both = by_runtime(written.models["goodnet-onnx"], images).argmax(axis=1)
-    whole = logits_of(net, images)
-    agreed = goodnet_classes(whole.argmax(axis=1), gone.argmax(axis=1), whole.shape[1])
-    sure = clear(whole) & clear(gone)
-    np.testing.assert_array_equal(both[sure], agreed[sure])
-    return {
-        "convolutions": len(model.layers),
-        "images": len(found),
-        "counted": len(images),
-        "classes": len(np.unique(found)),
-        "pruned": len(mask),
-        "removed": written.small.channels_removed,
-    }
+    model = load_model(path)
+    plain, fast = PlainEvaluator(model, split), IncrementalEvaluator(model, split)
+    replies = [plain.reply(part, ChannelMask()).classes for part in (split.clean, split.poisoned)]
+    np.testing.assert_array_equal(np.concatenate(replies), labels)
+    for seed in range(2):
+        mask = random_mask(model, seed)
+        counts = plain.counts(mask)
+        assert fast.counts(mask) == counts
+    written = write_formats(model, mask, path, path.with_name("good"), tuple(images.shape[1:]))  # type: ignore[arg-type]
+    measured_again(written, plain, counts)
+    one, other = (by_runtime(written.models[k], given) for k in ("onnx", "small-onnx"))
+    np.testing.assert_allclose(other, one, rtol=0, atol=1e-3 if kind != "float16" else 1e-1)
+    by_runtime(written.models["goodnet-onnx"], given)
+    return model

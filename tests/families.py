@@ -10,6 +10,7 @@ import io
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +19,147 @@ import torch
 from torch import nn
 
 from prune_core.data.images import LabeledImages, Split, make_split
+from prune_core.torch_nets.onnx_export import attention_in_parts
 
 CLASSES = 5
-# name: (side of an image, arguments)
-FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
-    "squeezenet1_1": (48, {}),
-    "resnet18": (32, {}),
-    "mobilenet_v3_small": (32, {}),
-    "mobilenet_v2": (32, {}),
-    "mnasnet0_5": (32, {}),
-    "shufflenet_v2_x0_5": (32, {}),
-    "regnet_y_400mf": (32, {}),
-    "efficientnet_b0": (32, {}),
-    "convnext_tiny": (32, {}),
-    "alexnet": (64, {}),
-    "vgg11_bn": (32, {}),
-    "googlenet": (32, {"aux_logits": False, "init_weights": False}),
-    "resnext50_32x4d": (32, {}),
-    "wide_resnet50_2": (32, {}),
-    "densenet121": (32, {}),
-    "inception_v3": (80, {"aux_logits": False, "init_weights": False}),
-    "efficientnet_v2_s": (32, {}),
+WAYS = ("dynamo", "torchscript", "state_dict")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A network of the field.
+
+    Attributes:
+        said: its name, for people.
+        side: of an image.
+        architecture: as a configuration names it; "families:NAME" is a function of this file, with fewer
+            channels than the field's own.
+        arguments: of the architecture, the number of classes apart.
+    """
+
+    said: str
+    side: int
+    architecture: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def slim(self) -> bool:
+        return self.architecture.startswith("families:") or self.architecture.endswith(":preactresnet18")
+
+    def make(self) -> nn.Module:
+        torch.manual_seed(0)
+        place, _, name = self.architecture.partition(":")
+        if place == "torchvision":
+            made = getattr(torchvision_models(), name)
+        elif place == "timm":
+            torchvision_models()
+            made = functools.partial(importlib.import_module("timm").create_model, name)
+        else:
+            made = getattr(importlib.import_module(place), name)
+        net: nn.Module = made(num_classes=CLASSES, **self.arguments)
+        return net
+
+
+PLAIN = {"aux_logits": False, "init_weights": False}
+FAMILIES: dict[str, Family] = {
+    "alexnet": Family("AlexNet", 64, "families:alexnet"),
+    "vgg11_bn": Family("VGG-11-BN", 32, "families:vgg11_bn"),
+    "resnet18": Family("ResNet-18", 32, "torchvision:resnet18"),
+    "resnext50_32x4d": Family("ResNeXt-50 32x4d", 32, "torchvision:resnext50_32x4d"),
+    "wide_resnet50_2": Family("Wide-ResNet-50-2", 32, "families:wide_resnet50_2"),
+    "densenet121": Family("DenseNet-121", 32, "torchvision:densenet121"),
+    "googlenet": Family("GoogLeNet", 32, "torchvision:googlenet", PLAIN),
+    "inception_v3": Family("Inception-v3", 75, "torchvision:inception_v3", PLAIN),
+    "mobilenet_v2": Family("MobileNet v2", 32, "torchvision:mobilenet_v2"),
+    "mobilenet_v3_small": Family("MobileNet v3 small", 32, "torchvision:mobilenet_v3_small"),
+    "mnasnet0_5": Family("MnasNet 0.5", 32, "torchvision:mnasnet0_5"),
+    "shufflenet_v2_x0_5": Family("ShuffleNet v2 x0.5", 32, "torchvision:shufflenet_v2_x0_5"),
+    "squeezenet1_1": Family("SqueezeNet 1.1", 48, "torchvision:squeezenet1_1"),
+    "efficientnet_b0": Family("EfficientNet b0", 32, "torchvision:efficientnet_b0"),
+    "efficientnet_v2_s": Family("EfficientNet v2-s", 32, "torchvision:efficientnet_v2_s"),
+    "regnet_y_400mf": Family("RegNet Y 400MF", 32, "torchvision:regnet_y_400mf"),
+    "convnext_tiny": Family("ConvNeXt tiny", 32, "families:convnext_tiny"),
+    "preactresnet18": Family("PreAct-ResNet-18", 32, "backdoor_nets:preactresnet18"),
+    "wrn_16_1": Family("WRN-16-1", 32, "backdoor_nets:wrn_16_1"),
+    "timm_resnet": Family("timm: test_resnet", 32, "timm:test_resnet"),
+    "timm_efficientnet": Family("timm: test_efficientnet", 32, "timm:test_efficientnet"),
+    "timm_convnext": Family("timm: test_convnext", 32, "timm:test_convnext"),
+    "vit": Family("vision transformer", 32, "families:vit"),
 }
-EXPORTERS = ("dynamo", "torchscript")
+
+
+def alexnet(num_classes: int) -> nn.Module:
+    net: nn.Module = torchvision_models().alexnet()
+    net.avgpool = nn.AdaptiveAvgPool2d(1)  # of images of 64 pixels there is one left
+    last = nn.Linear(64, num_classes)
+    drop = nn.Dropout()
+    net.classifier = nn.Sequential(
+        drop, nn.Linear(256, 64), nn.ReLU(inplace=True), drop, nn.Linear(64, 64), nn.ReLU(inplace=True), last
+    )
+    return net
+
+
+def vgg11_bn(num_classes: int) -> nn.Module:
+    vgg = torchvision_models().vgg
+    net: nn.Module = vgg.VGG(vgg.make_layers([32, "M", 64, "M", 64, 64, "M", 96, 96, "M", 96, 96, "M"], True))
+    net.avgpool = nn.AdaptiveAvgPool2d(1)
+    net.classifier = nn.Sequential(
+        nn.Linear(96, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 64), nn.ReLU(True), nn.Dropout(),
+        nn.Linear(64, num_classes),
+    )  # fmt: skip
+    return net
+
+
+def wide_resnet50_2(num_classes: int) -> nn.Module:
+    resnet = torchvision_models().resnet
+    net: nn.Module = resnet.ResNet(
+        resnet.Bottleneck, [3, 4, 6, 3], num_classes=num_classes, width_per_group=32
+    )
+    return net
+
+
+def convnext_tiny(num_classes: int) -> nn.Module:
+    convnext = torchvision_models().convnext
+    blocks = [(24, 48, 3), (48, 96, 3), (96, 192, 9), (192, None, 3)]
+    net: nn.Module = convnext.ConvNeXt([convnext.CNBlockConfig(*b) for b in blocks], num_classes=num_classes)
+    return net
+
+
+def vit(num_classes: int) -> nn.Module:
+    made = torchvision_models().VisionTransformer
+    net: nn.Module = made(
+        image_size=32,
+        patch_size=8,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=32,
+        mlp_dim=48,
+        num_classes=num_classes,
+    )
+    nn.init.normal_(net.heads.head.weight)  # type: ignore[union-attr, arg-type]  # torchvision's are 0
+    return net
 
 
 def family(name: str) -> tuple[nn.Module, int]:
     """A network of ``CLASSES`` classes in evaluation mode and the side of its images. Batch norms hold
     the statistics of noise, and the classes are about equally frequent where the last layer allows."""
-    models = torchvision_models()
+    found = FAMILIES[name]
+    net = found.make()
+    settle(net, pixels(48, (3, found.side, found.side), seed=9))
+    return net, found.side
 
-    side, arguments = FAMILIES[name]
-    torch.manual_seed(0)
-    net: nn.Module = getattr(models, name)(num_classes=CLASSES, **arguments)
-    settle(net, pixels(48, (3, side, side), seed=9))
-    return net, side
+
+def file_of(name: str, net: nn.Module, way: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A file of the network, and what ``load_model`` has to be told beside it."""
+    found = FAMILIES[name]
+    if way != "state_dict":
+        return exported(net, way, found.side, folder / "net.onnx"), {}
+    torch.save(net.state_dict(), folder / "net.pth")
+    arguments = {"num_classes": CLASSES, **found.arguments}
+    image = (3, found.side, found.side)
+    return folder / "net.pth", {
+        "architecture": found.architecture, "architecture_args": arguments, "image": image
+    }  # fmt: skip
 
 
 @functools.cache
@@ -112,13 +219,14 @@ def exported(net: nn.Module, exporter: str, side: int, path: Path) -> Path:
         logging.disable(logging.WARNING)
         try:
             if exporter == "dynamo":
-                free = ({0: torch.export.Dim("batch")},)
+                free: Any = ({0: torch.export.Dim("batch")},)
                 torch.onnx.export(net, (example,), path, dynamic_shapes=free, verbose=False)
             else:
                 axes = {"images": {0: "n"}, "logits": {0: "n"}}
                 names = {"input_names": ["images"], "output_names": ["logits"], "dynamic_axes": axes}
                 buffer = io.BytesIO()
-                torch.onnx.export(net, (example,), buffer, dynamo=False, **names)
+                with attention_in_parts():
+                    torch.onnx.export(net, (example,), buffer, dynamo=False, **names)
                 path.write_bytes(buffer.getvalue())
         finally:
             logging.disable(logging.NOTSET)

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, shape_inference
+from onnx import numpy_helper
 
 from prune_core.files.onnx_fold import Constants
+from prune_core.files.onnx_shapes import for_images, shapes_of, told
 
 BATCH = 2  # shapes are inferred for two images, so that the batch axis is told from one of size 1
 
@@ -56,7 +57,7 @@ class Flow:
 
     Attributes:
         shapes: of values, for ``BATCH`` images; only those that are fully known.
-        constants: initializers and Constant nodes, by value name.
+        constants: by value name, those that nodes make of others too.
         features: by value name; a value that is missing cannot lose anything.
         edits: what to do to the graph once it is known which features stay.
         reshapes: numbers of Reshape nodes whose target is rewritten, so may come from a Shape.
@@ -165,7 +166,7 @@ class Rewriter:
         while len(inputs) <= position:
             inputs.append("")
         inputs[position] = name
-        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
 
     def _name(self, old: str) -> str:
         taken = {v for node in self.graph.node for v in (*node.input, *node.output)}
@@ -184,53 +185,12 @@ def _from_one() -> Iterator[str]:
 def read_flow(proto: onnx.ModelProto, shape: Sequence[int]) -> Flow:
     """Shapes and constants of a model for images of ``shape`` (as its input has them, without the
     batch). The images themselves have no features: nothing can be taken from them."""
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
-    held = constants_of(model.graph)
-    (given,) = [i for i in model.graph.input if i.name not in held]
-    dims = given.type.tensor_type.shape.dim
-    wanted = [d.dim_value for d in dims[1:]]
+    held = dict(Constants(proto))
+    (given,) = [i for i in proto.graph.input if i.name not in held]
+    wanted = [d.dim_value for d in given.type.tensor_type.shape.dim[1:]]
     if len(wanted) != len(shape) or any(w not in (0, s) for w, s in zip(wanted, shape, strict=True)):
         raise ValueError(f"its input is {wanted} (0: any)")
-    for dim, size in zip(dims, (BATCH, *shape), strict=True):
-        dim.Clear()
-        dim.dim_value = size
-    for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    del model.graph.value_info[:]
-    shapes = _shapes(model)
-    while _say_shapes(model, shapes):
-        shapes = _shapes(model)
-    return Flow(proto, {given.name: (BATCH, *shape), **shapes}, held)
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Those that can be inferred whole, of values that nodes put out."""
-    found = shape_inference.infer_shapes(model, data_prop=True)
-    shapes = {}
-    for value in (*found.graph.value_info, *found.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            shapes[value.name] = tuple(d.dim_value for d in dims)
-    return shapes
-
-
-def _say_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Put what Shape nodes say, and what others make of that, in as constants, where shape inference
-    does not follow it; whether there was any."""
-    graph, changed = model.graph, False
-    for node in graph.node:
-        if node.op_type == "Shape" and node.input[0] in shapes and not node.attribute:
-            size = np.array(shapes[node.input[0]], np.int64)
-            value = onnx.helper.make_node(
-                "Constant", [], list(node.output), node.name, value=numpy_helper.from_array(size)
-            )
-            node.CopyFrom(value)
-            changed = True
-    for name, array in Constants(model).made.items() if changed else ():
-        maker = next(n for n in graph.node if name in n.output)
-        maker.CopyFrom(onnx.helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array)))
-    return changed
+    return Flow(proto, shapes_of(told(for_images(proto, BATCH, shape))), held)
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, np.ndarray]:

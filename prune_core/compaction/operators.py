@@ -241,6 +241,9 @@ def move(flow: Flow, number: int, node: onnx.NodeProto) -> None:
                 target = [0, *after[1:]]  # 0: the batch, as it comes
                 target[axis] = len(to.left(y))
                 to.set_input(number, 1, np.array(target, np.int64))
+                kept = [a for a in node.attribute if a.name != "allowzero"]
+                del to.graph.node[number].attribute[:]
+                to.graph.node[number].attribute.extend(kept)
 
         flow.edits.append(edit)
 

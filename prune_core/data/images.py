@@ -1,4 +1,4 @@
-"""Labelled images and the lab's HDF5 files that hold them."""
+"""The clean and the poisoned images of a split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,83 +13,13 @@ import numpy as np
 from prune_core.data.arrays import checked_labels, checked_pixels, checked_targets, triggers_given
 from prune_core.data.attack import Attack, Target, aimed, goal_of, target_share
 from prune_core.data.form import USUAL, ImageForm, Layout, Preprocessing
+from prune_core.data.labeled import LabeledImages as LabeledImages
 from prune_core.data.loaders import gathered
-from prune_core.data.roles import clean_roles, poisoned_roles
+from prune_core.data.reading import Files as Files
+from prune_core.data.reading import joined as joined
+from prune_core.data.reading import read_images as read_images
+from prune_core.data.reading import read_poisoned as read_poisoned
 from prune_core.errors import InputError
-from prune_core.reader import client as contained
-
-Files = str | Path | Sequence[str | Path]
-
-
-@dataclass(frozen=True, eq=False)
-class LabeledImages:
-    """Images with the label that counts as right (clean) or as attacked (poisoned: the target of each).
-
-    Attributes:
-        pixels: (N, C, H, W), any real dtype, as the file has them; read-only is fine.
-        labels: (N,) int64.
-        true_labels: (N,) int64, what a poisoned image really shows; None when not known.
-        name: where they came from, for messages.
-        preprocessing: what is done to the pixels on the way into the net; raw by default.
-        classes: the names of the classes, by index, where they come from folders; () elsewhere.
-        about: what had to be concluded on reading, in words; "" where nothing had.
-        triggers: (N,) int64, the number of the trigger on each poisoned image; None where one is on all.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    true_labels: np.ndarray | None = None
-    name: str = "images"
-    preprocessing: Preprocessing = Preprocessing()
-    classes: tuple[str, ...] = ()
-    about: str = ""
-    triggers: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        channels, height, width = self.pixels.shape[1:]
-        return channels, height, width
-
-    @property
-    def scale(self) -> float:
-        """What pixels are multiplied by on the way into the net."""
-        return self.preprocessing.scale
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over pixels, labels, true labels, triggers and preprocessing: what a result depends on."""
-        done = self.preprocessing
-        form: tuple[Any, ...] = (self.pixels.shape, str(self.pixels.dtype), done.scale)
-        if done.normalizes:  # else as it has been without
-            form += (done.mean, done.std)
-        state = hashlib.sha256(repr(form).encode())
-        for array in (self.pixels, self.labels, self.true_labels):
-            state.update(b"none" if array is None else np.ascontiguousarray(array).data)
-        if self.triggers is not None:
-            state.update(np.ascontiguousarray(self.triggers).data)
-        return state.hexdigest()
-
-    def floats(self, start: int, stop: int) -> np.ndarray:
-        """float32 (stop - start, C, H, W), preprocessed: what goes into the net."""
-        return self.preprocessing(self.pixels[start:stop])
-
-    def keeping(self, rows: np.ndarray | slice) -> LabeledImages:
-        """The images of a boolean or integer row selection."""
-
-        def kept(array: np.ndarray | None) -> np.ndarray | None:
-            return None if array is None else array[rows]
-
-        return replace(
-            self,
-            pixels=self.pixels[rows],
-            labels=self.labels[rows],
-            true_labels=kept(self.true_labels),
-            triggers=kept(self.triggers),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,94 +300,8 @@ def _together(heaps: list[LabeledImages]) -> LabeledImages:
     )
 
 
-def read_images(
-    place: Files, form: ImageForm = USUAL, *, poisoned: bool = False, classes: tuple[str, ...] = ()
-) -> LabeledImages:
-    """Images of a file or folder, or of several joined: HDF5 (``data`` (N, C, H, W), ``label`` (N,), maybe
-    ``target`` and ``true_label``), ``.npz`` or ``.parquet`` with such fields, or a folder of pictures, a
-    folder a class.
-
-    Any real numeric dtype; labels must be whole numbers. Nothing outside a file or folder is followed, and
-    the reader process opens it (``reader``).
-
-    Args:
-        place: the file or folder, or several.
-        form: what the values in them mean.
-        poisoned: ``labels`` are then the classes that the attacker wants (``roles.poisoned_roles``).
-        classes: names of class folders by index, as other images of the same data have them.
-
-    Raises:
-        InputError: names file, field and what would be right.
-    """
-    places = [Path(p) for p in ((place,) if isinstance(place, (str, Path)) else place)]
-    if not places:
-        raise InputError("an empty list of image files; expected at least one")
-    parts: list[LabeledImages] = []
-    for path in places:
-        known = form.classes or classes or (parts[0].classes if parts else ())
-        parts.append(_read_one(path, form, poisoned, known))
-    return parts[0] if len(parts) == 1 else joined(parts)
-
-
 def read_split(clean: Files, poisoned: Files, form: ImageForm = USUAL, classes: int | None = None) -> Split:
     """``make_split`` of clean images, of one file or several joined, and of one poisoned file a trigger.
     Folders of both name the same classes. ``classes``: of the network. Raises InputError."""
     first = read_images(clean, form)
     return make_split(first, read_poisoned(poisoned, form, first.classes), form.target, classes)
-
-
-def read_poisoned(places: Files, form: ImageForm, classes: tuple[str, ...] = ()) -> list[LabeledImages]:
-    """The images of each trigger. ``classes``: as of ``read_images``. Raises InputError."""
-    files = [places] if isinstance(places, (str, Path)) else places
-    return [read_images(file, form, poisoned=True, classes=classes) for file in files]
-
-
-def _read_one(path: Path, form: ImageForm, poisoned: bool, classes: tuple[str, ...]) -> LabeledImages:
-    if not path.is_file() and not path.is_dir():
-        raise InputError(
-            f"{path}: no such file; expected an HDF5 file with 'data' and 'label', an .npz or .parquet file "
-            "with such fields, or a folder of pictures"
-        )
-    flat = poisoned and form.target is not None
-    said, arrays = contained.read(
-        "images", path, layout=form.layout, keys=dict(form.keys), classes=classes, flat=flat
-    )
-    fields = dict(zip(said["fields"], arrays, strict=True))
-    truth = None
-    if poisoned:
-        labels, truth = poisoned_roles(fields, path, form.target, said["true"])
-    else:
-        labels, truth = clean_roles(fields, path), fields.get("true_label")
-    about = "; ".join(said["about"])
-    return LabeledImages(
-        fields["images"], labels, truth, path.name, form.preprocessing, tuple(said["classes"]), about
-    )
-
-
-def joined(parts: list[LabeledImages]) -> LabeledImages:
-    """Several as one, in their order. Raises InputError where they do not fit."""
-    first = parts[0]
-    for part in parts[1:]:
-        for what, one, other in (
-            ("of (C, H, W) =", first.shape, part.shape),
-            ("of dtype", first.pixels.dtype, part.pixels.dtype),
-            ("of classes", first.classes, part.classes),
-        ):
-            if one != other:
-                raise InputError(
-                    f"{part.name}: images {what} {other}, those of {first.name} {what} {one}; files of one "
-                    "list must fit each other"
-                )
-    truths = [part.true_labels for part in parts]
-    known = [truth for truth in truths if truth is not None]
-    if len(known) not in (0, len(parts)):
-        without = next(part.name for part in parts if part.true_labels is None)
-        raise InputError(f"{without}: has no true labels, other files of its list have; expected all or none")
-    return replace(
-        first,
-        pixels=np.concatenate([part.pixels for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        true_labels=np.concatenate(known) if known else None,
-        name=" + ".join(part.name for part in parts),
-        about="; ".join(dict.fromkeys(part.about for part in parts if part.about)),
-    )

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from ml_dtypes import bfloat16
 from onnx import numpy_helper
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
 from prune_core.errors import InputError
+
+KINDS = {
+    "BF16": bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_,
+    "C64": np.complex64,
+    **{f"{sign}{bits}": np.dtype(f"{name}{bits}") for sign, name in (("I", "int"), ("U", "uint"))
+       for bits in (8, 16, 32, 64)},
+}  # fmt: skip
 
 
 def safetensors_bytes(proto: onnx.ModelProto) -> bytes:
@@ -22,6 +30,14 @@ def safetensors_bytes(proto: onnx.ModelProto) -> bytes:
     """
     arrays = {t.name: np.asarray(numpy_helper.to_array(t), order="C") for t in proto.graph.initializer}
     return save(arrays, metadata={entry.key: entry.value for entry in proto.metadata_props})
+
+
+def _arrays(data: bytes) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file; bfloat16 too, which NumPy by itself has not."""
+    found = {}
+    for name, held in deserialize(data):
+        found[name] = np.frombuffer(held["data"], KINDS[held["dtype"]]).reshape(held["shape"])
+    return found
 
 
 def state_bytes(state: Mapping[str, np.ndarray], proto: onnx.ModelProto) -> bytes:
@@ -35,7 +51,7 @@ def with_safetensors(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     Raises InputError when the file is none, or has not just these names, shapes and types.
     """
     try:
-        arrays = load(path.read_bytes())
+        arrays = _arrays(path.read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         text = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read as safetensors: {text}") from None

@@ -16,7 +16,10 @@ from prune_core.errors import InputError
 FOLDED = frozenset((
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Concat", "Slice",
     "Gather", "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Pow", "Floor", "Ceil",
-    "Shape", "Equal", "Where", "Min", "Max", "DequantizeLinear", "Dropout",
+    "Shape", "Equal", "Where", "Min", "Max", "DequantizeLinear", "Dropout", "ReduceMean", "ReduceSum",
+    "ReduceL2", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare", "Mod", "Sign", "Log", "Tanh",
+    "Sigmoid", "Clip", "Not", "And", "Or", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Trilu",
+    "CumSum", "Round", "Sin", "Cos", "Size", "ScatterND", "GatherND", "LayerNormalization",
 ))  # fmt: skip
 # These make as many values as a constant says.
 GROWN = frozenset(("Expand", "ConstantOfShape", "Range", "Tile"))

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from prune_core.errors import InputError
 from prune_core.files.onnx_fold import Constants
 from prune_core.files.onnx_read import first_line
+from prune_core.files.onnx_shapes import free_of_the_count
 from prune_core.files.onnx_tail import Affine, Users, passes, tail_of
 
 TAILS = "goodnet.tails"  # in the metadata of a normalized model
@@ -38,6 +39,7 @@ def normalized(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     _leave_out_passing(model.graph, constants)
     _one_output(model.graph)
     _free_the_batch(model.graph)
+    _say_shapes(model)
     _take_tails_in(model, name)
     _leave_out_unused(model.graph)
     # Two initializers of one name cannot be: after renaming nodes only tensors carry names.
@@ -80,7 +82,7 @@ def _constants_to_initializers(graph: onnx.GraphProto, constants: Constants) -> 
             continue
         tensor = graph.initializer.add()
         if output in constants.made:
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(constants[output]), output))
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(constants[output], order="C"), output))
         else:
             tensor.CopyFrom(constants.held[output])
             tensor.name = output
@@ -106,13 +108,35 @@ def _one_output(graph: onnx.GraphProto) -> None:
     if len(graph.output) < 2:
         return
     del graph.output[1:]
-    wanted = {graph.output[0].name}
+    _leave_out_unread(graph)
+
+
+def _leave_out_unread(graph: onnx.GraphProto) -> None:
+    wanted = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):
         if wanted & set(node.output):
             kept.append(node)
             wanted |= set(node.input)
     _replace_nodes(graph, kept[::-1])
+
+
+def _say_shapes(model: onnx.ModelProto) -> None:
+    """What follows from the shape of an image alone becomes a constant, and so does the size to which
+    Resize brings it: the number of images among its numbers, here 1, is not looked at."""
+    graph = model.graph
+    same, for_one = free_of_the_count(model)
+    if not same and not for_one:
+        return
+    kept = [node for node in graph.node if not set(node.output) & same.keys()]
+    for name, array in same.items():
+        graph.initializer.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+    for number, node in enumerate(kept):
+        sizes = node.input[3] if node.op_type == "Resize" and len(node.input) > 3 else ""
+        if sizes in for_one:
+            node.input[3] = _new(graph, f"goodnet_sizes_{number}", for_one[sizes], np.dtype(np.int64))
+    _replace_nodes(graph, kept)
+    _leave_out_unread(graph)
 
 
 def _free_the_batch(graph: onnx.GraphProto) -> None:

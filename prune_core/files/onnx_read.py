@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import external_data_helper, shape_inference, version_converter
 
 from prune_core.errors import InputError
+from prune_core.files.onnx_flat import count_nodes, flat
 
 MAX_BYTES = 2 * 2**30
 MAX_NODES = 20_000  # the largest convolutional networks there are have a few thousand
@@ -47,7 +48,8 @@ def read_onnx_named(
         proto = onnx.ModelProto.FromString(data)
     except (DecodeError, ValueError):
         raise InputError(f"{path}: not an ONNX model (or cut short)") from None
-    if (nodes := len(proto.graph.node)) > MAX_NODES:
+    nodes = len(proto.graph.node)
+    if nodes > MAX_NODES or (nodes := count_nodes(proto, MAX_NODES)) > MAX_NODES:
         raise InputError(f"{path}: {nodes} nodes; at most {MAX_NODES}")
     _check_texts(proto, path)
     digest = hashlib.sha256(data).hexdigest()
@@ -58,15 +60,18 @@ def read_onnx_named(
         onnx.checker.check_model(proto)
     except REFUSALS as error:
         raise InputError(f"{path}: not a valid ONNX model: {first_line(error)}") from None
+    proto = flat(proto, str(path))
     for node in proto.graph.node:
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
             raise InputError(
-                f"{path}: operator {node.op_type} ({node.name or 'unnamed'}) holds a graph of its own; "
-                "only feed-forward networks are supported"
+                f"{path}: operator {node.op_type} ({node.name or 'unnamed'}) holds a graph of its own, and "
+                "which is computed depends on the images; export it by torch's other exporter "
+                "(torch.onnx.export(..., dynamo=True), or dynamo=False), or without it"
             )
         if node.domain not in ("", "ai.onnx"):
             raise InputError(
-                f"{path}: operator {node.op_type} of domain {node.domain!r} is not standard ONNX"
+                f"{path}: operator {node.op_type} of domain {node.domain!r} is not standard ONNX; export it "
+                "without it (of a network that a runtime has optimised, take the file from before)"
             )
     return proto, digest
 

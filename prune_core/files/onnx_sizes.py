@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 
 import onnx
-from onnx import shape_inference
 
 from prune_core.errors import InputError
 from prune_core.files.onnx_read import REFUSALS, first_line
+from prune_core.files.onnx_shapes import for_images, told
 
 MAX_VALUES = 2**25
-MAX_TOLD = 2**10  # values of a constant that may say how large another value becomes
 # Operators whose attributes can ask for more values than they are given.
 GROWING = frozenset(
     (
@@ -46,10 +45,9 @@ def check_sizes(model: onnx.ModelProto, name: str, image: Sequence[int] | None =
         image: sizes of an image as the input has them (without the batch). Where they are left out and
             the file leaves them open, what depends on them is not known here: ask again.
     """
-    one = _for_one_image(model, image)
-    held = {t.name for t in one.graph.initializer}
+    held = {t.name for t in model.graph.initializer}
     try:
-        found = shape_inference.infer_shapes(one, data_prop=True)
+        found = told(for_images(model, 1, image))
     except REFUSALS as error:
         raise InputError(f"{name}: its shapes cannot be inferred: {first_line(error)}") from None
     made = (*found.graph.value_info, *found.graph.output)
@@ -62,7 +60,8 @@ def check_sizes(model: onnx.ModelProto, name: str, image: Sequence[int] | None =
         unknown = node.op_type in GROWING and node.output[0] not in known
         if unknown or (complete and node.op_type in TOLD and (shape is None or 0 in shape)):
             raise InputError(
-                f"{name}: what a node {node.op_type} outputs cannot be inferred; are its attributes right?"
+                f"{name}: what a node {node.op_type} outputs cannot be inferred; are its attributes right? "
+                "If they are, export it by torch's other exporter, or for images of one size"
             )
         if (size := _on_the_way(node, shapes)) > MAX_VALUES:
             raise InputError(
@@ -74,40 +73,6 @@ def check_sizes(model: onnx.ModelProto, name: str, image: Sequence[int] | None =
                 f"{name}: {first_line(ValueError(value))!r} has {size} values for one image; at most "
                 f"{MAX_VALUES}"
             )
-
-
-def _for_one_image(model: onnx.ModelProto, image: Sequence[int] | None) -> onnx.ModelProto:
-    """A copy whose shapes follow from its input alone; what the file says of them is left out."""
-    one = without_weights(model)
-    held = {t.name for t in one.graph.initializer}
-    for given in one.graph.input:
-        dims = given.type.tensor_type.shape.dim
-        if given.name in held or not dims:
-            continue
-        for place, size in enumerate((1, *(image or ()))):
-            if place < len(dims):
-                dims[place].Clear()
-                dims[place].dim_value = size
-    for output in one.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    del one.graph.value_info[:]
-    return one
-
-
-def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which large constants have a type and a shape, but no values: enough to infer shapes,
-    and small, however large the network is."""
-    one = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    one.graph.CopyFrom(onnx.GraphProto(name=model.graph.name))
-    for field in ("node", "input", "output", "value_info"):
-        getattr(one.graph, field).extend(getattr(model.graph, field))
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= MAX_TOLD:
-            one.graph.initializer.add().CopyFrom(tensor)
-        else:
-            bare = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-            one.graph.initializer.append(bare)
-    return one
 
 
 def _shape(value: onnx.ValueInfoProto) -> _Shape | None:

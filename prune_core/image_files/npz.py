@@ -11,6 +11,7 @@ import numpy as np
 
 from prune_core.errors import InputError
 from prune_core.files.hdf5 import FREE_BYTES, MOST_PACKED
+from prune_core.files.npy import read_header
 from prune_core.image_files.fields import (
     MAX_BYTES,
     Found,
@@ -22,7 +23,6 @@ from prune_core.image_files.fields import (
     needed_field,
 )
 
-MAX_HEADER = 4096
 MAX_ENTRIES = 10_000
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that NumPy writes
 DAMAGE = (
@@ -115,14 +115,7 @@ def _array(file: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, name: str)
 
 def _header(stream: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """Shape, whether in Fortran's order, dtype, and the bytes of the header itself."""
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise InputError(f"{path}: field '{name}' is no array of real numbers that NumPy writes")
-    shape, fortran, dtype = read(stream, max_header_size=MAX_HEADER)
+    shape, fortran, dtype = read_header(stream)
     if not all(isinstance(extent, int) for extent in shape):
         raise InputError(f"{path}: field '{name}' declares shape {shape}; damaged")
     return shape, fortran, dtype, stream.tell()

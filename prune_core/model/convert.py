@@ -13,8 +13,14 @@ from prune_core.model.converters import register
 from prune_core.model.onnx2torch_import import load_onnx2torch
 
 WAY_OUT = (
-    "export it with an older opset (torch.onnx.export(..., dynamo=False, opset_version=17)), or without it"
+    "export it with an older opset, or by torch's other exporter (torch.onnx.export(..., dynamo=False, "
+    "opset_version=17), or dynamo=True), or without it"
 )
+# Operators of networks in whole numbers; those with constants alone are worked out before.
+QUANTISED = frozenset((
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+    "ConvInteger", "MatMulInteger",
+))  # fmt: skip
 
 
 def to_torch(model: onnx.ModelProto, name: str) -> fx.GraphModule:
@@ -34,6 +40,8 @@ def _said(model: onnx.ModelProto, error: Exception) -> str:
     if node is None:
         return f"the network cannot be read: {type(error).__name__}: {first_line(error)}"
     operator, why = node
+    if operator in QUANTISED:
+        return f"operator {operator}: the network is quantised; give the one from before, which holds floats"
     if "Converter is not implemented" in str(why):
         return f"operator {operator} of opset {opset} is not supported; {WAY_OUT}"
     if isinstance(why, NotImplementedError):

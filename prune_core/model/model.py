@@ -166,6 +166,11 @@ class PrunableModel:
             raise InputError(f"{name}: {first_line(error)}") from None
         if not isinstance(output, torch.Tensor):
             raise InputError(f"{name}: {self.name} does not return logits but a {type(output).__name__}")
+        if output.ndim == 1 and not output.is_floating_point():
+            raise InputError(
+                f"{self.name}: its output is the number of a class; expected (2, classes) for 2 images: "
+                "export it without the ArgMax at its end"
+            )
         if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] < 2:
             raise InputError(
                 f"{self.name}: its output has shape {tuple(output.shape)} for 2 images; "

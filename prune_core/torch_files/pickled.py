@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from prune_core.errors import InputError
+from prune_core.torch_files.exported import exported_weights
 
 MAX_BYTES = 2 * 2**30
 MAX_ENTRIES = 200_000
@@ -60,7 +61,8 @@ def load_torch() -> None:
 
 
 def load_pickled(path: Path) -> Any:
-    """What ``torch.save`` wrote, tensors and plain values. Raises InputError."""
+    """What ``torch.save`` wrote, tensors and plain values; of a ``.pt2`` its weights as arrays. Raises
+    InputError."""
     import torch
 
     if path.stat().st_size > MAX_BYTES:
@@ -69,8 +71,9 @@ def load_pickled(path: Path) -> Any:
         zipped = zipfile.is_zipfile(path)
     except zipfile.BadZipFile:  # it begins as one
         raise InputError(f"{path}: damaged: not a readable zip archive") from None
-    if zipped:
-        _check_entries(path)
+    if zipped and _check_entries(path):
+        with zipfile.ZipFile(path) as archive:
+            return exported_weights(path, archive)
     beside: list[Any] = [(type(name.rpartition(".")[2], (_Ignored,), {}), name) for name in _BESIDE]
     try:
         with torch.serialization.safe_globals(beside):
@@ -100,8 +103,9 @@ def _said(text: str) -> str:
     return f"cannot be read as weights that torch.save wrote: {line}"
 
 
-def _check_entries(path: Path) -> None:
-    """Raises InputError for a zip archive that is not what torch.save writes for weights."""
+def _check_entries(path: Path) -> bool:
+    """Whether a zip archive is one of torch.export. Raises InputError for one that is neither that nor what
+    torch.save writes for weights."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
@@ -113,13 +117,8 @@ def _check_entries(path: Path) -> None:
     inner = {entry.filename.partition("/")[2] for entry in entries}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise InputError(f"{path}: a TorchScript program, not weights; refused; {AS_WEIGHTS}")
-    if "models/model.json" in inner or "archive_format" in inner:
-        raise InputError(
-            f"{path}: a program of torch.export, which torch rebuilds by evaluating expressions in it; "
-            'refused; export it to ONNX where you trust it (torch.onnx.export(program, (), "net.onnx")), or '
-            'save its weights (torch.save(program.state_dict, "net.pth"))'
-        )
-    if "data.pkl" not in inner:
+    exported = "models/model.json" in inner or "archive_format" in inner
+    if "data.pkl" not in inner and not exported:
         raise InputError(f"{path}: a zip archive, but not one that torch.save wrote (no data.pkl in it)")
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
@@ -127,16 +126,17 @@ def _check_entries(path: Path) -> None:
                 f"{path}: its entry {entry.filename[:80]!r} is compressed, which torch.save never does; "
                 "refused: load and save it again"
             )
-        if entry.header_offset + entry.file_size > size:
+        if entry.header_offset < 0 or entry.header_offset + entry.file_size > size:
             raise InputError(f"{path}: damaged: its entry {entry.filename[:80]!r} goes beyond the file")
         if entry.filename.endswith("data.pkl") and entry.file_size > MAX_PICKLE:
             raise InputError(f"{path}: its data.pkl is larger than {MAX_PICKLE >> 20} MiB")
+    return exported
 
 
 def is_tensor(value: Any) -> bool:
     import torch
 
-    return isinstance(value, torch.Tensor)
+    return isinstance(value, (torch.Tensor, np.ndarray))
 
 
 def arrays_of(state: dict[str, Any], source: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -149,6 +149,9 @@ def arrays_of(state: dict[str, Any], source: str) -> Iterator[tuple[str, np.ndar
     )  # fmt: skip
     total = 0
     for name, tensor in state.items():
+        if isinstance(tensor, np.ndarray):
+            yield name, tensor
+            continue
         kind = None
         with contextlib.suppress(Exception):  # an odd tensor can refuse to say what it is
             kind = _odd(tensor, plain)
@@ -168,7 +171,11 @@ def arrays_of(state: dict[str, Any], source: str) -> Iterator[tuple[str, np.ndar
             raise InputError(f"{source}: its tensors take more than 2 GiB together")
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
-        yield name, tensor.detach().resolve_neg().contiguous().numpy()
+        try:
+            array = tensor.detach().resolve_neg().contiguous().numpy()
+        except (RuntimeError, ValueError):  # no values, and 2^62 of them along another axis
+            raise InputError(f"{source}: tensor {name!r} has an impossible shape") from None
+        yield name, array
 
 
 def _odd(tensor: Any, plain: tuple[Any, ...]) -> str | None:

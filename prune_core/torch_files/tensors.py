@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 
 from prune_core.errors import InputError
+from prune_core.files.onnx_read import first_line
 
 MAX_BYTES = 2 * 2**30
 MAX_HEADER = 32 * 2**20
@@ -31,17 +32,25 @@ def load_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         found = deserialize(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a safetensors file (or cut short): {text}") from None
-    return dict(_arrays(found, path))
+        raise InputError(f"{path}: not a safetensors file (or cut short): {first_line(error)}") from None
+    try:
+        return dict(_arrays(found, path))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: a tensor of impossible shape: {first_line(error)}") from None
+
+
+def brain_floats(data: bytes) -> np.ndarray:
+    """bfloat16 as float32: the upper half of its bits."""
+    return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
 
 
 def _arrays(found: list[tuple[str, dict]], path: Path) -> Iterator[tuple[str, np.ndarray]]:
     for name, tensor in sorted(found, key=lambda entry: entry[0]):
         kind, shape = tensor["dtype"], tensor["shape"]
         if kind == "BF16":
-            halves = np.frombuffer(tensor["data"], "<u2").astype("<u4")
-            yield name, (halves << 16).view("<f4").reshape(shape)
+            yield name, brain_floats(tensor["data"]).reshape(shape)
             continue
         if kind not in _KINDS:
             raise InputError(

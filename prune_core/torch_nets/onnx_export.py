@@ -53,7 +53,7 @@ def to_onnx(module: nn.Module, image: tuple[int, int, int], name: str) -> onnx.M
     """
     whole = _Whole(module)
     example = torch.rand((2, *image), generator=torch.Generator().manual_seed(0))
-    with working_folder_importable(), quiet() as seen, exportable_pools():
+    with working_folder_importable(), quiet() as seen, exportable_pools(), attention_in_parts():
         check_forward(whole, example, name)
         written: Any = io.BytesIO()
         try:
@@ -82,6 +82,17 @@ def to_onnx(module: nn.Module, image: tuple[int, int, int], name: str) -> onnx.M
         raise InputError(f"{name}: torch wrote an ONNX form that cannot be read (over 2 GiB?)") from None
     _named_as_the_module(proto)
     return proto
+
+
+@contextmanager
+def attention_in_parts() -> Iterator[None]:
+    """The exporter does not know attention as one operator, which torch takes in evaluation mode."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def check_forward(module: nn.Module, example: torch.Tensor, name: str) -> None:

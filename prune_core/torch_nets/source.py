@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,16 +75,14 @@ class TorchSource:
         """Raises InputError where ``logits``, of the ONNX form, are not those of the module: tracing
         records one way through a forward pass, whatever values would lead elsewhere."""
         numbers = torch.Generator().manual_seed(1)
-        for scale in (1.0, 255.0):
-            images = scale * torch.rand((3, *self.image), generator=numbers)
+        light = torch.rand((3, *self.image), generator=numbers)
+        grey = torch.randn((1, *self.image), generator=numbers)
+        for images in (light, 255 * light, grey, -grey, torch.zeros_like(grey)):
             with torch.no_grad():
                 wanted = self.module(images)
             wanted = wanted[0] if isinstance(wanted, (tuple, list)) else wanted
             found = logits(images).cpu()
-            # A softmax at the end is left off; differences of logits are what both have.
-            wanted, found = (x - x.mean(dim=1, keepdim=True) for x in (_logs(wanted, found), found))
-            size = max(1.0, float(found.abs().max()))
-            apart = float((wanted - found).abs().max())
+            apart, size = _apart(wanted, found)
             if not apart <= 1e-3 * size:
                 raise InputError(
                     f"{name}: traced by torch, it computes something else than its forward pass (logits "
@@ -92,10 +91,18 @@ class TorchSource:
                 )
 
 
-def _logs(wanted: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    """Logits, also where the module ends in a softmax."""
-    sums = bool((wanted >= 0).all() and torch.allclose(wanted.sum(1), torch.ones(len(wanted)), atol=1e-3))
-    return wanted.clamp_min(1e-30).log() if sums and not torch.allclose(wanted, found, atol=1e-3) else wanted
+def _apart(wanted: torch.Tensor, found: torch.Tensor) -> tuple[float, float]:
+    """How far outputs are apart, and how large they are. A softmax at the end of the module is left off in
+    the graph; then probabilities are compared, and of its logarithm the differences between classes."""
+    numbers = torch.isfinite(wanted) & torch.isfinite(found)
+    if not torch.equal(torch.isfinite(wanted), torch.isfinite(found)):
+        return math.inf, 1.0
+    wanted, found = (torch.where(numbers, x, 0) for x in (wanted, found))
+    shares = bool((wanted >= 0).all() and torch.allclose(wanted.sum(1), torch.ones(len(wanted)), atol=1e-3))
+    if shares and not torch.allclose(wanted, found, atol=1e-3):
+        return float((wanted - found.softmax(dim=1)).abs().max()), 1.0
+    wanted, found = (x - x.mean(dim=1, keepdim=True) for x in (wanted, found))
+    return float((wanted - found).abs().max()), max(1.0, float(found.abs().max()))
 
 
 def _place(tensor: Any) -> tuple[Any, ...]:
@@ -164,7 +171,9 @@ def usual(module: nn.Module, sides: tuple[int, ...], name: str, file_sha256: str
 
 
 def ready(module: nn.Module, name: str) -> nn.Module:
-    """A copy of a module in float32 on the CPU, in evaluation mode. Raises InputError."""
+    """A copy of a module in float32 on the CPU, in evaluation mode; of one that torch.compile wraps, the
+    module within. Raises InputError."""
+    module = getattr(module, "_orig_mod", module)
     try:
         made = copy.deepcopy(module).cpu().float().eval()
     except Exception as error:

@@ -153,7 +153,9 @@ def inspect(
 @command(show.evaluate)
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    clean: Annotated[Path, typer.Option(help="Clean images, HDF5 with data and label.")],
+    clean: Annotated[
+        Path, typer.Option(help="Clean images: HDF5, .npz, .parquet, or a folder of class folders.")
+    ],
     poisoned: Annotated[
         list[Path],
         typer.Option(help="Poisoned images; label is the target class. Once for each trigger."),

@@ -160,7 +160,10 @@ def frontier(result: Result) -> str:
 def pick(result: Result) -> str:
     written = "\n".join(f"wrote {f['path']}, measured again" for f in result["files"])
     registered = f"\nregistered: {result['registered']}" if result.get("registered") else ""
-    return "\n".join([result["why"], *findings(result), f"{written}{registered}"])
+    from sweeps.reports.model_card import flattered
+
+    choice = [flattered(result["choice"])] if result.get("choice") else []
+    return "\n".join([result["why"], *choice, *findings(result), f"{written}{registered}"])
 
 
 def doctor(result: Result) -> str:

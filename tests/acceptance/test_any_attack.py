@@ -64,7 +64,7 @@ def test_from_a_configuration_to_a_pick(
         },
         "sweep": {
             "orders": ["across:activation-gap"],
-            "layer_sets": ["last:2"],
+            "layer_sets": ["last:1"],
             "x_thresholds": [4],
             "policies": ["margin"],
         },

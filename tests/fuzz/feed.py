@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import signal
 import tempfile
 from collections import OrderedDict
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 import torch
 
-from fuzz import make_hdf5, make_keras, make_onnx, make_other, make_torch
+from fuzz import make_hdf5, make_images, make_keras, make_onnx, make_other, make_torch
 from fuzz.mutate import mutated
 from prune_core.compaction.compact import compact
 from prune_core.data.images import LabeledImages
@@ -38,7 +39,6 @@ reader_process.CPU_SECONDS = 0.7
 SECONDS = 5.0  # of computing, for all else that is done with an input
 ROOT = Path(__file__).resolve().parent.parent.parent
 Stage = Callable[[str], None]
-KINDS = ("keras", "onnx", "images", "yaml", "records", "trigger", "pickled", "tensors", "layers", "archive")
 SUFFIX = {
     "keras": ".h5",
     "onnx": ".onnx",
@@ -48,9 +48,13 @@ SUFFIX = {
     "trigger": ".png",
     "pickled": ".pth",
     "tensors": ".safetensors",
+    "arrays": ".npz",
+    "table": ".parquet",
+    "folder": ".json",  # which says what is in it
     "layers": ".h5",
     "archive": ".keras",
 }
+KINDS = tuple(SUFFIX)
 # What the reader is asked for.
 WHAT = {
     "keras": "model",
@@ -59,6 +63,9 @@ WHAT = {
     "trigger": "picture",
     "pickled": "weights",
     "tensors": "weights",
+    "arrays": "images",
+    "table": "images",
+    "folder": "images",
     "layers": "model",
     "archive": "model",
 }
@@ -76,6 +83,9 @@ def make_corpus(folder: Path) -> dict[str, list[bytes]]:
         "trigger": make_other.corpus_pictures(),
         "pickled": make_torch.corpus_pickled(),
         "tensors": make_torch.corpus_tensors(),
+        "arrays": make_images.corpus_npz(),
+        "table": make_images.corpus_parquet(),
+        "folder": make_images.corpus_folder(),
         "layers": make_keras.corpus_layers(folder),
         "archive": make_keras.corpus_archives(),
     }
@@ -117,6 +127,9 @@ class Feeder:
             "yaml": lambda: make_other.odd_yaml(dice),
             "records": lambda: make_other.odd_record(self.corpora["records"], dice),
             "trigger": lambda: make_other.odd_picture(dice),
+            "arrays": lambda: make_images.odd_npz(dice),
+            "table": lambda: make_images.odd_parquet(dice),
+            "folder": lambda: make_images.odd_folder(dice),
             "pickled": lambda: make_torch.odd_pickled(self.corpora["pickled"], dice),
             "tensors": lambda: make_torch.odd_tensors(dice),
             "layers": lambda: make_keras.odd(make_keras.in_h5, dice),
@@ -147,7 +160,12 @@ class Feeder:
             stage("here")
             return self._text(kind, data)
         path = self.folder / f"input{SUFFIX[kind]}"
-        path.write_bytes(data)
+        if kind == "folder":
+            path = self.folder / "input"
+            shutil.rmtree(path, ignore_errors=True)
+            make_images.unpack(data, path)
+        else:
+            path.write_bytes(data)
         what = WHAT[kind]
         stage("reader")
         reader_process.limits(path)

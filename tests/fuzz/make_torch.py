@@ -41,6 +41,7 @@ def corpus_pickled() -> list[bytes]:
         _saved(checkpoint, False),
         _saved(bench),
         _saved({key: value.half() for key, value in net.items()}),
+        _exported(net),
     ]
 
 
@@ -103,6 +104,26 @@ def _saved(saved: Any, new: bool = True) -> bytes:
     buffer = io.BytesIO()
     torch.save(saved, buffer, _use_new_zipfile_serialization=new)
     return buffer.getvalue()
+
+
+def _exported(net: dict[str, torch.Tensor]) -> bytes:
+    """The part of a .pt2 that is read, as torch.export.save lays it out."""
+    made, config = io.BytesIO(), {}
+    with zipfile.ZipFile(made, "w") as archive:
+        for number, (name, tensor) in enumerate(net.items()):
+            meta = {
+                "dtype": 5 if tensor.dtype == torch.int64 else 7,
+                "sizes": [{"as_int": size} for size in tensor.shape],
+                "strides": [{"as_int": step} for step in tensor.contiguous().stride()],
+                "storage_offset": {"as_int": 0},
+            }
+            config[name] = {"path_name": f"weight_{number}", "use_pickle": False, "tensor_meta": meta}
+            archive.writestr(f"net/data/weights/weight_{number}", tensor.contiguous().numpy().tobytes())
+        archive.writestr("net/data/weights/model_weights_config.json", json.dumps({"config": config}))
+        archive.writestr("net/models/model.json", "{}")
+        archive.writestr("net/byteorder", "little")
+        archive.writestr("net/archive_format", "pt2")
+    return made.getvalue()
 
 
 class _Rebuilt:
@@ -169,7 +190,7 @@ def _odd_archive(data: bytes, known: list[bytes], dice: random.Random) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(made, "w", packing) as new:
         for name in old.namelist():
             entry = old.read(name)
-            if name.endswith("data.pkl") or dice.random() < 0.1:
+            if name.endswith(("data.pkl", ".json")) or dice.random() < 0.1:
                 entry = mutated(entry, known, dice)
             if dice.random() < 0.05:
                 name = dice.choice(("../canary", "archive/code/x.py", "archive/data/999", name + "x", ""))

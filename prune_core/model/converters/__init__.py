@@ -9,7 +9,7 @@ from prune_core.model.onnx2torch_import import load_onnx2torch
 
 load_onnx2torch()  # the files of this folder import it, whichever of them comes first
 
-MODULES = ("versions", "activations", "norms", "pooling", "reducing", "resizing", "shaping")
+MODULES = ("versions", "activations", "corrected", "norms", "pooling", "reducing", "resizing", "shaping")
 
 
 @functools.cache

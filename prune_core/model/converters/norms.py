@@ -18,6 +18,23 @@ def batch_norm(node: Any, graph: Any) -> OperationConverterResult:
     return registered("BatchNormalization", 9)(node, graph)
 
 
+_norms = {version: registered("BatchNormalization", version) for version in (9, 14, 15)}
+
+
+def _not_trained(version: int) -> Any:
+    def batch_norm(node: Any, graph: Any) -> OperationConverterResult:
+        outputs = [value for value in node.output_values if value]
+        if len(outputs) > 1 or node.attributes.get("training_mode", 0):
+            raise NotImplementedError("statistics of a batch; call net.eval() before the export")
+        return _norms[version](node, graph)
+
+    return batch_norm
+
+
+for _version in _norms:
+    converts("BatchNormalization", _version)(_not_trained(_version))
+
+
 @converts("LayerNormalization", 17)
 def layer_norm(node: Any, graph: Any) -> OperationConverterResult:
     if len([value for value in node.output_values if value]) > 1:

@@ -51,10 +51,12 @@ class MeanPool(nn.Module):
         pad: nn.Module,
         ceil: bool,
         counts_padding: bool,
+        behind: tuple[int, int] = (0, 0),
     ) -> None:
+        """``behind``: how much of the padding lies below, and to the right."""
         super().__init__()
         self.window, self.stride, self.pad = window, stride, pad
-        self.ceil, self.counts_padding = ceil, counts_padding
+        self.ceil, self.counts_padding, self.behind = ceil, counts_padding, behind
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
@@ -64,14 +66,14 @@ class MeanPool(nn.Module):
 
     def _sums(self, x: torch.Tensor) -> torch.Tensor:
         size = self.window[0] * self.window[1]
-        if self.ceil:  # torch leaves out a window that starts beyond the end, as ONNX does
+        if self.ceil:  # a window that would start in the padding behind the image is left out
             x = F.pad(x, [0, self._beyond(x, 1), 0, self._beyond(x, 0)])
         return F.avg_pool2d(x, self.window, self.stride) * size
 
     def _beyond(self, x: torch.Tensor, axis: int) -> int:
         size, stride, window = x.shape[2 + axis], self.stride[axis], self.window[axis]
         steps = -(-(size - window) // stride)
-        if steps * stride >= size:
+        if steps * stride >= size - self.behind[axis]:
             steps -= 1
         return max(steps * stride + window - size, 0)
 
@@ -103,6 +105,8 @@ def average_pool(node: Any, graph: Any) -> OperationConverterResult:
     info = node.attributes
     if any(d != 1 for d in info.get("dilations") or ()):
         raise NotImplementedError("dilations other than 1")
+    if len(info["kernel_shape"]) != 2 and not info.get("ceil_mode", 0) and info.get("auto_pad") not in SAME:
+        return _average(node, graph)
     images(node, graph)
     pad, own = _pad(node, 0.0)
     if not own and not info.get("ceil_mode", 0):
@@ -110,7 +114,8 @@ def average_pool(node: Any, graph: Any) -> OperationConverterResult:
     window, stride = pair(info["kernel_shape"], 1), pair(info.get("strides"), 1)
     ceil, counts = bool(info.get("ceil_mode", 0)), bool(info.get("count_include_pad", 0))
     assert pad is not None
-    return of_first_input(MeanPool(window, stride, pad, ceil, counts), node)
+    behind = (pad.padding[3], pad.padding[1]) if isinstance(pad, nn.ConstantPad2d) else (0, 0)
+    return of_first_input(MeanPool(window, stride, pad, ceil, counts, behind), node)
 
 
 @converts("MaxPool", 1, 8, 10, 11, 12, 22)

@@ -1,4 +1,4 @@
-"""Reshape with allowzero, Split by a number of parts, Pad of some axes, PRelu of images."""
+"""Reshape with allowzero, Split by a number of parts, Pad of some axes, Squeeze, PRelu of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from prune_core.model.converters.registry import (
 _reshape = registered("Reshape", 14)
 _split = registered("Split", 13)
 _pad = registered("Pad", 13)
-_squeeze = registered("Squeeze", 13)
 
 
 class OnnxReshape(nn.Module):
@@ -72,6 +71,10 @@ def pad(node: Any, graph: Any) -> OperationConverterResult:
     pads = [0] * (2 * rank)
     for place, axis in enumerate(along):
         pads[axis], pads[rank + axis] = given[place], given[len(along) + place]
+    if node.attributes.get("mode", "constant") == "wrap":
+        if rank != 4 or any(pads[:2] + pads[4:6]):
+            raise NotImplementedError("mode='wrap' and other axes than height and width")
+        return of_first_input(Around((pads[3], pads[7], pads[2], pads[6])), node)
     module = OnnxPadStatic.create_from_onnx_params(
         onnx_pads=pads,
         onnx_mode=node.attributes.get("mode", "constant"),
@@ -80,13 +83,29 @@ def pad(node: Any, graph: Any) -> OperationConverterResult:
     return of_first_input(module, node)
 
 
-@converts("Squeeze", 13, 21, 23, 24, 25)
+class Around(nn.Module):
+    """Images continued by their other end. ``pads``: left, right, above, below."""
+
+    def __init__(self, pads: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.pads = pads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(x, self.pads, mode="circular")
+
+
+@converts("Squeeze", 11, 13, 21, 23, 24, 25)
 def squeeze(node: Any, graph: Any) -> OperationConverterResult:
-    axes = constant(node, graph, 1)
-    if axes is None:
-        raise NotImplementedError("no axes: which of size 1 go would depend on the number of images")
+    axes = node.attributes.get("axes") or constant(node, graph, 1)
     rank = rank_of(node, graph)
-    return of_first_input(OnnxSqueezeStaticAxes([a % rank for a in numbers(axes)]), node)
+    if axes is None:  # all of size 1, but for the images: there may be any number of them
+        sizes = [dim.dim_value for dim in graph.value_info[node.input_values[0]].type.tensor_type.shape.dim]
+        if 0 in sizes[1:]:
+            raise NotImplementedError("no axes, and sizes of its input that are not known")
+        along = [axis for axis in range(1, rank) if sizes[axis] == 1]
+    else:
+        along = [a % rank for a in (axes if isinstance(axes, list) else numbers(axes))]
+    return of_first_input(OnnxSqueezeStaticAxes(along) if along else nn.Identity(), node)
 
 
 class Slopes(nn.Module):

@@ -19,6 +19,7 @@ from PIL import Image
 from prune_core.data.form import ImageForm
 from prune_core.data.images import read_images
 from prune_core.errors import InputError
+from prune_core.reader import server
 
 
 def refusal(path: Path, form: ImageForm = ImageForm(target=0), poisoned: bool = False) -> str:  # noqa: B008
@@ -165,3 +166,19 @@ def test_damaged_bytes(tmp_path: Path, suffix: str) -> None:
             assert len(read_images(path)) >= 1
         except InputError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_a_header_that_no_tokenizer_ends(tmp_path: Path, suffix: str) -> None:
+    """Found by fuzzing: NumPy reads old headers by Python's tokenizer, whose error is of its own kind."""
+    header = b"{'descr': '<f4', 'shape': ("
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(40)
+    path = tmp_path / f"open{suffix}"
+    path.write_bytes(array)
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("images.npy", array)
+            archive.writestr("label.npy", array)
+    request = {"what": "images" if suffix == ".npz" else "array", "path": str(path)}
+    said, _ = server.answer(request)
+    assert "\n" not in said["error"] and str(path) in said["error"]

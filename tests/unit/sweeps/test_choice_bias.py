@@ -85,3 +85,22 @@ def test_the_same_choice_on_other_images() -> None:
     assert MaxAccuracyDrop(4).again(clean, attack).tolist() == [2, 2]
     assert MaxAttackSuccess(0.25).again(clean, attack).tolist() == [2, 2]
     assert Knee().again(clean, attack).tolist() == [3, 2]
+
+
+def test_pick_tells_it(smoke_files, tmp_path) -> None:
+    """From the command: in the JSON, on the card, and in the terminal."""
+    from sweeps.api import sweep
+    from sweeps.cli import show
+
+    tree = {
+        "name": "told",
+        "badnet": "embedded-smoke",
+        "storage": str(tmp_path / "runs"),
+        "sweep": {"layer_sets": ["last:2"], "policies": ["in-order"], "orders": ["across:activation-gap"]},
+    }
+    made = sweep(make_config(tree, "a test"), executor="inline")
+    result = made.pick(max_accuracy_drop=10, out=tmp_path / "out")
+    optimism = result["choice"]["attack_success"]["optimism"]
+    said = f"{100 * optimism:.2f} points off the count"
+    assert optimism >= 0 and said in show.pick(result)
+    assert said in (tmp_path / "out" / result["card"].rpartition("/")[2]).read_text()

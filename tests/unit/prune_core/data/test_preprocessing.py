@@ -99,3 +99,11 @@ def test_a_picture_counts_as_the_file_made_with_it(tmp_path: Path) -> None:
     made = read_trigger(tmp_path / "patch.png", 0, 0).stamp(images(x), 0)
     split = make_split(images(x), made)
     assert np.allclose(split.poisoned.pixels, by_hand[1:], atol=1e-7)  # the first shows the target truly
+
+
+def test_what_people_read_of_it() -> None:
+    """In a GoodNet's card, after "pixels as in the image files"."""
+    assert str(Preprocessing()) == ""
+    assert str(Preprocessing(1 / 255)) == " times 0.00392156863"
+    told = " times 0.5, then minus (0.25, 0.5, 0.75) and divided by 2"
+    assert str(Preprocessing(0.5, MEAN, (2.0,))) == told

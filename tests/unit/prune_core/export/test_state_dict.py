@@ -229,6 +229,15 @@ def test_from_module_leaves_the_module_as_it_was() -> None:
     assert net.training and net.plain.weight.dtype == torch.float16 and net.plain.weight.requires_grad
 
 
+def test_of_a_compiled_module_the_one_within_is_taken() -> None:
+    net = shaken(Odd())
+    compiled = torch.compile(net)
+    model = goodnet.from_module(compiled, IMAGE)
+    assert model.digest == goodnet.from_module(net, IMAGE).digest
+    made = goodnet.apply_mask(net, some(model), IMAGE)
+    assert (made.scaled.weight[2] == 0).all()
+
+
 @pytest.mark.parametrize("example", [3, (3, 16), np.zeros((16, 16)), (3, 0, 16), (3.0, 16, 16), "images"])
 def test_examples_that_are_none(example: object) -> None:
     with pytest.raises(InputError, match="the example has shape"):

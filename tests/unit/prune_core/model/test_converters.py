@@ -136,6 +136,43 @@ CASES: dict[str, tuple[str, list[int], np.ndarray, list[Any], dict[str, Any]]] =
         [None, None, np.array([3, 4, 13, 11], I)],
         {"mode": "cubic", "coordinate_transformation_mode": "half_pixel"},
     ),
+    "resize to one pixel": (
+        "Resize",
+        [13, 19],
+        IMAGES,
+        [None, None, np.array([3, 4, 3, 1], I)],
+        {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+    ),
+    "resize smoothly": (
+        "Resize",
+        [18, 19],
+        IMAGES,
+        [None, None, np.array([3, 4, 4, 5], I)],
+        {"mode": "linear", "antialias": 1, "exclude_outside": 1},
+    ),
+    "sample": ("GridSample", [16, 20, 22], IMAGES, [RNG.uniform(-1, 1, (3, 5, 6, 2)).astype(F)], {}),
+    "running sums": ("CumSum", [11, 14], IMAGES, [np.array(1, I)], {}),
+    "running sums back": ("CumSum", [14], IMAGES, [np.array(-1, I)], {"reverse": 1, "exclusive": 1}),
+    "lower triangle": ("Trilu", [14], IMAGES, [np.array(1, I)], {"upper": 0}),
+    "upper triangle": ("Trilu", [14], IMAGES, [], {}),
+    "responses": ("LRN", [7, 13], IMAGES, [], {"size": 3, "alpha": 0.5}),
+    "slice": (
+        "Slice",
+        [10, 11, 13],
+        IMAGES,
+        [np.array([1, -3], I), np.array([2**40, -1], I), np.array([2, -1], I)],
+        {},
+    ),
+    "slice backwards": (
+        "Slice",
+        [10, 13],
+        IMAGES,
+        [np.array([-1, 5], I), np.array([-(2**40), 1], I), np.array([3, 2], I), np.array([-2, -1], I)],
+        {},
+    ),
+    "slice by attributes": ("Slice", [7, 9], IMAGES, [], {"starts": [1, 0], "ends": [9, -1], "axes": [1, 3]}),
+    "pad by attributes": ("Pad", [7, 10], IMAGES, [], {"pads": [0, 0, 1, 0, 0, 0, 0, 2], "value": 0.7}),
+    "pad around": ("Pad", [19, 21], IMAGES, [np.array([0, 0, 1, 2, 0, 0, 3, 0], I)], {"mode": "wrap"}),
     "upsample": ("Upsample", [9], IMAGES, [np.array([1, 1, 2, 3], F)], {}),
     "upsample by attribute": ("Upsample", [7], IMAGES, [], {"scales": [1.0, 1.0, 2.0, 3.0]}),
     "convolution": ("Conv", [7, 11, 22], IMAGES, [IMAGES[:2, :, :3, :3], C[0, :2]], {"pads": [1, 0, 2, 1]}),
@@ -164,6 +201,9 @@ for _fields in POOLS:
 for _fields in POOLS[:4]:
     _more = {**_fields, "count_include_pad": 1}
     CASES[f"AveragePool {_more}"] = ("AveragePool", [7, 11, 19], IMAGES, [], _more)
+for _fields in ({"kernel_shape": [3, 3], "strides": [3, 3], "pads": [1, 1, 1, 1]},):
+    _more = {**_fields, "ceil_mode": 1, "count_include_pad": 1}  # the last window starts in the padding
+    CASES[f"AveragePool {_more}"] = ("AveragePool", [10, 19], IMAGES[..., :8, :], [], _more)
 for _fields in POOLS[:3]:
     _more = {**_fields, "ceil_mode": 1}
     CASES[f"AveragePool {_more}"] = ("AveragePool", [10, 19], IMAGES, [], _more)
@@ -190,7 +230,21 @@ def test_an_operator_does_what_onnx_runtime_does(name: str, opset: int) -> None:
             {},
             "operator Resize of opset 13 is not supported",
         ),
-        ("Squeeze", 13, [], {}, "the number of images"),
+        (
+            "Resize",
+            13,
+            [None, None, np.array([3, 4, 3, 1], I)],
+            {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
+            "an axis that becomes 1 long",
+        ),
+        (
+            "Resize",
+            18,
+            [None, None, np.array([3, 4, 3, 4], I)],
+            {"mode": "linear", "antialias": 1},
+            "padded at the edge",
+        ),
+        ("LRN", 13, [], {"size": 4}, "an even size"),
         ("GroupNormalization", 21, [C[0], C[1]], {"num_groups": 3}, "3 groups of 4 channels"),
     ],
 )

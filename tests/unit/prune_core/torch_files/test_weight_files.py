@@ -127,13 +127,65 @@ def test_a_whole_module_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "torch.nn.modules.container.Sequential" in said and "torch.save(net.state_dict()" in said
 
 
-def test_torchscript_and_exported_programs_are_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_torchscript_is_refused_with_what_to_do(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
     example = torch.rand(1, 3, 8, 8)
     torch.jit.save(torch.jit.trace(net, example), tmp_path / "net.pt")
     assert "TorchScript" in refusal(tmp_path / "net.pt") and "state_dict" in refusal(tmp_path / "net.pt")
-    torch.export.save(torch.export.export(net, (example,)), tmp_path / "net.pt2")
-    assert "torch.export" in refusal(tmp_path / "net.pt2") and "ONNX" in refusal(tmp_path / "net.pt2")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    net = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), bn=nn.BatchNorm2d(4))).eval()
+    with torch.no_grad():
+        net.conv.weight.copy_(torch.randn(4, 3, 3, 3).transpose(2, 3))
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    torch.export.save(torch.export.export(net, (torch.rand(1, 3, 8, 8),)), tmp_path / "net.pt2")
+    return tmp_path / "net.pt2"
+
+
+def test_of_an_exported_program_the_weights_are_read(program: Path) -> None:
+    found, wanted = read(program), read(program.with_suffix(".pth"))
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use_pickle": True},
+        {"path_name": "../../sample_inputs/model.pt"},
+        {"path_name": 3},
+        {"dtype": 9},
+        {"dtype": 8},
+        {"sizes": [{"as_int": 2**62}, {"as_int": 4}]},
+        {"sizes": [{"as_int": -1}]},
+        {"sizes": [{"as_expr": "__import__('os').system('touch written')"}]},
+        {"strides": [{"as_int": 2**40}]},
+        {"storage_offset": {"as_int": 1}},
+        {"storage_offset": {"as_int": -1}},
+    ],
+)
+def test_exported_weights_that_lie_are_refused(program: Path, change: dict[str, Any]) -> None:
+    parts = entries(program)
+    (place,) = (name for name in parts if name.endswith("model_weights_config.json"))
+    config = json.loads(parts[place])
+    said = config["config"]["conv.bias"]
+    for key, value in change.items():
+        (said if key in said else said["tensor_meta"])[key] = value
+    rewritten(program, {**parts, place: json.dumps(config).encode()})
+    assert "its weights are damaged" in refusal(program)
+    assert not Path("written").exists()
+
+
+def test_the_program_itself_is_not_looked_at(program: Path) -> None:
+    parts = entries(program)
+    (place,) = (name for name in parts if name.endswith("models/model.json"))
+    rewritten(program, {**parts, place: b"nonsense"})
+    assert "conv.weight" in read(program)
+    (place,) = (name for name in parts if name.endswith("model_weights_config.json"))
+    rewritten(program, {name: data for name, data in parts.items() if name != place})
+    assert "torch.onnx.export" in refusal(program)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +264,7 @@ class Tensor:
         (-4, (2,), (1,)),
         (0, (2,), (-1,)),
         (0, (2**62, 4), (1, 1)),
+        (0, (2**62, 0, 4), (1, 1, 1)),
     ],
 )
 @pytest.mark.parametrize("new", [True, False])
@@ -258,6 +311,8 @@ def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
         ({"a": {**one, "data_offsets": [8, 24]}}, bytes(16), None),
         ({"a": {**one, "dtype": "F8_E4M3", "data_offsets": [0, 4]}}, bytes(4), None),
         ({"a": {**one, "dtype": "nonsense"}}, bytes(16), None),
+        ({"a": {**one, "shape": [0, 2**62], "data_offsets": [0, 0]}}, b"", None),
+        ({"\x1b[31m": {**one, "data_offsets": [8, 24]}}, bytes(16), None),  # the library shows the name
         (b"{" * 100, b"", None),
         ({"a": one}, bytes(16), 2**62),
         ({"a": one}, bytes(16), 2),
@@ -282,6 +337,19 @@ def test_an_archive_that_says_it_has_several_parts_is_refused(tmp_path: Path) ->
     data[place + 16 : place + 20] = struct.pack("<I", 7)
     path.write_bytes(data)
     assert "not a readable zip archive" in refusal(path)
+
+
+def test_an_archive_whose_entries_begin_before_it_is_refused(program: Path) -> None:
+    """Found by fuzzing: where the directory is said to lie further behind than it does."""
+    data = bytearray(program.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    for place in (end + 16, data.rfind(b"PK\x06\x06") + 48):
+        width = 4 if place == end + 16 else 8
+        there = int.from_bytes(data[place : place + width], "little")
+        if there != 0xFFFFFFFF:
+            data[place : place + width] = (there + 5000).to_bytes(width, "little")
+    program.write_bytes(data)
+    refusal(program)
 
 
 def test_archives_that_are_not_of_torch_are_refused(tmp_path: Path) -> None:

@@ -79,6 +79,20 @@ def test_a_softmax_at_the_end_is_no_difference() -> None:
         from_source(source, "net")
 
 
+def test_what_is_equal_at_the_edge_of_numbers_is_no_difference() -> None:
+    """Probabilities that are exactly zero; logits of a black image that are not numbers."""
+
+    def sharp(net: Net, x: torch.Tensor) -> torch.Tensor:
+        return functional.softmax(1000 * pooled(net, x), dim=1)
+
+    def per_image(net: Net, x: torch.Tensor) -> torch.Tensor:
+        x = x - net.conv.bias[:, None, None]
+        return pooled(net, x / x.abs().amax((1, 2, 3), keepdim=True))
+
+    for then in (sharp, per_image):
+        from_source(TorchSource.of(Net(then).eval(), IMAGE, "net"), "net")
+
+
 @pytest.mark.parametrize(("given", "size"), [(1, 7), (2, 7), (5, 3), (8, 4), (3, 3), (7, 2)])
 def test_adaptive_pooling_is_torchs(given: int, size: int) -> None:
     images = torch.rand(2, 3, given, given + 1)
@@ -101,6 +115,12 @@ def branching(net: Net, x: torch.Tensor) -> torch.Tensor:
     return logits
 
 
+def branching_on_a_sum(net: Net, x: torch.Tensor) -> torch.Tensor:
+    if x.sum() > 0:
+        x = x * 2
+    return pooled(net, x)
+
+
 def wrong_shape(net: Net, x: torch.Tensor) -> torch.Tensor:
     return net.fc(x.flatten(1))  # this line is named
 
@@ -110,6 +130,7 @@ def wrong_shape(net: Net, x: torch.Tensor) -> torch.Tensor:
     [
         (wrong_shape, "in wrong_shape: RuntimeError"),
         (branching, "something else than its forward pass"),
+        (branching_on_a_sum, "something else than its forward pass"),
         (lambda net, x: {"logits": pooled(net, x)}, "returns a dict; expected logits"),
         (lambda net, x: x, "expected (2, classes)"),
         (lambda net, x: functional.dropout(pooled(net, x), 0.9), "other logits each time"),
