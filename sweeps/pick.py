@@ -24,10 +24,12 @@ from prune_core.export.files import (
 )
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
+from prune_core.masks import ChannelMask
 from prune_core.methods import WEIGHTS_ALONE
 from prune_core.reader import client as contained
 from sweeps.criteria import Criterion
 from sweeps.reports.model_card import card, cost_tags, registered_description
+from sweeps.reports.price import losing_classes, price, price_words, prices
 from sweeps.results import Frontier, FrontierPoint, described
 from sweeps.storage.manifest import Manifest
 
@@ -73,7 +75,7 @@ def pick(
     if frontier.no_attack is not None:
         raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
     source = Source(badnet_path, manifest.config.architecture, valid, test)
-    point, why = choose(frontier, valid.badnet, criterion)
+    point, why = choose(frontier, valid.badnet, criterion, test.badnet)
     destination = out / f"{manifest.name}-{point.trial_key[:8]}-step{point.step}"
     written = write(source, point, weights(point), destination)
     written, files = verify(source, point, written)
@@ -82,6 +84,12 @@ def pick(
         "sweep": manifest.name,
         "point": point.to_json(),
         "why": why,
+        "price": {
+            **prices(
+                {"valid": valid.badnet, "test": test.badnet}, {"valid": point.valid, "test": point.test}
+            ),
+            "classes": _losing_classes(source, point, weights(point)),
+        },
         "defence_effectiveness": {
             "valid": defence_effectiveness(valid.badnet, point.valid),
             "test": defence_effectiveness(test.badnet, point.test),
@@ -105,13 +113,15 @@ def pick(
     return result
 
 
-def choose(frontier: Frontier, badnet: Counts, criterion: Criterion) -> tuple[FrontierPoint, str]:
-    """A frontier point, and why this one, in words. Validation chooses; ``badnet`` is counted on it.
-    Raises InputError when no point qualifies."""
+def choose(
+    frontier: Frontier, badnet: Counts, criterion: Criterion, badnet_test: Counts | None = None
+) -> tuple[FrontierPoint, str]:
+    """A frontier point, and why this one, in words. Validation chooses; ``badnet`` is counted on it, and
+    ``badnet_test`` on test, where that is known. Raises InputError when no point qualifies."""
     if not frontier.points:
         raise InputError("the frontier has no points: no trial of the sweep pruned a channel")
     point, reason = criterion.choose(frontier.points, badnet)
-    return point, _explained(point, badnet, reason)
+    return point, _explained(point, badnet, reason, badnet_test)
 
 
 def write(source: Source, point: FrontierPoint, weights: Weights, destination: Path) -> Written:
@@ -183,6 +193,14 @@ def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result)
     return f"models:/{name}/{version}"
 
 
+def _losing_classes(source: Source, point: FrontierPoint, weights: Weights) -> list[Result]:
+    """Classes of the clean test images that lose more than the whole, in the contract's form."""
+    test, images = source.test, source.test.split.clean
+    net = PlainEvaluator(test.model.with_weights(weights), test.split) if weights else test
+    before, after = test.reply(images, ChannelMask()), net.reply(images, point.mask)
+    return [dict(row) for row in losing_classes(images.labels, before.classes, after.classes)]
+
+
 def _badnet_json(source: Source) -> Result:
     path, valid = source.badnet, source.valid
     weights_only = None
@@ -212,7 +230,7 @@ def _check_same_inputs(manifest: Manifest, valid: PlainEvaluator, test: PlainEva
             )
 
 
-def _explained(point: FrontierPoint, badnet: Counts, reason: str) -> str:
+def _explained(point: FrontierPoint, badnet: Counts, reason: str, badnet_test: Counts | None) -> str:
     fell = float(point.valid.clean_accuracy_fell(since=badnet))
     change = f"{fell:.2f} points below" if fell >= 0 else f"{-fell:.2f} points above"
     test = point.test
@@ -222,6 +240,7 @@ def _explained(point: FrontierPoint, badnet: Counts, reason: str) -> str:
         f"On test, which had no part in the choice: {_rates(test)}; from validation to test clean "
         f"accuracy changes by {100 * point.gap['clean_accuracy']:+.2f} points and attack success by "
         f"{100 * point.gap['attack_success']:+.2f}.",
+        *([] if badnet_test is None else [f"On test accuracy is {price_words(price(badnet_test, test))}."]),
         *_changed(point),
         CAVEAT,
     ]

@@ -102,4 +102,4 @@ class TestCounter:
 
     def __call__(self, state: State) -> Counts:
         """Raises InputError when the state's weights are lost."""
-        return self.counter(state.mask, self.store.weights(state.trial_key, state.step, state.weights))
+        return self.counter(state.mask, self.store.weights(state.trial_key, state.weights))

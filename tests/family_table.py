@@ -86,6 +86,7 @@ def failed(name: str, way: str, what: str, why: str) -> dict[str, Any]:
 def page(rows: list[dict[str, Any]]) -> str:
     order = {(name, way): place for place, (name, way) in enumerate((n, w) for n in FAMILIES for w in WAYS)}
     lines = []
+    rows = list({(row["family"], row["way"]): row for row in rows}.values())  # the last of each
     for row in sorted(rows, key=lambda row: order[row["family"], row["way"]]):
         lost = row.get("failed", {})
         marks = ["no" if what in lost else "yes" if what in row["checks"] else "–" for what in CHECKS]

@@ -46,6 +46,8 @@ def _said(model: onnx.ModelProto, error: Exception) -> str:
         return f"operator {operator} of opset {opset} is not supported; {WAY_OUT}"
     if isinstance(why, NotImplementedError):
         return f"operator {operator} of opset {opset} is not supported with {first_line(why)}; {WAY_OUT}"
+    if "bfloat16" in str(why):
+        return f"operator {operator} holds bfloat16; export the network in float32 (net.float())"
     return f"operator {operator} cannot be read: {type(why).__name__}: {first_line(why)}"
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from prune_core.counts import Rate
 from prune_core.data.form import Preprocessing
 from prune_core.export.files import STATE_DICT
+from sweeps.reports.price import class_lines, price_words
 
 LIMITS = (
     "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
     "backdoor can be revived by training, and there may be another one.",
-    "Clean accuracy was counted on the images named above. It says nothing about other images, "
-    "or about which classes lost most.",
+    "Clean accuracy was counted on the images named above. It says nothing about other images.",
     "The intervals are 95 % Wilson intervals for images drawn in the same way; they say nothing about "
     "other kinds of images. The state was chosen by its validation figures, so they flatter it (by how much, "
     "is said above); the test figures do not.",
@@ -55,6 +55,7 @@ def _measured(result: dict[str, Any]) -> str:
     lines += [f"- {_code(Path(f['path']).name)}: {f['what']}." for f in in_torch_first(result["files"])]
     lines += [f"- No .{kind}: {_plain(why)}." for kind, why in result.get("left_out", {}).items()]
     lines += _seen_outside(result["files"])
+    lines += _price(result.get("price") or {})
     for file in result["files"]:
         if file["kind"] == "goodnet-onnx":
             found = ", ".join(
@@ -90,6 +91,19 @@ def _seen_outside(files: list[dict[str, Any]]) -> list[str]:
         lines.append(f"- Run in {_plain(runtime)} too, by a process of its own: {names}; {said}.")
     if not any("ONNX Runtime" in line for line in lines):
         lines.append("- ONNX Runtime is not installed here, so the .onnx files were run in torch alone.")
+    return lines
+
+
+def _price(price: dict[str, Any]) -> list[str]:
+    """What it costs against the BadNet, on both splits, and the classes that lose more than the whole."""
+    lines = [
+        f"- Clean accuracy on {words} is {price_words(price[split])}."
+        for split, words in (("valid", "validation"), ("test", "test"))
+        if split in price
+    ]
+    if price.get("classes"):
+        lines.append("- On test these classes lose more than the whole:")
+        lines += [f"  - {line}" for line in class_lines(price["classes"])]
     return lines
 
 

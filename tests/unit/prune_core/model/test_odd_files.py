@@ -251,6 +251,21 @@ def test_half_precision(tmp_path: Path) -> None:
     check_file(path, IMAGES, "float16")
 
 
+def test_double_precision(tmp_path: Path) -> None:
+    """Which ONNX Runtime does not compute; the module itself says what is right."""
+    net = made(nn.ReLU()).double()
+    given = torch.from_numpy(IMAGES).double()
+    model = load_model(exported(net, tmp_path / "net.onnx", example=given[:2]))
+    np.testing.assert_allclose(model.logits(given.float()), net(given), atol=1e-4)
+
+
+def test_bfloat16_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    example = torch.from_numpy(IMAGES[:2]).bfloat16()
+    path = exported(made(nn.ReLU()).bfloat16(), tmp_path / "net.onnx", example=example)
+    with pytest.raises(InputError, match="holds bfloat16; export the network in float32"):
+        load_model(path)
+
+
 def rewritten(change: Callable[[onnx.ModelProto], None], path: Path) -> Path:
     """A network of a file with something changed that leaves its function as it is, or nearly."""
     proto = onnx.load(exported(made(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())), path))
