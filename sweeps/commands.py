@@ -13,7 +13,7 @@ from prune_core.errors import InputError
 from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
 from sweeps.progress import Progress
-from sweeps.records.trial_record import State
+from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import Frontier, FrontierPoint, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
@@ -57,17 +57,53 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
 
 
 def frontier_of(name: str | None, place: str) -> Frontier:
-    """The frontier of a sweep over the trials that are done. Raises InputError."""
+    """The frontier of a sweep over the trials that are done. Nothing is written. Raises InputError."""
     storage = open_storage(place)
     manifest = read_manifest(storage, name)
-    return _frontier(storage, manifest, _LateTest(manifest, storage))
+    return _frontier(storage, manifest, _records(storage, manifest), _LateTest(manifest, storage))
 
 
-def _frontier(storage: Storage, manifest: Manifest, test: Callable[[State], Counts]) -> Frontier:
+def shown_frontier(name: str | None, place: str) -> Result:
+    """``frontier_of`` in the contract's form: with the sweep's name, how its trials stand, the BadNet, what
+    each point costs against it, and what was found in the data. Raises InputError."""
+    from sweeps.reports.price import prices
+
+    storage = open_storage(place)
+    manifest = read_manifest(storage, name)
+    records = _records(storage, manifest)
+    found = _frontier(storage, manifest, records, _LateTest(manifest, storage))
+    failed = sum(record.status == "failed" for record in records)
+    done = [record for record in records if record.status == "done"]
+    badnet = {
+        split: counts
+        for split in ("valid", "test")
+        if done and (counts := getattr(done[0], f"badnet_{split}")) is not None
+    }
+    return {
+        "sweep": manifest.name,
+        "trials": {"total": len(manifest.trials), "done": len(done), "failed": failed},
+        "badnet": {split: counts.to_json() for split, counts in badnet.items()},
+        "points": [
+            {**p.to_json(), "price": prices(badnet, {"valid": p.valid, "test": p.test})} for p in found.points
+        ],
+        "hypervolume": found.hypervolume,
+        "hypervolume_by_kind": dict(found.by_kind),
+        "findings": [finding.to_json() for finding in manifest.findings or ()],
+        **found.control_json(),
+    }
+
+
+def _records(storage: Storage, manifest: Manifest) -> list[TrialRecord]:
     records = read_records(storage, manifest.trials)
     if not records:
         raise InputError(f"sweep {manifest.name!r}: no trial is done yet; run goodnet sweep")
-    return measured_frontier(storage, manifest.name, records, test, manifest.target_share)
+    return records
+
+
+def _frontier(
+    storage: Storage, manifest: Manifest, records: list[TrialRecord], test: Callable[[State], Counts]
+) -> Frontier:
+    return measured_frontier(storage, manifest.name, records, test, manifest.target_share, keep=False)
 
 
 class _LateTest:
@@ -172,7 +208,7 @@ def pick_from(
     files = input_files(config)
     inputs = load_inputs(files)
     counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
-    frontier = _frontier(storage, manifest, counter)
+    frontier = _frontier(storage, manifest, _records(storage, manifest), counter)
     store = RecordStore(storage)
 
     def registering(onnx: Path, result: Result) -> str | None:
@@ -189,7 +225,7 @@ def pick_from(
     valid = PlainEvaluator(inputs.model, inputs.valid)
 
     def weights(net: FrontierPoint | State) -> Weights:
-        return store.weights(net.trial_key, net.step, net.weights)
+        return store.weights(net.trial_key, net.weights)
 
     return pick(
         manifest,

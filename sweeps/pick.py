@@ -13,15 +13,23 @@ from typing import Any, Protocol
 
 from prune_core.counts import Counts, Rate
 from prune_core.defence import defence_effectiveness, no_attack
-from prune_core.errors import ExportMismatch, InputError
+from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.export.files import Written, costs, measured_again, write_formats
+from prune_core.export.files import (
+    Written,
+    costs,
+    measured_everywhere,
+    with_program,
+    write_formats,
+)
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
+from prune_core.masks import ChannelMask
 from prune_core.methods import WEIGHTS_ALONE
 from prune_core.reader import client as contained
 from sweeps.criteria import Criterion
-from sweeps.reports.model_card import card, cost_tags
+from sweeps.reports.model_card import card, cost_tags, registered_description
+from sweeps.reports.price import losing_classes, price, price_words, prices
 from sweeps.results import Frontier, FrontierPoint, described
 from sweeps.storage.manifest import Manifest
 
@@ -67,15 +75,21 @@ def pick(
     if frontier.no_attack is not None:
         raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
     source = Source(badnet_path, manifest.config.architecture, valid, test)
-    point, why = choose(frontier, valid.badnet, criterion)
+    point, why = choose(frontier, valid.badnet, criterion, test.badnet)
     destination = out / f"{manifest.name}-{point.trial_key[:8]}-step{point.step}"
     written = write(source, point, weights(point), destination)
-    files = verify(source, point, written)
+    written, files = verify(source, point, written)
     settings = manifest.trials[point.trial_key]
     result: Result = {
         "sweep": manifest.name,
         "point": point.to_json(),
         "why": why,
+        "price": {
+            **prices(
+                {"valid": valid.badnet, "test": test.badnet}, {"valid": point.valid, "test": point.test}
+            ),
+            "classes": _losing_classes(source, point, weights(point)),
+        },
         "defence_effectiveness": {
             "valid": defence_effectiveness(valid.badnet, point.valid),
             "test": defence_effectiveness(test.badnet, point.test),
@@ -87,6 +101,7 @@ def pick(
         "findings": [f.to_json() for f in manifest.findings or ()],
         "choice": None if bias is None else bias(point),
         "files": files,
+        "left_out": written.left_out,
         "cost": costs(written),
         "mask_file": str(written.mask),
         "card": str(destination.with_name(destination.name + ".md")),
@@ -98,19 +113,21 @@ def pick(
     return result
 
 
-def choose(frontier: Frontier, badnet: Counts, criterion: Criterion) -> tuple[FrontierPoint, str]:
-    """A frontier point, and why this one, in words. Validation chooses; ``badnet`` is counted on it.
-    Raises InputError when no point qualifies."""
+def choose(
+    frontier: Frontier, badnet: Counts, criterion: Criterion, badnet_test: Counts | None = None
+) -> tuple[FrontierPoint, str]:
+    """A frontier point, and why this one, in words. Validation chooses; ``badnet`` is counted on it, and
+    ``badnet_test`` on test, where that is known. Raises InputError when no point qualifies."""
     if not frontier.points:
         raise InputError("the frontier has no points: no trial of the sweep pruned a channel")
     point, reason = criterion.choose(frontier.points, badnet)
-    return point, _explained(point, badnet, reason)
+    return point, _explained(point, badnet, reason, badnet_test)
 
 
 def write(source: Source, point: FrontierPoint, weights: Weights, destination: Path) -> Written:
     """The point's net in every format, and its mask; names begin with ``destination``."""
     badnet = source.valid
-    return write_formats(
+    written = write_formats(
         badnet.model.with_weights(weights),
         point.mask,
         source.badnet,
@@ -118,20 +135,16 @@ def write(source: Source, point: FrontierPoint, weights: Weights, destination: P
         badnet.split.clean.shape,
         source.architecture,
     )
+    return with_program(written)
 
 
-def verify(source: Source, point: FrontierPoint, written: Written) -> list[Result]:
-    """Every model file read back and counted on both splits, in the contract's form. Raises
-    ExportMismatch where a file does not do what ``point`` says; then no model file is left."""
-    try:
-        counted = {
-            "valid": measured_again(written, source.valid, point.valid, source.architecture),
-            "test": measured_again(written, source.test, point.test, source.architecture),
-        }
-    except ExportMismatch:
-        written.remove()
-        raise
-    return [
+def verify(source: Source, point: FrontierPoint, written: Written) -> tuple[Written, list[Result]]:
+    """Every model file read back and counted on both splits, here and where others load it: what counts as
+    written, in the contract's form. Raises ExportMismatch where a file does not do what ``point`` says; then
+    no model file is left."""
+    splits = {"valid": (source.valid, point.valid), "test": (source.test, point.test)}
+    written, counted = measured_everywhere(written, splits, source.architecture)
+    return written, [
         {
             "path": str(path),
             "kind": kind,
@@ -159,14 +172,14 @@ class Registry(Protocol):
 
 def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result) -> str:
     """The net as a new version of the sweep's registered model, beside it card, mask and the net with
-    its channels taken out; the version's address."""
+    its channels taken out, for ONNX Runtime and for torch; the version's address."""
     tags = {
         "sweep": manifest.name,
         "trial_key": result["point"]["trial_key"],
         **cost_tags(result["cost"]),
     }
-    small = next(f["path"] for f in result["files"] if f["kind"] == "small-onnx")
-    beside = [Path(path) for path in (result["card"], result["mask_file"], small)]
+    small = [f["path"] for f in result["files"] if f["kind"] in ("small-onnx", "pt2")]
+    beside = [Path(path) for path in (result["card"], result["mask_file"], *small)]
     name = f"goodnet-{manifest.config.name}"
     version = registry.register(
         onnx.read_bytes(),
@@ -174,10 +187,18 @@ def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result)
         "goodnet",
         manifest.mlflow_run_id,
         tags,
-        result["why"],
+        registered_description(result, f"models:/{name}@goodnet"),
         {path.name: path.read_bytes() for path in beside},
     )
     return f"models:/{name}/{version}"
+
+
+def _losing_classes(source: Source, point: FrontierPoint, weights: Weights) -> list[Result]:
+    """Classes of the clean test images that lose more than the whole, in the contract's form."""
+    test, images = source.test, source.test.split.clean
+    net = PlainEvaluator(test.model.with_weights(weights), test.split) if weights else test
+    before, after = test.reply(images, ChannelMask()), net.reply(images, point.mask)
+    return [dict(row) for row in losing_classes(images.labels, before.classes, after.classes)]
 
 
 def _badnet_json(source: Source) -> Result:
@@ -209,7 +230,7 @@ def _check_same_inputs(manifest: Manifest, valid: PlainEvaluator, test: PlainEva
             )
 
 
-def _explained(point: FrontierPoint, badnet: Counts, reason: str) -> str:
+def _explained(point: FrontierPoint, badnet: Counts, reason: str, badnet_test: Counts | None) -> str:
     fell = float(point.valid.clean_accuracy_fell(since=badnet))
     change = f"{fell:.2f} points below" if fell >= 0 else f"{-fell:.2f} points above"
     test = point.test
@@ -219,6 +240,7 @@ def _explained(point: FrontierPoint, badnet: Counts, reason: str) -> str:
         f"On test, which had no part in the choice: {_rates(test)}; from validation to test clean "
         f"accuracy changes by {100 * point.gap['clean_accuracy']:+.2f} points and attack success by "
         f"{100 * point.gap['attack_success']:+.2f}.",
+        *([] if badnet_test is None else [f"On test accuracy is {price_words(price(badnet_test, test))}."]),
         *_changed(point),
         CAVEAT,
     ]

@@ -151,9 +151,11 @@ def measured_frontier(
     records: Sequence[TrialRecord],
     test_counts: Callable[[State], Counts],
     target_share: float = 0.0,
+    keep: bool = True,
 ) -> Frontier:
     """The frontier with test counts; ``test_counts`` is asked only for states that an earlier call
-    has not measured. Kept as ``sweeps/<name>.frontier.parquet``, which is written where it changes."""
+    has not measured. Kept as ``sweeps/<name>.frontier.parquet``, which is written where it changes, unless
+    nothing is to be written (``keep``)."""
     file = f"sweeps/{name}.frontier.parquet"
     before = _kept_rows(storage.read_bytes(file))
     known = _test_counts(before)
@@ -175,7 +177,7 @@ def measured_frontier(
     attack = np.array([p.valid.attack_success for p in points])
     by_kind = {} if control else hypervolumes(records)
     frontier = Frontier(tuple(points), hypervolume(accuracy, attack), by_kind, badnet if control else None)
-    if _rows(frontier) != before:
+    if keep and _rows(frontier) != before:
         storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
     return frontier
 

@@ -9,7 +9,7 @@ import torch
 
 from prune_core.data.checks.findings import Answers, Finding, Seen, worst_first
 from prune_core.data.checks.labels import check_classes_of_splits, check_labels_of
-from prune_core.data.checks.pixels import check_ranges, check_readings, check_shift, check_trigger_range
+from prune_core.data.checks.pixels import check_ranges, check_readings, check_shift
 from prune_core.data.checks.poison import check_poison
 from prune_core.data.checks.repeated import check_repeats
 from prune_core.data.checks.size import check_size, check_x
@@ -56,10 +56,8 @@ def look(
 
 def findings_of(model: PrunableModel, seen: list[Seen], x: Iterable[float] = ()) -> tuple[Finding, ...]:
     """``look`` on what has been seen already."""
-    files = {name: images for split in seen for name, images in split.files.items()}
-    found = [*check_repeats(seen), *check_ranges(files)]
+    found = [*check_repeats(seen), *check_ranges(seen)]
     for split in seen:
-        found += check_trigger_range(split)
         found += check_readings(split, lambda images: answers(model, images).classes)
         found += [*check_labels_of(split), *check_poison(split), *check_size(split)]
     found += [*check_shift(seen), *check_classes_of_splits(seen), *check_x(x, seen[0])]

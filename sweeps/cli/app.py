@@ -291,15 +291,9 @@ def study(
 def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
     """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
     attack success."""
-    from sweeps.commands import frontier_of
+    from sweeps.commands import shown_frontier
 
-    found = frontier_of(sweep, storage)
-    return {
-        "points": [p.to_json() for p in found.points],
-        "hypervolume": found.hypervolume,
-        "hypervolume_by_kind": dict(found.by_kind),
-        **found.control_json(),
-    }
+    return shown_frontier(sweep, storage)
 
 
 @command(show.pick)

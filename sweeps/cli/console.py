@@ -87,12 +87,13 @@ class SweepProgress(SweepEvents):
 
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         self.over, self.total = len(there), total
-        say(f"sweep {manifest.name}: {self.total} trials, {self.over} of them done before")
+        trials = f"{self.total} trial{'s' if self.total != 1 else ''}"
+        say(f"sweep {manifest.name}: {trials}, {self.over} of them done before")
         self.bar.update(self.task, total=self.total, completed=self.over, detail="")
 
     def candidates(self, key: str, progress: TrialProgress) -> None:
         self.live[key] = progress.done / max(progress.total, 1)
-        self._show(f"{len(self.live)} running, last tried {progress.done} of {progress.total} channels")
+        self._show(f"{len(self.live)} running, last tried {progress.done} of {progress.total} candidates")
 
     def ended(self, record: TrialRecord) -> None:
         self.live.pop(record.key, None)

@@ -98,12 +98,12 @@ def prune(result: Result) -> str:
 
 def sweep(result: Result) -> str:
     if not result.get("attack_present", True):
-        return f"sweep {result['sweep']}: {result['trials']} trials; {result['note']}"
+        return f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}; {result['note']}"
     ended = f"ended by {result['ended_by']}, {result['left']} left\n" if "ended_by" in result else ""
     return (
-        f"sweep {result['sweep']}: {result['trials']} trials: {result['done']} done, "
+        f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}: {result['done']} done, "
         f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
-        f"frontier: {result['frontier_size']} points, hypervolume {result['hypervolume']:.4f}\n"
+        f"frontier: {counted(result['frontier_size'], 'point')}, hypervolume {result['hypervolume']:.4f}\n"
         f"see it: goodnet frontier {result['sweep']}; take a GoodNet: goodnet pick "
         f"{result['sweep']} --knee"
     )
@@ -111,7 +111,7 @@ def sweep(result: Result) -> str:
 
 def study(result: Result) -> str:
     lines = [
-        f"{name}: {s['trials']} trials, {s['ways']} ways"
+        f"{name}: {counted(s['trials'], 'trial')}, {counted(s['ways'], 'way')}"
         + (
             f"; best: {s['best']['policy']}, {s['best']['order']}, hypervolume {s['best']['hypervolume']:.4f}"
             if s["best"]
@@ -123,21 +123,29 @@ def study(result: Result) -> str:
 
 
 def frontier(result: Result) -> str:
+    trials = result["trials"]
+    failed = f", {trials['failed']} failed" if trials["failed"] else ""
+    head = f"sweep {result['sweep']}: {trials['done']} of {counted(trials['total'], 'trial')} done{failed}"
     if not result.get("attack_present", True):
-        return str(result["note"])
+        return "\n".join([head, str(result["note"]), *findings(result)])
     lines = [
-        "validation: clean acc.  attack    test: clean acc.  attack       gap: acc.  attack    "
-        "pruned  kind             trial, step"
+        head,
+        f"{'':9}{'validation: clean accuracy':>32}{'attack success':>26}"
+        f"{'test: clean accuracy':>30}{'attack success':>26}{'lost on test':>16}{'pruned':>8}"
+        "  kind             trial, step",
     ]
-    for point in result["points"]:
-        test = point["test"]
+    if result["badnet"]:
+        lines.append(f"{'BadNet':9}{_rates_of(result['badnet'])}")
+    for number, point in enumerate(result["points"], 1):
+        price = point["price"].get("test")
+        lost = "" if price is None else f"{price['points']:+.2f} ({price['lost']})"
         lines.append(
-            f"{point['clean_accuracy']:>22.2%}{point['attack_success']:>8.2%}"
-            f"{test['clean_accuracy']:>18.2%}{test['attack_success']:>8.2%}"
-            f"{100 * point['gap']['clean_accuracy']:>+16.2f}{100 * point['gap']['attack_success']:>+8.2f}"
-            f"{point['channels_pruned']:>10}  {point['kind'] or 'unknown':<17}"
-            f"{point['trial_key']}, {point['step']}"
+            f"{number:<9}{_rates_of(point)}{lost:>16}{point['channels_pruned']:>8}  "
+            f"{point['kind'] or 'unknown':<17}{point['trial_key']}, {point['step']}"
         )
+    lines.append(
+        "95 % intervals in brackets; lost on test: points of clean accuracy (images) below the BadNet"
+    )
     for point in result["points"]:
         if "triggers" in point["valid"]:
             each = "; ".join(
@@ -154,7 +162,27 @@ def frontier(result: Result) -> str:
     lines.append(
         f"hypervolume {result['hypervolume']:.4f} (validation); chosen on validation, test only reports"
     )
+    lines += findings(result)
     return "\n".join(lines)
+
+
+def _rates_of(net: Result) -> str:
+    """Both rates of both splits with their intervals, in columns; of a split that is not known, none."""
+    cells = []
+    for split, width in (("valid", 32), ("test", 30)):
+        counts = net.get(split)
+        for rate, room in (("clean_accuracy", width), ("attack_success", 26)):
+            cell = ""
+            if counts is not None:
+                low, high = counts[f"{rate}_interval"]
+                cell = f"{counts[rate]:.2%} [{100 * low:.2f}-{100 * high:.2f}]"
+            cells.append(f"{cell:>{room}}")
+    return "".join(cells)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def pick(result: Result) -> str:

@@ -21,9 +21,10 @@ Whose = Literal["input", "machine", "fault"]  # fault a failure is
 
 @dataclass(frozen=True)
 class State:
-    """A net that a trial passed through: an accepted step, or the BadNet (step -1, no channel).
+    """A net that a trial passed through: an accepted step, or the BadNet (step 0, no channel).
 
-    ``step`` counts the trial's candidates from 0; ``counts`` are on validation; ``settings`` are the
+    ``step`` is the number of the candidate in its trial, from 1; nets that are made after the candidates are
+    counted on; ``counts`` are on validation; ``settings`` are the
     trial's; ``weights`` is the digest of changed weights, None where only channels are pruned.
     """
 
@@ -40,7 +41,8 @@ class ChangedNet:
     """A net that a trial made otherwise than by its pruning rule.
 
     Attributes:
-        step: counted on from the trial's candidates.
+        step: among the trial's nets, from 0, as its weights are stored; ``TrialRecord.number`` is the step
+            that people see.
         note: what it is, in words: the stage, the threshold, the epoch.
         mask: channels that are pruned in it.
         counts: on validation.
@@ -92,16 +94,25 @@ class TrialRecord:
         accepted = [net for net in self.nets if net.accepted]
         return accepted[-1].digest if accepted else None
 
+    def number(self, net: ChangedNet) -> int:
+        """The step of a net: counted on from the trial's candidates, from 1."""
+        return len(self.steps) + net.step + 1
+
+    @property
+    def last_step(self) -> int:
+        """Of the last candidate, or net, that was tried: the trial's end."""
+        return len(self.steps) + len(self.nets)
+
     def states(self) -> list[State]:
         """Every accepted state in turn. Of a trial with a repair only repaired nets count: what was
         pruned before is a state of the trial without."""
         pruned = [
             State(self.key, number, step.mask, step.now, self.settings)
-            for number, step in enumerate(self.steps)
+            for number, step in enumerate(self.steps, 1)
             if step.accepted
         ]
         made = [
-            State(self.key, net.step, net.mask, net.counts, self.settings, net.digest)
+            State(self.key, self.number(net), net.mask, net.counts, self.settings, net.digest)
             for net in self.nets
             if net.accepted
         ]

@@ -17,12 +17,14 @@ BRIEF = ("clean_accuracy", "attack_success", "clean_correct", "attacked", "margi
 
 
 class NetReport(BaseModel):
-    """A net that a trial made otherwise than by pruning. ``weights``: digest of those it changed;
+    """A net that a trial made otherwise than by pruning. ``step``: as its record counts; ``number``: the step
+    that people see, counted on from the trial's candidates. ``weights``: digest of those it changed;
     ``counts`` are on validation, with rates (fractions) and intervals."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     step: int
+    number: int
     note: str
     accepted: bool
     weights: str | None
@@ -31,9 +33,10 @@ class NetReport(BaseModel):
     counts: dict[str, Any]
 
     @classmethod
-    def of(cls, net: ChangedNet) -> NetReport:
+    def of(cls, net: ChangedNet, number: int) -> NetReport:
         return cls(
             step=net.step,
+            number=number,
             note=net.note,
             accepted=net.accepted,
             weights=net.digest,
@@ -44,7 +47,7 @@ class NetReport(BaseModel):
 
     def brief(self) -> dict[str, Any]:
         """Without what has a place of its own elsewhere: mask and counts."""
-        return self.model_dump(exclude={"mask", "counts"})
+        return {**self.model_dump(exclude={"mask", "counts", "number"}), "step": self.number}
 
     def record_json(self) -> dict[str, Any]:
         return {
@@ -109,7 +112,7 @@ class TrialReport(BaseModel):
             weights=record.weights,
             pruned=record.mask.by_layer(),
             keep_bias=record.mask.keep_bias,
-            nets=tuple(map(NetReport.of, record.nets)),
+            nets=tuple(NetReport.of(net, record.number(net)) for net in record.nets),
             **{split: None if c is None else c.to_json() for split, c in counts.items()},
         )
 
@@ -163,7 +166,7 @@ class TrialReport(BaseModel):
             **self.model_dump(exclude=left_out),
             "badnet": {"valid": self.badnet_valid, "test": self.badnet_test},
             "channels_total": channels_total,
-            "steps": [_step_json(number, step) for number, step in enumerate(steps)],
+            "steps": [_step_json(number, step) for number, step in enumerate(steps, 1)],
             "nets": [{**n.brief(), **_brief(n.counts)} for n in self.nets],
         }
 

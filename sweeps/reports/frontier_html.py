@@ -12,6 +12,7 @@ from prune_core.counts import Counts, Rate
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.frontier_scene import CAVEAT, MARKS, Path, Scene, kind_of, make_scene
+from sweeps.reports.price import price
 from sweeps.results import Frontier, FrontierPoint
 
 INK, GREY, RED = "#16213A", "#6B7280", "#C1121F"
@@ -49,7 +50,8 @@ small {{ color: #6B7280; display: block; }}
 <thead><tr><th class="text">Trial</th><th class="text">What was done,<br>what it takes</th><th>Step</th>
 <th>Channels<br>pruned</th>
 <th>Clean accuracy<br>validation</th><th>Attack success<br>validation</th>
-<th>Clean accuracy<br>test</th><th>Attack success<br>test</th></tr></thead>
+<th>Clean accuracy<br>test</th><th>Attack success<br>test</th>
+<th>Points lost<br>on test</th></tr></thead>
 <tbody>
 {rows}
 </tbody>
@@ -85,7 +87,9 @@ def frontier_page(records: Sequence[TrialRecord], frontier: Frontier, name: str)
         caption=escape(scene.caption),
         caveat=escape(CAVEAT),
         chart=chart,
-        rows="\n".join(_table_row(point, settings) for point in frontier.points),
+        rows="\n".join(
+            [_badnet_row(scene), *(_table_row(p, settings, scene.badnet_test) for p in frontier.points)]
+        ),
     )
 
 
@@ -142,7 +146,7 @@ def _trials(scene: Scene, group: str, paths: Sequence[Path]) -> go.Scatter:
         for dot in path.dots:
             x.append(dot.valid.clean_accuracy)
             y.append(dot.valid.attack_success)
-            test = scene.badnet_test if dot.step < 0 else tested.get((path.key, dot.step))
+            test = scene.badnet_test if dot.step == 0 else tested.get((path.key, dot.step))
             text.append(_hover(path.settings, path.key, dot.step, dot.pruned, dot.valid, test))
         x.append(None)
         y.append(None)
@@ -254,7 +258,7 @@ def _hover(
     """Plotly reads a little HTML in hover texts, so names from files are escaped."""
     lines = [
         f"<b>{escape(str(settings or 'unknown trial'))}</b>",
-        f"trial {escape(key)}, " + ("the BadNet" if step < 0 else f"step {step}"),
+        f"trial {escape(key)}, " + ("the BadNet" if step == 0 else f"step {step}"),
         f"channels pruned: {pruned}",
         *([] if settings is None else [f"{settings.method.kind}; takes {settings.method.assumption}"]),
         f"<i>validation</i><br>{_rates(valid)}",
@@ -290,7 +294,27 @@ def _taken(point: FrontierPoint) -> str:
     return "" if point.settings is None else escape(point.settings.method.assumption)
 
 
-def _table_row(point: FrontierPoint, settings: Mapping[str, TrialSettings]) -> str:
+def _badnet_row(scene: Scene) -> str:
+    """The BadNet above the states that are to replace it."""
+    if scene.badnet is None or scene.badnet_test is None:
+        return ""
+    cells = ['<td class="text">BadNet</td>', '<td class="text"></td>', "<td>0</td>", "<td>0</td>"]
+    return (
+        f"<tr class='badnet'>{''.join([*cells, *_rate_cells(scene.badnet, scene.badnet_test)])}<td></td></tr>"
+    )
+
+
+def _rate_cells(*splits: Counts) -> list[str]:
+    return [
+        f"<td>{rate.rate:.2%}<small>{_interval(rate)}</small>{_each(counts, rate)}</td>"
+        for counts in splits
+        for rate in counts.rates()[:2]
+    ]
+
+
+def _table_row(
+    point: FrontierPoint, settings: Mapping[str, TrialSettings], badnet_test: Counts | None
+) -> str:
     name = str(settings.get(point.trial_key, "unknown trial"))
     cells = [
         f'<td class="text">{escape(name)}<small>{escape(point.trial_key)}</small></td>',
@@ -298,7 +322,10 @@ def _table_row(point: FrontierPoint, settings: Mapping[str, TrialSettings]) -> s
         f"<td>{point.step}</td>",
         f"<td>{point.channels_pruned}</td>",
     ]
-    for counts in (point.valid, point.test):
-        for rate in counts.rates()[:2]:
-            cells.append(f"<td>{rate.rate:.2%}<small>{_interval(rate)}</small>{_each(counts, rate)}</td>")
+    cells += _rate_cells(point.valid, point.test)
+    if badnet_test is None:
+        cells.append("<td></td>")
+    else:
+        lost = price(badnet_test, point.test)
+        cells.append(f"<td>{lost['points']:+.2f}<small>{lost['lost']} images</small></td>")
     return f"<tr>{''.join(cells)}</tr>"

@@ -112,7 +112,7 @@ def kinds_of(points: Sequence[FrontierPoint]) -> list[str]:
 
 def _path(record: TrialRecord) -> Path:
     assert record.badnet_valid is not None
-    dots = [Dot(-1, 0, record.badnet_valid)]
+    dots = [Dot(0, 0, record.badnet_valid)]
     dots += [Dot(s.step, len(s.mask), s.counts) for s in record.states()]
     return Path(record.key, record.settings, tuple(dots))
 

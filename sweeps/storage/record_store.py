@@ -107,8 +107,8 @@ class RecordStore:
     def weights_path(self, key: str) -> str:
         return f"weights/{key}.safetensors"
 
-    def weights(self, trial_key: str, step: int, digest: str | None) -> Weights:
-        """The changed weights of a trial's state; none without a digest (a pruned net). Raises
+    def weights(self, trial_key: str, digest: str | None) -> Weights:
+        """The changed weights of a trial's state, by their digest; none without one (a pruned net). Raises
         InputError when the file is not there or is not the one that the record tells of."""
         if digest is None:
             return {}
@@ -118,13 +118,12 @@ class RecordStore:
         again = f"delete {self.storage.full(self.path(trial_key))} and sweep again"
         if data is None:
             raise InputError(f"{place}: no such file, so the trial's weights are lost; {again}")
-        prefix = f"{step}/"
-        found = {
-            key.removeprefix(prefix): array
-            for key, array in from_safetensors(data, place).items()
-            if key.startswith(prefix)
-        }
-        if weights_digest(found) != digest:
+        nets: dict[str, Weights] = {}
+        for key, array in from_safetensors(data, place).items():
+            net, _, tensor = key.partition("/")
+            nets.setdefault(net, {})[tensor] = array  # type: ignore[index]
+        found = next((weights for weights in nets.values() if weights_digest(weights) == digest), None)
+        if found is None:
             raise InputError(
                 f"{place}: not the weights that the trial made (their digest differs); put the file "
                 f"back, or {again}"

@@ -27,6 +27,9 @@ _REASONS = (
     ("error code 403", "it refuses access (403)"),
     ("error code 404", "something answers, but it is not an MLflow server (404)"),
     ("database is locked", "its SQLite file is locked by another process"),
+    ("database or disk is full", "the disk is full"),
+    ("disk I/O error", "its SQLite file cannot be written; is the disk full?"),
+    ("No space left on device", "the disk is full"),
     ("out-of-date database schema", "its database needs mlflow db upgrade"),
 )
 

@@ -35,35 +35,49 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 for _noisy in ("alembic", "urllib3.connectionpool"):
     logging.getLogger(_noisy).setLevel(logging.ERROR)
+# A disk that fills up: both would print a traceback of what is raised to us all the same.
+for _noisy in ("mlflow.store.db.utils", "sqlalchemy.pool"):
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL)
 
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # noqa: E402
 
-from prune_core.data.checks.findings import LEVELS  # noqa: E402
 from prune_core.errors import InputError  # noqa: E402
 from sweeps.records.trial_record import TrialRecord  # noqa: E402
 from sweeps.records.trial_report import TrialReport  # noqa: E402
 from sweeps.storage.manifest import Manifest  # noqa: E402
 from sweeps.tracking.address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
+from sweeps.tracking.facts import flat, found_in  # noqa: E402
+from sweeps.tracking.onnx_model import save_onnx_model  # noqa: E402
 from sweeps.tracking.trial_files import stepped_metrics, trial_files  # noqa: E402
 
 BATCH = 1000  # metrics that one log_batch takes
 TAGS = 100  # tags that one log_batch takes
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
+LOG, LOGGED = "goodnet.log", "2"  # of a trial's run: 2 since steps are the numbers of candidates
 _NOTE_LENGTH = 8000  # longest tag value
 _EXISTS = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
 
 
 @dataclass
 class _Child:
-    """A trial's run: its id, start in ms since the epoch, and the status it was completed with."""
+    """A trial's run: its id, start in ms since the epoch, the status it was completed with, and whether
+    it was logged by a version whose steps meant something else."""
 
     run_id: str
     started: int
     complete: str | None
+    outdated: bool = False
+
+    @classmethod
+    def of(cls, run: Run) -> _Child:
+        tags = run.data.tags
+        return cls(
+            run.info.run_id, run.info.start_time, tags.get("goodnet.complete"), tags.get(LOG) != LOGGED
+        )
 
 
 class Tracking:
@@ -107,11 +121,11 @@ class Tracking:
         self._identities[run_id] = identity
         config = manifest.config.model_dump(mode="json")
         facts = {
-            **_flat("config", config),
-            **_flat("digest", manifest.digests),
-            **_flat("goodnet", dict(provenance)),
+            **flat("config", config),
+            **flat("digest", manifest.digests),
+            **flat("goodnet", dict(provenance)),
             "goodnet.trials": len(manifest.trials),
-            **_found(manifest),
+            **found_in(manifest),
         }
         self._set_tags(run_id, facts)
         text = yaml.safe_dump(config, sort_keys=False)
@@ -136,7 +150,7 @@ class Tracking:
     def has_trial(self, run_id: str, key: str, status: str) -> bool:
         """Whether the trial's record of that status is logged whole."""
         child = self._known_children(run_id).get(key)
-        return child is not None and child.complete == status
+        return child is not None and child.complete == status and not child.outdated
 
     def settle(self, run_id: str) -> str:
         """What another driver of the same sweep has logged at the same time, and this one, become one
@@ -195,8 +209,8 @@ class Tracking:
 
         The files go into run ``run_id``, or into a new one; ``beside`` are more files (by name) for
         the model's folder, such as its card. ``models:/<name>@<alias>`` opens with ``mlflow.onnx``
-        and ``mlflow.pyfunc``; the flavour is ONNX, nothing is pickled, and the bytes of
-        ``model.onnx`` are the ones handed in.
+        and ``mlflow.pyfunc``, with a signature and an input example; the flavour is ONNX, nothing is
+        pickled, and the bytes of ``model.onnx`` are the ones handed in.
         """
         if run_id is None or self._client.get_run(run_id).info.lifecycle_stage != "active":
             run = self._client.create_run(self._experiment_id, run_name=f"pick {name}")
@@ -204,7 +218,7 @@ class Tracking:
             self._client.set_terminated(run_id)
         place = f"goodnets/registered-{_digest(onnx)}"
         with tempfile.TemporaryDirectory() as folder:
-            _save_onnx_flavour(onnx, Path(folder) / "model")
+            save_onnx_model(onnx, Path(folder) / "model")
             for file, data in (beside or {}).items():
                 (Path(folder) / "model" / file).write_bytes(data)
             self._client.log_artifacts(run_id, f"{folder}/model", place)
@@ -276,18 +290,17 @@ class Tracking:
     def _known_children(self, run_id: str) -> dict[str, _Child]:
         if run_id not in self._children:
             runs = one_a_trial(self._client, self._search({PARENT: run_id}))
-            found = {
-                key: _Child(run.info.run_id, run.info.start_time, run.data.tags.get("goodnet.complete"))
-                for key, run in runs.items()
-            }
-            self._children[run_id] = found
+            self._children[run_id] = {key: _Child.of(run) for key, run in runs.items()}
         return self._children[run_id]
 
     def _child_for(self, run_id: str, record: TrialRecord) -> _Child:
         children = self._known_children(run_id)
+        if record.key in children and children[record.key].outdated:
+            # Values of other steps cannot be taken out of a run: the trial gets a new one.
+            self._client.delete_run(children.pop(record.key).run_id)
         if record.key not in children:
             started = _now() - int(1000 * record.seconds)
-            tags = {PARENT: run_id, TRIAL: record.key}
+            tags = {PARENT: run_id, TRIAL: record.key, LOG: LOGGED}
             made = self._search(tags)  # by another driver, since this one has looked
             run = (
                 in_order(made)[0]
@@ -296,9 +309,7 @@ class Tracking:
                     self._experiment_id, started, tags, run_name=str(record.settings)
                 )
             )
-            children[record.key] = _Child(
-                run.info.run_id, run.info.start_time, run.data.tags.get("goodnet.complete")
-            )
+            children[record.key] = _Child.of(run)
         return children[record.key]
 
     def _fill(self, child: _Child, record: TrialRecord) -> None:
@@ -356,43 +367,6 @@ def _make_database(path: Path) -> None:
         MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
         with contextlib.suppress(FileExistsError):  # another process was faster
             path.hardlink_to(new)
-
-
-def _save_onnx_flavour(data: bytes, folder: Path) -> None:
-    import mlflow.onnx  # loads pandas and more, which no sweep needs
-    import onnx
-
-    versions = [f"onnx=={onnx.__version__}", "onnxruntime"]
-    mlflow.onnx.save_model(
-        onnx.load_from_string(data),
-        str(folder),
-        pip_requirements=versions,
-        onnx_execution_providers=["CPUExecutionProvider"],
-        save_as_external_data=False,
-    )
-    (folder / "model.onnx").write_bytes(data)  # as handed in, not as onnx writes it
-
-
-def _found(manifest: Manifest) -> dict[str, Any]:
-    """How many findings of each level the look at the data has made, and their names."""
-    found = manifest.findings
-    if found is None:
-        return {}
-    facts: dict[str, Any] = {
-        f"goodnet.data.{level}s": sum(f.level == level for f in found) for level in LEVELS
-    }
-    return {**facts, "goodnet.data.findings": ", ".join(dict.fromkeys(f.name for f in found)) or "none"}
-
-
-def _flat(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"<prefix>.a.b": 1}``; None left out."""
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            out |= _flat(f"{prefix}.{key}", value)
-        elif value is not None:
-            out[f"{prefix}.{key}"] = value
-    return out
 
 
 def _digest(data: bytes) -> str:

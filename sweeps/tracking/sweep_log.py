@@ -149,7 +149,7 @@ class SweepLog(Log):
         for record in result.records:
             self.ended(record)
         for point in result.frontier.points:
-            weights = self.store.weights(point.trial_key, point.step, point.weights)
+            weights = self.store.weights(point.trial_key, point.weights)
             net = inputs.model.with_weights(weights)
             data = pruned_onnx(net, point.mask).SerializeToString()
             background.log_goodnet(point.trial_key, point.step, data)

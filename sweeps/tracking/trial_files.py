@@ -15,8 +15,8 @@ from sweeps.records.trial_report import TrialReport
 
 
 class SteppedMetric(NamedTuple):
-    """``step`` is the number of channels pruned, or of the net where a trial makes nets otherwise;
-    ``seconds`` count from the trial's start."""
+    """``step`` is the number of the candidate in its trial, from 1 (nets made after the candidates are
+    counted on), and 0 for the BadNet; ``seconds`` count from the trial's start."""
 
     name: str
     value: float
@@ -25,23 +25,26 @@ class SteppedMetric(NamedTuple):
 
 
 def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
-    """The curves (a value for the BadNet, step 0, and for each accepted state, on validation) and
-    the final ``valid_*`` and ``test_*`` rates. What is not finite or not known is left out; a
-    failed trial has none."""
+    """The curves on validation (a value for the BadNet, step 0, for each accepted state, and for an end that
+    is none of them), and the final ``valid_*`` and ``test_*`` rates. Steps and times only go up, so the last
+    value of every metric is the trial's end. What is not finite or not known is left out; a failed trial has
+    none."""
     if record.badnet_valid is None or record.valid is None or record.test is None:
         return []
     found = _curve_values(record.badnet_valid, 0, 0.0, 0)
-    made = len(record.nets) if record.nets else len(record.steps)
+    end = record.last_step
+    last = (record.badnet_valid, 0)
     for state in record.states():
-        elapsed = record.seconds * (state.step + 1) / made
-        # Nets of one trial may have the same channels pruned, so they are told apart by number.
-        step = state.step + 1 if record.nets else len(state.mask)
-        found += _curve_values(state.counts, len(state.mask), elapsed, step)
+        elapsed = record.seconds * state.step / end
+        last = (state.counts, len(state.mask))
+        found += _curve_values(*last, elapsed, state.step)
+    if last != (record.valid, len(record.mask)):  # as where no repaired net was within X
+        found += _curve_values(record.valid, len(record.mask), record.seconds, end)
     for split, counts in (("valid", record.valid), ("test", record.test)):
         rates = {**_rates(counts), "recovered_accuracy": counts.recovered_accuracy}
         rates |= {f"attack_success_trigger_{n}": t.attack_success for n, t in enumerate(counts.triggers)}
         found += [
-            SteppedMetric(f"{split}_{name}", value, 0, record.seconds)
+            SteppedMetric(f"{split}_{name}", value, end, record.seconds)
             for name, value in rates.items()
             if value is not None
         ]
@@ -76,7 +79,7 @@ def _steps_csv(record: TrialRecord) -> bytes:
     ``returned``: a channel that the net tried has back, as layer:channel.
     """
     rows: list[dict[str, Any]] = []
-    for number, step in enumerate(record.steps):
+    for number, step in enumerate(record.steps, 1):
         tried = {f"tried_{name}": value for name, value in _rates(step.tried).items()}
         rows.append(
             {

@@ -118,7 +118,7 @@ def test_a_published_net_from_two_files(
     assert found["images"] == {split: {"clean": 1000, "poisoned": 900} for split in ("valid", "test")}
     short = [
         "orders=[across:activation-gap]",
-        "layer_sets=[last:2]",
+        "layer_sets=[last:1]",
         "x_thresholds=[10]",
         "policies=[margin]",
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from prune_core.data.checks.findings import Answers, Finding, Seen
 from prune_core.data.checks.labels import check_classes_of_splits, check_labels_of
-from prune_core.data.checks.pixels import check_ranges, check_shift, check_trigger_range
+from prune_core.data.checks.pixels import check_ranges, check_shift
 from prune_core.data.checks.poison import check_poison
 from prune_core.data.checks.size import check_size
 from prune_core.data.images import LabeledImages, Split, make_split, read_images
@@ -88,9 +88,9 @@ def part(seen: Seen, rng: np.random.Generator) -> Seen:
 
 def looked_at(parts: list[Seen]) -> list[Finding]:
     """All rules that a part may break where the whole does not, but those that ask the network again."""
-    found = check_ranges({name: images for seen in parts for name, images in seen.files.items()})
+    found = check_ranges(parts)
     for seen in parts:
-        found += [*check_trigger_range(seen), *check_labels_of(seen), *check_poison(seen), *check_size(seen)]
+        found += [*check_labels_of(seen), *check_poison(seen), *check_size(seen)]
     return [*found, *check_shift(parts), *check_classes_of_splits(parts)]
 
 

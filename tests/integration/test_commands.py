@@ -57,7 +57,7 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     picked = goodnet("pick", first["sweep"], "--knee", "--storage", runs, "--out", tmp_path / "out", "--json")
     assert picked.status == 0, picked.err
     paths = [file["path"] for file in picked.json["files"]]
-    assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "h5", "safetensors"}
+    assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "pt2", "h5", "safetensors"}
     assert picked.json["registered"].startswith("models:/")
 
 
@@ -218,3 +218,72 @@ def test_the_core_never_learns_of_the_cluster() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_price_stands_with_every_figure(goodnet, smoke_config, tmp_path) -> None:
+    """The BadNet, what is lost on test, how far the sweep is, and what was found in the data."""
+    first = swept(goodnet, smoke_config)
+    said = goodnet("frontier", "--storage", tmp_path / "runs", "--json").json
+    assert said["sweep"] == first["sweep"] and said["trials"] == {"total": 8, "done": 8, "failed": 0}
+    badnet = said["badnet"]["test"]["clean_correct"]
+    for point in said["points"]:
+        assert point["price"]["test"]["lost"] == badnet - point["test"]["clean_correct"]
+    assert said["findings"] == first["findings"] and "few-images" in {f["name"] for f in said["findings"]}
+    shown = goodnet("frontier", "--storage", tmp_path / "runs").out
+    assert "8 of 8 trials done" in shown and "\nBadNet " in shown and "warning: 66 clean" in shown
+    out = tmp_path / "out"
+    picked = goodnet("pick", "--knee", "--storage", tmp_path / "runs", "--out", out, "--json").json
+    assert picked["price"]["test"]["images"] == 66 and "On test accuracy is" in picked["why"]
+    card = next(out.glob("*.md")).read_text()
+    assert "- Clean accuracy on test is" in card and "What was found in the data" in card
+
+
+def test_frontier_writes_nothing(goodnet, smoke_config, tmp_path) -> None:
+    swept(goodnet, smoke_config)
+    runs = tmp_path / "runs"
+    (kept,) = (runs / "sweeps").glob("*.frontier.parquet")
+    kept.unlink()
+    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*")}
+    assert goodnet("frontier", "--storage", runs).status == 0
+    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*")} == before
+
+
+def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
+    goodnet, smoke_config, smoke_files
+) -> None:
+    same = [f"data.{kind}_test={getattr(smoke_files, f'{kind}_valid')}" for kind in ("clean", "poisoned")]
+    options = [option for one in same for option in ("--set", one)]
+    said = goodnet("sweep", smoke_config, "--executor", "inline", "--json", *options)
+    assert said.status == 2 and "the same file given twice?" in said.json["error"]["message"]
+    assert not list((smoke_config.parent / "runs").rglob("*.parquet"))
+    checks = goodnet("doctor", smoke_config, "--executor", "inline", "--json", *options)
+    found = {c["name"]: c["level"] for c in checks.json["checks"]}
+    assert checks.status == 2 and found["shared-images"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("sweep.layer_sets=[[no_such_layer]]", "no_such_layer"),
+        ("sweep.layer_sets=['last:9']", "last:9"),
+    ],
+)
+def test_doctor_tries_the_search_space(change, says, goodnet, smoke_config) -> None:
+    said = goodnet("doctor", smoke_config, "--executor", "inline", "--json", "--set", change)
+    found = {c["name"]: c for c in said.json["checks"]}
+    assert said.status == 2 and found["search space"]["level"] == "error"
+    assert says in found["search space"]["detail"]
+
+
+def test_doctor_tells_what_a_sweep_will_take(goodnet, smoke_config) -> None:
+    said = goodnet("doctor", smoke_config, "--executor", "inline", "--json").json
+    found = {c["name"]: c for c in said["checks"]}
+    assert "8 trials" in found["search space"]["detail"]
+    assert "on one worker" in found["effort"]["detail"] and "GiB" in found["effort"]["detail"]
+
+
+def test_fractions_of_points_are_asked_about(goodnet, smoke_config) -> None:
+    found = swept(goodnet, smoke_config, "--set", "sweep.x_thresholds=[0.04]")["findings"]
+    assert "if 0.04 was meant as a fraction, write 4" in next(
+        f["detail"] for f in found if f["name"] == "x-below-one"
+    )

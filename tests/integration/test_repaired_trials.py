@@ -129,8 +129,8 @@ def test_a_scaling_trial(tmp_path: Path) -> None:
     assert back == record and [n.weights for n in back.nets] == [None] * len(back.nets)
     state = back.states()[-1]
     assert state.weights is not None and state.settings == record.settings
-    weights = store.weights(record.key, state.step, state.weights)
-    made = {n.step: n for n in record.nets}[state.step]
+    weights = store.weights(record.key, state.weights)
+    made = {record.number(n): n for n in record.nets}[state.step]
     assert weights.keys() == made.weights.keys()
     assert all(np.array_equal(weights[k], made.weights[k]) for k in weights)
     assert record.valid.attacked < record.badnet_valid.attacked
@@ -149,7 +149,9 @@ def test_a_repaired_trial_holds_its_mask(tmp_path: Path) -> None:
     assert record.status == "done", record.reason
     assert record.steps and record.nets
     assert ChannelMask.of({"c2": [TRIGGER_CHANNEL]}).channels <= record.mask.channels
-    assert [s.step for s in record.states()] == [n.step for n in record.nets if n.accepted]
+    assert [s.step for s in record.states()] == [
+        len(record.steps) + 1 + n for n, net in enumerate(record.nets) if net.accepted
+    ]
     for net in record.nets:
         assert net.mask == record.mask
         if net.weights:

@@ -11,6 +11,7 @@ from prune_core.data.checks.findings import Finding, Seen, sure
 from prune_core.data.form import Preprocessing
 from prune_core.data.images import LabeledImages
 
+FACTOR = 8.0  # a trigger may be brighter than any image, but not by so much
 SAMPLE = 200  # clean images on which other readings are tried
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -28,28 +29,23 @@ READINGS: Mapping[str, Change] = {
         len(x), x.shape[2], x.shape[3], x.shape[1]
     ).transpose(0, 3, 1, 2),
     "upside down": lambda x: x[:, :, ::-1],
-    "black and white exchanged": lambda x: (255.0 if x.max() > 1.5 else 1.0) - x,
+    "black and white exchanged": lambda x: x.max() + x.min() - x,
 }
 
 
-def check_ranges(files: Mapping[str, LabeledImages]) -> list[Finding]:
-    """Files whose pixels are on other scales: some within 0..1 or around 0, some up to 255."""
-    ranges = {name: (float(i.pixels.min()), float(i.pixels.max())) for name, i in files.items()}
+def check_ranges(seen: Sequence[Seen]) -> list[Finding]:
+    """Files on other scales: ranges that differ by a factor of ``FACTOR`` or more, or that reach below 0 in
+    one file only."""
+    ranges = {name: _range(images) for split in seen for name, images in split.files.items()}
     flat = [name for name, (low, high) in ranges.items() if low == high]
     found = [
         Finding("error", "one-colour", f"all pixels of the {name} images are {ranges[name][0]:g}: no picture")
         for name in flat
     ]
-    kinds: dict[str, list[str]] = {}
-    for name, (low, high) in ranges.items():
-        if name not in flat:
-            kinds.setdefault(_kind(low, high), []).append(name)
-    if len(kinds) > 1:
-        said = "; ".join(
-            f"{name}: {ranges[name][0]:g} to {ranges[name][1]:g}"
-            for names in kinds.values()
-            for name in names
-        )
+    clean = [f"clean {split.name}" for split in seen if f"clean {split.name}" not in flat]
+    others = [name for name in clean[1:] if _apart(ranges[clean[0]], ranges[name])]
+    if others:
+        said = "; ".join(f"{name}: {ranges[name][0]:g} to {ranges[name][1]:g}" for name in clean)
         found.append(
             Finding(
                 "error",
@@ -58,31 +54,29 @@ def check_ranges(files: Mapping[str, LabeledImages]) -> list[Finding]:
                 "for all of them",
             )
         )
+    for split in seen:
+        one, other = f"clean {split.name}", f"poisoned {split.name}"
+        if one in clean and other not in flat and _apart(ranges[one], ranges[other]):
+            (low, high), (depth, reach) = ranges[one], ranges[other]
+            found.append(
+                Finding(
+                    "error",
+                    "trigger-range",
+                    f"{other} images reach from {depth:g} to {reach:g}, clean ones from {low:g} to {high:g}: "
+                    "they, or the trigger on them, are on another scale",
+                )
+            )
     return found
 
 
-def _kind(low: float, high: float) -> str:
-    if low < 0:
-        return "around 0"
-    return "0 to 1" if high <= 1.5 else "0 to 255" if high <= 255.5 else "beyond 255"
+def _range(images: LabeledImages) -> tuple[float, float]:
+    return float(images.pixels.min()), float(images.pixels.max())
 
 
-def check_trigger_range(split: Seen) -> list[Finding]:
-    """Poisoned images that reach far beyond the clean ones: a trigger in other units."""
-    clean, poisoned = split.split.clean.pixels, split.split.poisoned.pixels
-    high, reach = float(clean.max()), float(poisoned.max())
-    low, depth = float(clean.min()), float(poisoned.min())
-    spread = high - low
-    if spread > 0 and (reach > high + 1.5 * spread or depth < low - 1.5 * spread):
-        return [
-            Finding(
-                "error",
-                "trigger-range",
-                f"poisoned {split.name} images reach from {depth:g} to {reach:g}, clean ones from {low:g} to "
-                f"{high:g}: the trigger is on another scale than the images",
-            )
-        ]
-    return []
+def _apart(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    spans = [high - low for low, high in (one, other)]
+    below = [low < -0.2 * span for (low, _), span in zip((one, other), spans, strict=True)]
+    return max(spans) >= FACTOR * min(spans) or below[0] != below[1]
 
 
 def check_readings(split: Seen, ask: Callable[[LabeledImages], np.ndarray]) -> list[Finding]:

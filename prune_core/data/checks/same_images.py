@@ -22,8 +22,9 @@ _CHUNK = 1_000_000
 
 
 def grey_level(pixels: np.ndarray) -> float:
-    """One of 255 steps, in the units of ``pixels``: 1 for raw ones, 1/255 for those within -1..1.5."""
-    return 1.0 if float(pixels.max()) > 1.5 else 1 / 255
+    """One of 255 steps, in the units of ``pixels``: 1 for raw ones, else a 255th of their range."""
+    span = float(pixels.max()) - float(pixels.min())
+    return 1.0 if span > 50 or span == 0 else span / 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +46,17 @@ class Repeats:
 
 
 def find_repeats(files: Mapping[str, LabeledImages]) -> Repeats:
-    """Looks at every pair of files whose images have the same shape and the same grey level."""
+    """Looks at every pair of files whose images have the same shape, and are both raw or both not."""
     names, count = tuple(files), len(files)
     exact, near = np.zeros((count, count), np.int64), np.zeros((count, count), np.int64)
+    units = [grey_level(images.pixels) for images in files.values()]
     groups: dict[tuple[object, ...], list[int]] = {}
     for at, images in enumerate(files.values()):
-        groups.setdefault((images.shape, grey_level(images.pixels)), []).append(at)
+        groups.setdefault((images.shape, units[at] == 1), []).append(at)
     complete = True
-    for (_, unit), members in groups.items():
+    for members in groups.values():
         chosen = [files[names[at]].pixels for at in members]
-        complete &= _look(chosen, float(unit), members, exact, near)  # type: ignore[arg-type]
+        complete &= _look(chosen, min(units[at] for at in members), members, exact, near)
     return Repeats(names, exact, near, complete)
 
 

@@ -20,9 +20,9 @@ def test_what_prune_prints() -> None:
     assert told["badnet"]["valid"] == make_counts(990, 500).to_json() and told["channels_total"] == 180
     assert told["valid"] == make_counts(970, 100).to_json() and told["pruned"] == {"conv_4": [0, 2]}
     assert [(s["step"], s["accepted"], s["channel"]) for s in told["steps"]] == [
-        (0, True, 0),
-        (1, False, 1),
-        (2, True, 2),
+        (1, True, 0),
+        (2, False, 1),
+        (3, True, 2),
     ]
     assert told["steps"][2]["now"]["attacked"] == 100 and told["steps"][0]["returned"] is None
     assert (told["kind"], told["policy"], told["repair"]) == ("pruning", "margin", "none")

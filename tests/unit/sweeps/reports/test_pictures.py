@@ -31,7 +31,7 @@ def test_scene_holds_all_states_by_policy(scene) -> None:
     assert list(scene.groups) == ["margin", "final-layer"]
     (path,) = scene.groups["margin"]
     found = [(d.step, d.pruned, d.valid.clean_correct, d.valid.attacked) for d in path.dots]
-    assert found == [(-1, 0, 990, 500), (0, 1, 985, 400), (2, 2, 970, 100)]
+    assert found == [(0, 0, 990, 500), (1, 1, 985, 400), (3, 2, 970, 100)]
 
 
 def test_scene_groups_by_order_when_there_is_one_policy() -> None:
@@ -103,7 +103,7 @@ def test_chart_hover_tells_settings_step_and_intervals(scene) -> None:
     hover = frontier.text[1]
     for words in (
         "margin, index, conv_4+conv_3, X = 4",
-        "step 2",
+        "step 3",
         "channels pruned: 2",
         "clean accuracy 97.00% [95.75–97.89]",
         "attack success 22.00% [18.59–25.84]",

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from factories import make_manifest, make_record, make_settings
+from factories import make_counts, make_manifest, make_record, make_settings
 from mlflow import MlflowClient
 
 from prune_core.errors import InputError
+from sweeps.records.trial_record import TrialRecord
 from sweeps.tracking.background import BackgroundTracking
 from sweeps.tracking.mlflow_runs import Tracking
 
@@ -100,10 +101,10 @@ def test_a_trial_is_a_nested_run_with_all_it_found(connect, client, tmp_path) ->
         "policy": "margin",
         "seed": "0",
     }
-    assert curve(client, run.info.run_id, "clean_accuracy") == [(0, 0.99), (1, 0.985), (2, 0.97)]
-    assert curve(client, run.info.run_id, "attack_success") == [(0, 1.0), (1, 0.8), (2, 0.2)]
-    assert curve(client, run.info.run_id, "channels_pruned") == [(0, 0), (1, 1), (2, 2)]
-    assert curve(client, run.info.run_id, "margin") == [(0, 10.0), (1, 6.0), (2, -6.0)]
+    assert curve(client, run.info.run_id, "clean_accuracy") == [(0, 0.99), (1, 0.985), (3, 0.97)]
+    assert curve(client, run.info.run_id, "attack_success") == [(0, 1.0), (1, 0.8), (3, 0.2)]
+    assert curve(client, run.info.run_id, "channels_pruned") == [(0, 0), (1, 1), (3, 2)]
+    assert curve(client, run.info.run_id, "margin") == [(0, 10.0), (1, 6.0), (3, -6.0)]
     final = run.data.metrics
     assert (final["valid_clean_accuracy"], final["valid_attack_success"]) == (0.97, 0.2)
     assert (final["test_clean_accuracy"], final["test_attack_success"]) == (0.965, 0.22)
@@ -111,7 +112,7 @@ def test_a_trial_is_a_nested_run_with_all_it_found(connect, client, tmp_path) ->
     assert mask == DONE.mask.to_json()
     steps = read(client, run.info.run_id, "steps.csv", tmp_path).splitlines()
     assert steps[0].startswith("step,layer,channel,accepted,channels_pruned,clean_accuracy,")
-    assert steps[2].startswith("1,conv_4,1,False,1,0.985,0.8,")
+    assert steps[2].startswith("2,conv_4,1,False,1,0.985,0.8,")
     counts = json.loads(read(client, run.info.run_id, "trial.json", tmp_path))
     assert counts["test"]["clean_correct"] == 965
 
@@ -185,7 +186,7 @@ def test_a_trial_logged_half_way_is_finished_not_doubled(connect, client, monkey
     tracking.log_trial(run_id, DONE)
     (run,) = children(client, run_id).values()
     assert run.info.status == "FINISHED" and run.data.tags["goodnet.complete"] == "done"
-    assert curve(client, run.info.run_id, "attack_success") == [(0, 1.0), (1, 0.8), (2, 0.2)]
+    assert curve(client, run.info.run_id, "attack_success") == [(0, 1.0), (1, 0.8), (3, 0.2)]
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {
         "mask.json",
         "steps.csv",
@@ -292,7 +293,7 @@ def tiny_onnx() -> bytes:
 
 
 @pytest.mark.parametrize("with_run", [True, False])
-def test_registered_model_opens_by_its_alias(connect, client, store, monkeypatch, with_run) -> None:
+def test_registered_model_opens_by_its_alias(connect, client, store, monkeypatch, tmp_path, with_run) -> None:
     import mlflow
 
     tracking, name = connect(), f"goodnet-{with_run}"
@@ -310,6 +311,22 @@ def test_registered_model_opens_by_its_alias(connect, client, store, monkeypatch
     assert not [p for p in folder.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth")]
     given = np.array([[-1.0, 2.0]], np.float32)
     assert model.predict({"x": given})["y"].tolist() == [[0.0, 2.0]]
+    assert model.metadata.get_input_schema().input_names() == ["x"]
+    assert model.input_example["x"].shape == (1, 2)
+    if with_run:  # from any folder, by a Python that finds no goodnet in it
+        code = "import sys, mlflow, numpy; "
+        code += f"net = mlflow.pyfunc.load_model('models:/{name}@goodnet'); "
+        code += "said = net.predict({net.metadata.get_input_schema().input_names()[0]: "
+        code += "numpy.array([[-1, 2]], 'float32')}); "
+        code += (
+            "print(said['y'].tolist(), [m for m in sys.modules if m.startswith(('prune_core', 'sweeps'))])"
+        )
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        said = subprocess.run(
+            [sys.executable, "-P", "-c", code], cwd=elsewhere, capture_output=True, text=True, check=True
+        )
+        assert said.stdout.strip() == "[[0.0, 2.0]] []"
 
 
 def test_deleted_experiment_is_named(connect, client) -> None:
@@ -343,3 +360,52 @@ def test_background_marks_an_interrupted_sweep(connect, client) -> None:
     run_id = background.run_id(timeout=60)
     assert background.close(timeout=60) == []
     assert client.get_run(run_id).info.status == "KILLED"
+
+
+def back_and_forth() -> TrialRecord:
+    """Channels are pruned and given back: the trial ends with fewer than it once had."""
+    record = make_record("e", [(985, 400), (980, 200), (970, 100), (960, 40)])
+    fewer = record.steps[1].mask
+    given_back = replace(
+        record.steps[3], mask=fewer, now=make_counts(982, 40), returned=record.steps[2].channel
+    )
+    return replace(record, steps=(*record.steps[:3], given_back), mask=fewer, valid=make_counts(982, 40))
+
+
+@pytest.mark.parametrize("record", [DONE, back_and_forth()], ids=["forward", "back and forth"])
+def test_the_last_value_of_every_metric_is_the_trials_end(record: TrialRecord, connect, client) -> None:
+    tracking = connect()
+    run_id = tracking.start_sweep(make_manifest([record]), {})
+    tracking.log_trial(run_id, record)
+    run = children(client, run_id)[record.key]
+    ends = {"clean_accuracy": record.valid.clean_accuracy, "attack_success": record.valid.attack_success}
+    ends |= {"margin": record.valid.margin, "channels_pruned": len(record.mask)}
+    assert {name: run.data.metrics[name] for name in ends} == ends
+    for split in ("valid", "test"):
+        counts = getattr(record, split)
+        assert run.data.metrics[f"{split}_clean_accuracy"] == counts.clean_accuracy
+        assert run.data.metrics[f"{split}_attack_success"] == counts.attack_success
+    for name in run.data.metrics:
+        history = client.get_metric_history(run.info.run_id, name)
+        by_step = sorted(history, key=lambda m: m.step)
+        assert [m.timestamp for m in by_step] == sorted(m.timestamp for m in history)
+        assert by_step[-1].step == len(record.steps)
+        assert len({m.step for m in history}) == len(history)
+
+
+def test_a_trial_logged_by_other_steps_is_logged_anew(connect, client) -> None:
+    """Of a version before: its values cannot be taken back, so the trial gets a new run."""
+    record = back_and_forth()
+    tracking = connect()
+    run_id = tracking.start_sweep(make_manifest([record]), {})
+    tracking.log_trial(run_id, record)
+    before = children(client, run_id)[record.key].info.run_id
+    client.delete_tag(before, "goodnet.log")
+    later = connect()
+    later.start_sweep(make_manifest([record]), {})
+    assert not later.has_trial(run_id, record.key, "done")
+    later.log_trial(run_id, record)
+    (after,) = children(client, run_id).values()
+    assert after.info.run_id != before and after.data.metrics["clean_accuracy"] == 0.982
+    assert client.get_run(before).info.lifecycle_stage == "deleted"
+    assert later.has_trial(run_id, record.key, "done")

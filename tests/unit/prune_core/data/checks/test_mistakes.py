@@ -186,7 +186,7 @@ MISTAKES: dict[str, tuple[str, str, Callable[[Data], Data]]] = {
     ),
     "trigger of 255 on images of 0 to 1": (
         "error",
-        "pixel-ranges",
+        "trigger-range",
         lambda d: both(d, lambda s: Split(scaled(s, 1 / 255).clean, s.poisoned)),
     ),
     # And twenty of our own.
@@ -274,7 +274,7 @@ MISTAKES: dict[str, tuple[str, str, Callable[[Data], Data]]] = {
     "trigger far brighter than the images": (
         "error",
         "trigger-range",
-        lambda d: both(d, lambda s: poisoned(s, pixels=s.poisoned.pixels.astype(np.float32) * 4)),
+        lambda d: both(d, lambda s: poisoned(s, pixels=s.poisoned.pixels.astype(np.float32) * 16)),
     ),
     "one file is black": (
         "error",
