@@ -35,8 +35,9 @@ it says *slim* the network has fewer channels, in the same operators. `make fami
 - **small**: the network with pruned channels taken out gives the same logits in ONNX Runtime.
 - **files**: every file of `goodnet pick` is counted again, and does in ONNX Runtime what the module does.
 
-*s* is processor seconds for a row, the export apart. *taken out* is channels that compaction removed, of
-those that the third mask prunes: a channel that a sum, a group or a layer norm needs stays, as a zero.
+*s* is processor seconds for a row, the export apart. *taken out* is channels that compaction removed, beside
+those that the third mask prunes: what a depthwise convolution makes of one goes with it, and so does what is
+constant anyway; a channel that a sum, a group or a layer norm needs stays, as a zero.
 
 | family | images | way | convolutions | read | classes | counts | pruned | small | files | taken out | s |
 |---|---|---|---|---|---|---|---|---|---|---|---|
