@@ -55,7 +55,8 @@ def declare(folders):
             continue
     _declared.append(torch.library.Library("torchvision", "FRAGMENT"))
     for schema in SCHEMAS:
-        _declared[-1].define(schema)
+        if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):  # others do the same by hand
+            _declared[-1].define(schema)
 
 
 def install():

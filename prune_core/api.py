@@ -16,9 +16,8 @@ from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
 from prune_core.export.apply_mask import matched, rows_in
-from prune_core.export.files import measured_again, write_formats
+from prune_core.export.files import measured_everywhere, with_program, write_formats
 from prune_core.export.state_dict import with_rows_zero
-from prune_core.export.zeroed import ExportMismatch
 from prune_core.frontier import non_dominated
 from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
@@ -107,11 +106,12 @@ class PruneResult:
         Args:
             destination: a folder and the beginning of the files' names, as ``goodnets/mine``.
             badnet: the file that the network was read from; of a Keras file the GoodNet is then written
-                as ``.h5`` too.
+                as ``.h5`` or ``.keras`` too.
 
         Returns:
             The files by kind: ``onnx`` (channels zeroed), ``small-onnx`` (the same function, pruned
-            channels taken out), ``goodnet-onnx`` (BadNet and pruned network side by side, N + 1 classes),
+            channels taken out), ``pt2`` (that as a program which torch loads alone, where torch can export
+            it), ``goodnet-onnx`` (BadNet and pruned network side by side, N + 1 classes),
             ``keras`` if there is one, ``safetensors``, and ``mask`` (JSON). Of a network that came from a
             PyTorch module, ``safetensors`` is its state_dict: ``load_state_dict(load_file(...))`` takes it.
 
@@ -123,12 +123,9 @@ class PruneResult:
         if not destination.name:
             raise InputError(f"save({str(destination)!r}): expected a folder and a name, as 'goodnets/mine'")
         file = None if badnet is None else Path(badnet)
-        written = write_formats(self.model, self.mask, file, destination, self.data.clean.shape)
-        try:
-            measured_again(written, PlainEvaluator(self.model, self.data), self.counts)
-        except ExportMismatch:
-            written.remove()
-            raise
+        written = with_program(write_formats(self.model, self.mask, file, destination, self.data.clean.shape))
+        splits = {"": (PlainEvaluator(self.model, self.data), self.counts)}
+        written, _ = measured_everywhere(written, splits)
         return {**written.models, "mask": written.mask}
 
 

@@ -13,16 +13,22 @@ from typing import Any, Protocol
 
 from prune_core.counts import Counts, Rate
 from prune_core.defence import defence_effectiveness, no_attack
-from prune_core.errors import ExportMismatch, InputError
+from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
-from prune_core.export.files import Written, costs, measured_again, write_formats
+from prune_core.export.files import (
+    Written,
+    costs,
+    measured_everywhere,
+    with_program,
+    write_formats,
+)
 from prune_core.files.constants import Weights
 from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask
 from prune_core.methods import WEIGHTS_ALONE
 from prune_core.reader import client as contained
 from sweeps.criteria import Criterion
-from sweeps.reports.model_card import card, cost_tags
+from sweeps.reports.model_card import card, cost_tags, registered_description
 from sweeps.reports.price import losing_classes, price, price_words, prices
 from sweeps.results import Frontier, FrontierPoint, described
 from sweeps.storage.manifest import Manifest
@@ -72,7 +78,7 @@ def pick(
     point, why = choose(frontier, valid.badnet, criterion, test.badnet)
     destination = out / f"{manifest.name}-{point.trial_key[:8]}-step{point.step}"
     written = write(source, point, weights(point), destination)
-    files = verify(source, point, written)
+    written, files = verify(source, point, written)
     settings = manifest.trials[point.trial_key]
     result: Result = {
         "sweep": manifest.name,
@@ -95,6 +101,7 @@ def pick(
         "findings": [f.to_json() for f in manifest.findings or ()],
         "choice": None if bias is None else bias(point),
         "files": files,
+        "left_out": written.left_out,
         "cost": costs(written),
         "mask_file": str(written.mask),
         "card": str(destination.with_name(destination.name + ".md")),
@@ -120,7 +127,7 @@ def choose(
 def write(source: Source, point: FrontierPoint, weights: Weights, destination: Path) -> Written:
     """The point's net in every format, and its mask; names begin with ``destination``."""
     badnet = source.valid
-    return write_formats(
+    written = write_formats(
         badnet.model.with_weights(weights),
         point.mask,
         source.badnet,
@@ -128,20 +135,16 @@ def write(source: Source, point: FrontierPoint, weights: Weights, destination: P
         badnet.split.clean.shape,
         source.architecture,
     )
+    return with_program(written)
 
 
-def verify(source: Source, point: FrontierPoint, written: Written) -> list[Result]:
-    """Every model file read back and counted on both splits, in the contract's form. Raises
-    ExportMismatch where a file does not do what ``point`` says; then no model file is left."""
-    try:
-        counted = {
-            "valid": measured_again(written, source.valid, point.valid, source.architecture),
-            "test": measured_again(written, source.test, point.test, source.architecture),
-        }
-    except ExportMismatch:
-        written.remove()
-        raise
-    return [
+def verify(source: Source, point: FrontierPoint, written: Written) -> tuple[Written, list[Result]]:
+    """Every model file read back and counted on both splits, here and where others load it: what counts as
+    written, in the contract's form. Raises ExportMismatch where a file does not do what ``point`` says; then
+    no model file is left."""
+    splits = {"valid": (source.valid, point.valid), "test": (source.test, point.test)}
+    written, counted = measured_everywhere(written, splits, source.architecture)
+    return written, [
         {
             "path": str(path),
             "kind": kind,
@@ -169,14 +172,14 @@ class Registry(Protocol):
 
 def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result) -> str:
     """The net as a new version of the sweep's registered model, beside it card, mask and the net with
-    its channels taken out; the version's address."""
+    its channels taken out, for ONNX Runtime and for torch; the version's address."""
     tags = {
         "sweep": manifest.name,
         "trial_key": result["point"]["trial_key"],
         **cost_tags(result["cost"]),
     }
-    small = next(f["path"] for f in result["files"] if f["kind"] == "small-onnx")
-    beside = [Path(path) for path in (result["card"], result["mask_file"], small)]
+    small = [f["path"] for f in result["files"] if f["kind"] in ("small-onnx", "pt2")]
+    beside = [Path(path) for path in (result["card"], result["mask_file"], *small)]
     name = f"goodnet-{manifest.config.name}"
     version = registry.register(
         onnx.read_bytes(),
@@ -184,7 +187,7 @@ def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result)
         "goodnet",
         manifest.mlflow_run_id,
         tags,
-        result["why"],
+        registered_description(result, f"models:/{name}@goodnet"),
         {path.name: path.read_bytes() for path in beside},
     )
     return f"models:/{name}/{version}"

@@ -52,12 +52,12 @@ def run_sweep(
     inputs = load_inputs(input_files(config, events.preparing), config.sweep.repair)
     name, trials = plan(config.name, config.sweep, inputs, storage)
     manifest = Manifest(name, config, trials, inputs.digests, target_share=inputs.valid.target_share)
-    findings = look_before(manifest, inputs, storage, events.preparing)
+    findings = look_before(manifest, inputs, storage)
     refuse_errors(findings)
     manifest = replace(manifest, findings=findings, looked=LOOK_VERSION)
-    events.looked(findings)
     manifest = replace(manifest, mlflow_run_id=None if log is None else log.start(manifest))
     write_manifest(storage, manifest)
+    events.looked(findings)
     there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}
 
     def found(record: TrialRecord) -> None:

@@ -35,8 +35,9 @@ it says *slim* the network has fewer channels, in the same operators. `make fami
 - **small**: the network with pruned channels taken out gives the same logits in ONNX Runtime.
 - **files**: every file of `goodnet pick` is counted again, and does in ONNX Runtime what the module does.
 
-*s* is processor seconds for a row, the export apart. *taken out* is channels that compaction removed, of
-those that the third mask prunes: a channel that a sum, a group or a layer norm needs stays, as a zero.
+*s* is processor seconds for a row, the export apart. *taken out* is channels that compaction removed, beside
+those that the third mask prunes: what a depthwise convolution makes of one goes with it, and so does what is
+constant anyway; a channel that a sum, a group or a layer norm needs stays, as a zero.
 
 | family | images | way | convolutions | read | classes | counts | pruned | small | files | taken out | s |
 |---|---|---|---|---|---|---|---|---|---|---|---|
@@ -101,6 +102,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         for row in rows
         for what, why in row.get("failed", {}).items()
     ]
+    there = {(row["family"], row["way"]) for row in rows}
+    away = ", ".join(f"{FAMILIES[n].said} {SAID[w]}" for n, w in order if (n, w) not in there)
+    lines += [f"\nNot run for this page: {away}.\n"] if away else []
     return HEAD + "".join(lines) + ("\nWhat failed:\n\n" + "".join(notes) if notes else "")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,16 @@ from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import latencies, multiply_adds, parameters
 from prune_core.export.n_plus_one import GoodNetCounts, goodnet_classes
 from prune_core.export.n_plus_one_onnx import pair_onnx
+from prune_core.export.narrowed import in_float32
+from prune_core.export.outside import (
+    Outside,
+    ProgramMismatch,
+    RuntimeLacks,
+    loaded,
+    measured_outside,
+    onnx_runtime_version,
+)
+from prune_core.export.pt2 import NotExported, exported
 from prune_core.export.safetensors import safetensors_bytes, state_bytes, with_safetensors
 from prune_core.export.state_dict import NoStateDict, loaded_state, pruned_state
 from prune_core.export.zeroed import verified, write_goodnet
@@ -35,6 +47,7 @@ _log = logging.getLogger(__name__)
 FORMATS = {
     "onnx": "the pruned network, channels zeroed",
     "small-onnx": "the same function, pruned channels removed",
+    "pt2": "the small network as a program that torch loads alone: images to logits",
     "goodnet-onnx": "BadNet and pruned network side by side: N + 1 classes, the last is 'backdoored'",
     "keras": "the pruned network, in the BadNet's own format",
     "safetensors": "its weights, by their names in the .onnx file",
@@ -54,6 +67,8 @@ class Written:
         small: what compaction did.
         image: (C, H, W) for which the small net was made.
         source: the module whose state_dict the safetensors file is; None where it holds ONNX's names.
+        left_out: kind -> why there is no such file, in words.
+        unseen: kind -> why the library that others load it with cannot run such a network at all.
     """
 
     models: dict[str, Path]
@@ -63,6 +78,8 @@ class Written:
     small: Compacted
     image: tuple[int, int, int]
     source: TorchSource | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
 
     def what(self, kind: str) -> str:
         """What a kind of file is, for people."""
@@ -96,6 +113,7 @@ def write_formats(
     elif model.weights and badnet_path is not None:
         badnet = read_proto(badnet_path, architecture)
     small = compact(pruned, as_input(model, image))
+    pair = pair_onnx(in_float32(badnet), pruned)
     models = {"onnx": first}
     if others:
         (models["keras"],) = others
@@ -108,13 +126,25 @@ def write_formats(
         source, weights = None, safetensors_bytes(pruned)
     for kind, name, data in (
         ("small-onnx", f"{destination.name}-small.onnx", small.proto.SerializeToString()),
-        ("goodnet-onnx", f"{destination.name}-goodnet.onnx", pair_onnx(badnet, pruned).SerializeToString()),
+        ("goodnet-onnx", f"{destination.name}-goodnet.onnx", pair.SerializeToString()),
         ("safetensors", f"{destination.name}.safetensors", weights),
     ):
         models[kind] = destination.with_name(name)
         write_whole(models[kind], data)
     in_order = {k: models[k] for k in FORMATS if k in models}
     return Written(in_order, mask_path, mask, not model.weights, small, image, source)
+
+
+def with_program(written: Written) -> Written:
+    """Beside ``<destination>-small.onnx`` the same as ``<destination>-small.pt2``, where torch can export it;
+    elsewhere ``left_out`` says why. Raises InputError when it cannot be written."""
+    path = written.models["small-onnx"].with_suffix(".pt2")
+    try:
+        write_whole(path, exported(written.small.proto, written.image))
+    except NotExported as why:
+        return replace(written, left_out={**written.left_out, "pt2": str(why)})
+    models = {**written.models, "pt2": path}
+    return replace(written, models={k: models[k] for k in FORMATS if k in models})
 
 
 def as_input(model: PrunableModel, image: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -124,10 +154,17 @@ def as_input(model: PrunableModel, image: tuple[int, int, int]) -> tuple[int, in
 
 
 def measured_again(
-    written: Written, badnet: PlainEvaluator, expected: Counts, architecture: str | None = None
+    written: Written,
+    badnet: PlainEvaluator,
+    expected: Counts,
+    architecture: str | None = None,
+    outside: Outside | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What each file does on ``badnet.split``, read from disk: kind -> counts and rates as JSON. The
     mask is read too, and where it alone makes the GoodNet, the BadNet is counted under it.
+
+    With ``outside`` (see ``elsewhere``) what its files do in the libraries that others load them with is
+    measured as well, and told under ``outside``; a ``.pt2`` is measured there alone.
 
     Raises ExportMismatch when a file does not do what it should: ``expected``, or for the N+1-class
     net the class where the nets of the other files agree and N where they do not.
@@ -135,6 +172,8 @@ def measured_again(
     found: dict[str, dict[str, Any]] = {}
     pruned = load_model(written.models["onnx"])
     for kind, path in written.models.items():
+        if kind == "pt2":
+            continue
         if kind == "goodnet-onnx":
             found[kind] = _verified_pair(path, badnet, PlainEvaluator(pruned, badnet.split))
             continue
@@ -148,7 +187,58 @@ def measured_again(
             read = build_model(proto, pruned.digest, path.name)
         found[kind] = verified(path, architecture, badnet, expected, read).to_json()
     _verify_mask(written, badnet, expected)
-    return found
+    for kind, seen in measured_outside(outside, pruned, badnet, expected).items() if outside else ():
+        counts = {} if seen.counts is None else seen.counts.to_json()
+        found[kind] = {**found.get(kind, counts), "outside": seen.to_json()}
+    for kind, why in written.unseen.items():
+        found[kind]["outside"] = {"runtime": f"ONNX Runtime {onnx_runtime_version()}", "cannot": why}
+    return {kind: found[kind] for kind in written.models if kind in found}
+
+
+def measured_everywhere(
+    written: Written,
+    splits: Mapping[str, tuple[PlainEvaluator, Counts]],
+    architecture: str | None = None,
+) -> tuple[Written, dict[str, dict[str, dict[str, Any]]]]:
+    """``measured_again`` on each split, here and ``elsewhere``: what counts as written, and split -> kind ->
+    counts. A `.pt2` that torch alone does not load, or that does something else there, does not count: it is
+    removed, and ``left_out`` says why.
+
+    Args:
+        splits: name -> evaluator of the BadNet, and what the pruned network does.
+
+    Raises:
+        ExportMismatch: another file does not do what it should; then no model file is left.
+    """
+    while True:
+        try:
+            with elsewhere(written) as outside:
+                return written, {
+                    name: measured_again(written, badnet, expected, architecture, outside)
+                    for name, (badnet, expected) in splits.items()
+                }
+        except RuntimeLacks as why:
+            written = replace(written, unseen={**written.unseen, why.kind: why.says})
+        except ProgramMismatch as why:
+            path = written.models["pt2"]
+            path.unlink(missing_ok=True)
+            models = {kind: file for kind, file in written.models.items() if kind != "pt2"}
+            said = str(why).removeprefix(f"{path}: ")
+            written = replace(written, models=models, left_out={**written.left_out, "pt2": said})
+        except ExportMismatch:
+            written.remove()
+            raise
+
+
+@contextmanager
+def elsewhere(written: Written) -> Iterator[Outside]:
+    """The files as others load them, in a process of its own: `.onnx` in ONNX Runtime, where it is installed,
+    and `.pt2` in torch. Raises ExportMismatch where one cannot be loaded."""
+    kinds = ["onnx", "small-onnx", "goodnet-onnx"] if onnx_runtime_version() is not None else []
+    models = {k: p for k, p in written.models.items() if k in (*kinds, "pt2") and k not in written.unseen}
+    last = load_model(written.models["onnx"]).channels_last
+    with loaded(models, kinds if last else ()) as outside:
+        yield outside
 
 
 def _verify_mask(written: Written, badnet: PlainEvaluator, expected: Counts) -> None:

@@ -21,6 +21,7 @@ from prune_core.counts import Counts
 from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluation.tally import agreeing_with
+from prune_core.export.narrowed import in_float32
 from prune_core.export.state_dict import PARAMETERS, NoStateDict, zeroed_rows
 from prune_core.export.zeroings import zeroings
 from prune_core.files.constants import Weights, constants, to_safetensors
@@ -75,14 +76,15 @@ def write_goodnet(
     says what to set to zero, by key of its state_dict. Each appears whole or not at all.
 
     ``model`` must have been read from ``badnet_path``; with None there is none of Keras. Returns the paths,
-    models first. Raises InputError when the file has changed since, or the folder cannot be written.
+    models first. A network in float64 is written in float32, which ONNX Runtime needs. Raises InputError
+    when the file has changed since, or the folder cannot be written.
     """
     if badnet_path is not None:
         _check_badnet(badnet_path, model)
     onnx_path, mask_path = (
         destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "mask.json")
     )
-    proto = pruned_onnx(model, mask)
+    proto = in_float32(pruned_onnx(model, mask))
     write_whole(onnx_path, proto.SerializeToString())
     paths = [onnx_path]
     if badnet_path is not None and badnet_path.suffix.lower() in KERAS_SUFFIXES:

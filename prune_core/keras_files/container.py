@@ -41,7 +41,7 @@ def damage_named(path: Path) -> Iterator[None]:
         yield
     except (InputError, FileNotFoundError):
         raise
-    except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError, OverflowError) as error:
         raise InputError(
             f"{path}: cannot be read as an HDF5 file, it may be damaged or of another kind"
             f" ({type(error).__name__}: {one_line(error)})"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from prune_core.evaluation.look import LOOK_VERSION, look
@@ -20,9 +18,7 @@ def asked_x(sweep: SweepConfig) -> tuple[float, ...]:
     return (given.high,) if isinstance(given, XRange) else given
 
 
-def look_before(
-    manifest: Manifest, inputs: TrialInputs, storage: Storage, preparing: Callable[[str, float], None]
-) -> tuple[Finding, ...]:
+def look_before(manifest: Manifest, inputs: TrialInputs, storage: Storage) -> tuple[Finding, ...]:
     """What an earlier call of the same sweep has found, by the same rules; else a look now."""
     try:
         before = read_manifest(storage, manifest.name)
@@ -36,5 +32,4 @@ def look_before(
         and asked_x(before.config.sweep) == asked_x(manifest.config.sweep)
     ):
         return before.findings
-    preparing("looking at the data", 0.0)
     return look(inputs.model, inputs.valid, inputs.test, asked_x(manifest.config.sweep))

@@ -52,7 +52,9 @@ def _measured(result: dict[str, Any]) -> str:
     lines.append(
         "Every file was read back after it was written and measured again; 95 % intervals in brackets."
     )
-    lines += [f"- {_code(Path(f['path']).name)}: {f['what']}." for f in result["files"]]
+    lines += [f"- {_code(Path(f['path']).name)}: {f['what']}." for f in in_torch_first(result["files"])]
+    lines += [f"- No .{kind}: {_plain(why)}." for kind, why in result.get("left_out", {}).items()]
+    lines += _seen_outside(result["files"])
     lines += _price(result.get("price") or {})
     for file in result["files"]:
         if file["kind"] == "goodnet-onnx":
@@ -64,6 +66,32 @@ def _measured(result: dict[str, Any]) -> str:
     if result.get("choice"):
         lines += ["", flattered(result["choice"])]
     return "\n".join(lines)
+
+
+def _seen_outside(files: list[dict[str, Any]]) -> list[str]:
+    """What the libraries that others load the files with made of them."""
+    lines = []
+    by_runtime: dict[str, list[dict[str, Any]]] = {}
+    for file in files:
+        if "cannot" in file["test"].get("outside", {}):
+            there = file["test"]["outside"]
+            name = _code(Path(file["path"]).name)
+            lines.append(f"- {_plain(there['runtime'])} cannot run {name}: {_plain(there['cannot'])}.")
+        elif "outside" in file["test"]:
+            by_runtime.setdefault(file["test"]["outside"]["runtime"], []).append(file)
+    for runtime, there in by_runtime.items():
+        names = ", ".join(_code(Path(file["path"]).name) for file in there)
+        seen = [file[split]["outside"] for file in there for split in ("valid", "test")]
+        ties = sum(one["near_ties"] for one in seen)
+        said = "each image got the same class"
+        if ties:
+            said += (
+                f", but for {ties} of {sum(one['images'] for one in seen)} whose first two classes nearly tie"
+            )
+        lines.append(f"- Run in {_plain(runtime)} too, by a process of its own: {names}; {said}.")
+    if not any("ONNX Runtime" in line for line in lines):
+        lines.append("- ONNX Runtime is not installed here, so the .onnx files were run in torch alone.")
+    return lines
 
 
 def _price(price: dict[str, Any]) -> list[str]:
@@ -201,6 +229,8 @@ def _loading(result: dict[str, Any]) -> str:
         "net = keras.Model.from_config(known.{architecture}({classes})['config'])\n"
         "net.load_weights({name}); "
         "classes = net.predict(images.transpose(0, 2, 3, 1)).argmax(axis=1)",
+        "pt2": "import torch\nnet = torch.export.load({name}).module()  # torch alone; any number of images\n"
+        "classes = net(torch.from_numpy(images)).argmax(dim=1)",
         "safetensors": "from safetensors.numpy import load_file\n"
         "weights = load_file({name})  # weights of the .onnx file, by name\n"
         "print({{name: array.shape for name, array in weights.items()}})",
@@ -215,7 +245,7 @@ def _loading(result: dict[str, Any]) -> str:
         f"files{_times(result)}; for Keras it is transposed to (n, H, W, C), except for a "
         "channels_first model.",
     ]
-    for file in result["files"]:
+    for file in in_torch_first(result["files"]):
         kind = {"small-onnx": "onnx"}.get(file["kind"], file["kind"])
         weights_only = result["badnet"]["weights_only"]
         if kind == "keras" and weights_only:
@@ -225,6 +255,33 @@ def _loading(result: dict[str, Any]) -> str:
         fields = {"name": repr(Path(file["path"]).name), **(weights_only or {})}
         lines += ["", "```python", known[kind].format(**fields), "```"]
     return "\n".join(lines)
+
+
+def in_torch_first(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Files in the order in which they are told: what torch loads first."""
+    return sorted(files, key=lambda file: ("pt2", "safetensors").index(file["kind"]) - 2
+                  if file["kind"] in ("pt2", "safetensors") else 0)  # fmt: skip
+
+
+def registered_description(result: dict[str, Any], model: str) -> str:
+    """Markdown for the page of a registered model: how to load it, in torch first, and why it was chosen.
+
+    Args:
+        model: its address, as ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
+    """
+    program = next((Path(f["path"]).name for f in result["files"] if f["kind"] == "pt2"), None)
+    lines = ["import mlflow"]
+    if program is not None:
+        lines = [
+            "import mlflow, torch",
+            f"folder = mlflow.artifacts.download_artifacts({model!r})",
+            f"net = torch.export.load(folder + {'/' + program!r}).module()  # images (n, C, H, W) to logits",
+        ]
+    lines += [
+        f"net = mlflow.pyfunc.load_model({model!r})  # in ONNX Runtime",
+        "name = net.metadata.get_input_schema().input_names()[0]  # net.predict({name: images})",
+    ]
+    return "\n".join(["```python", *lines, "```", "", _plain(result["why"])])
 
 
 def _times(result: dict[str, Any]) -> str:

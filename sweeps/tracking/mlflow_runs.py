@@ -51,6 +51,7 @@ from sweeps.storage.manifest import Manifest  # noqa: E402
 from sweeps.tracking.address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
 from sweeps.tracking.facts import flat, found_in  # noqa: E402
+from sweeps.tracking.onnx_model import save_onnx_model  # noqa: E402
 from sweeps.tracking.trial_files import stepped_metrics, trial_files  # noqa: E402
 
 BATCH = 1000  # metrics that one log_batch takes
@@ -208,8 +209,8 @@ class Tracking:
 
         The files go into run ``run_id``, or into a new one; ``beside`` are more files (by name) for
         the model's folder, such as its card. ``models:/<name>@<alias>`` opens with ``mlflow.onnx``
-        and ``mlflow.pyfunc``; the flavour is ONNX, nothing is pickled, and the bytes of
-        ``model.onnx`` are the ones handed in.
+        and ``mlflow.pyfunc``, with a signature and an input example; the flavour is ONNX, nothing is
+        pickled, and the bytes of ``model.onnx`` are the ones handed in.
         """
         if run_id is None or self._client.get_run(run_id).info.lifecycle_stage != "active":
             run = self._client.create_run(self._experiment_id, run_name=f"pick {name}")
@@ -217,7 +218,7 @@ class Tracking:
             self._client.set_terminated(run_id)
         place = f"goodnets/registered-{_digest(onnx)}"
         with tempfile.TemporaryDirectory() as folder:
-            _save_onnx_flavour(onnx, Path(folder) / "model")
+            save_onnx_model(onnx, Path(folder) / "model")
             for file, data in (beside or {}).items():
                 (Path(folder) / "model" / file).write_bytes(data)
             self._client.log_artifacts(run_id, f"{folder}/model", place)
@@ -366,21 +367,6 @@ def _make_database(path: Path) -> None:
         MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
         with contextlib.suppress(FileExistsError):  # another process was faster
             path.hardlink_to(new)
-
-
-def _save_onnx_flavour(data: bytes, folder: Path) -> None:
-    import mlflow.onnx  # loads pandas and more, which no sweep needs
-    import onnx
-
-    versions = [f"onnx=={onnx.__version__}", "onnxruntime"]
-    mlflow.onnx.save_model(
-        onnx.load_from_string(data),
-        str(folder),
-        pip_requirements=versions,
-        onnx_execution_providers=["CPUExecutionProvider"],
-        save_as_external_data=False,
-    )
-    (folder / "model.onnx").write_bytes(data)  # as handed in, not as onnx writes it
 
 
 def _digest(data: bytes) -> str:

@@ -25,19 +25,21 @@ class SteppedMetric(NamedTuple):
 
 
 def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
-    """The curves (a value for the BadNet, step 0, for each accepted state, and for the trial's end, on
-    validation) and the final ``valid_*`` and ``test_*`` rates. Steps and times only go up, so the last value
-    of every metric is the trial's end. What is not finite or not known is left out; a
-    failed trial has none."""
+    """The curves on validation (a value for the BadNet, step 0, for each accepted state, and for an end that
+    is none of them), and the final ``valid_*`` and ``test_*`` rates. Steps and times only go up, so the last
+    value of every metric is the trial's end. What is not finite or not known is left out; a failed trial has
+    none."""
     if record.badnet_valid is None or record.valid is None or record.test is None:
         return []
     found = _curve_values(record.badnet_valid, 0, 0.0, 0)
     end = record.last_step
+    last = (record.badnet_valid, 0)
     for state in record.states():
-        if state.step < end:
-            elapsed = record.seconds * state.step / end
-            found += _curve_values(state.counts, len(state.mask), elapsed, state.step)
-    found += _curve_values(record.valid, len(record.mask), record.seconds, end) if end else []
+        elapsed = record.seconds * state.step / end
+        last = (state.counts, len(state.mask))
+        found += _curve_values(*last, elapsed, state.step)
+    if last != (record.valid, len(record.mask)):  # as where no repaired net was within X
+        found += _curve_values(record.valid, len(record.mask), record.seconds, end)
     for split, counts in (("valid", record.valid), ("test", record.test)):
         rates = {**_rates(counts), "recovered_accuracy": counts.recovered_accuracy}
         rates |= {f"attack_success_trigger_{n}": t.attack_success for n, t in enumerate(counts.triggers)}

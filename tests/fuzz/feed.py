@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import torch
 
-from fuzz import make_hdf5, make_images, make_onnx, make_other, make_torch
+from fuzz import make_hdf5, make_images, make_keras, make_onnx, make_other, make_torch
 from fuzz.mutate import mutated
 from prune_core.compaction.compact import compact
 from prune_core.data.images import LabeledImages
@@ -39,19 +39,6 @@ reader_process.CPU_SECONDS = 0.7
 SECONDS = 5.0  # of computing, for all else that is done with an input
 ROOT = Path(__file__).resolve().parent.parent.parent
 Stage = Callable[[str], None]
-KINDS = (
-    "keras",
-    "onnx",
-    "images",
-    "yaml",
-    "records",
-    "trigger",
-    "pickled",
-    "tensors",
-    "arrays",
-    "table",
-    "folder",
-)
 SUFFIX = {
     "keras": ".h5",
     "onnx": ".onnx",
@@ -64,6 +51,8 @@ SUFFIX = {
     "arrays": ".npz",
     "table": ".parquet",
     "folder": ".json",  # which says what is in it
+    "layers": ".h5",
+    "archive": ".keras",
 }
 KINDS = tuple(SUFFIX)
 # What the reader is asked for.
@@ -77,6 +66,8 @@ WHAT = {
     "arrays": "images",
     "table": "images",
     "folder": "images",
+    "layers": "model",
+    "archive": "model",
 }
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
@@ -95,6 +86,8 @@ def make_corpus(folder: Path) -> dict[str, list[bytes]]:
         "arrays": make_images.corpus_npz(),
         "table": make_images.corpus_parquet(),
         "folder": make_images.corpus_folder(),
+        "layers": make_keras.corpus_layers(folder),
+        "archive": make_keras.corpus_archives(),
     }
 
 
@@ -139,6 +132,8 @@ class Feeder:
             "folder": lambda: make_images.odd_folder(dice),
             "pickled": lambda: make_torch.odd_pickled(self.corpora["pickled"], dice),
             "tensors": lambda: make_torch.odd_tensors(dice),
+            "layers": lambda: make_keras.odd(make_keras.in_h5, dice),
+            "archive": lambda: make_keras.odd(make_keras.in_archive, dice),
         }
         known = self.corpora[kind]
         if dice.random() < 0.45:

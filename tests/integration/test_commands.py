@@ -57,7 +57,7 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     picked = goodnet("pick", first["sweep"], "--knee", "--storage", runs, "--out", tmp_path / "out", "--json")
     assert picked.status == 0, picked.err
     paths = [file["path"] for file in picked.json["files"]]
-    assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "h5", "safetensors"}
+    assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "pt2", "h5", "safetensors"}
     assert picked.json["registered"].startswith("models:/")
 
 

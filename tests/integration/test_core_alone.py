@@ -47,9 +47,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for split in ("valid", "test"):
         clean = rng.normal(size=(40, 1, 2, 2)).astype(np.float32)
-        for name, labels in (("clean", (clean.sum((1, 2, 3)) < 0).astype(int)), ("poisoned", np.zeros(40))):
+        stamped = clean.copy()
+        stamped[:, :, 0, 0] = 8
+        for name, images, labels in (
+            ("clean", clean, (clean.sum((1, 2, 3)) < 0).astype(int)),
+            ("poisoned", stamped, np.zeros(40)),
+        ):
             with h5py.File(folder / f"{name}_{split}.h5", "w") as file:
-                file["data"], file["label"] = clean, labels
+                file["data"], file["label"] = images, labels
     keys = "".join(
         f"  {kind}_{split}: {folder}/{kind}_{split}.h5\n"
         for kind in ("clean", "poisoned")

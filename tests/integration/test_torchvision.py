@@ -23,6 +23,13 @@ def test_as_users_write_it(tmp_path: Path) -> None:
     assert said(SAYS, tmp_path) == "3"
 
 
+def test_beside_the_same_by_hand(tmp_path: Path) -> None:
+    """Programs that declare the operators before their import, as is advised, go on working."""
+    by_hand = "import torch; made = torch.library.Library('torchvision', 'FRAGMENT'); "
+    by_hand += "made.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'); "
+    assert said(by_hand + SAYS, tmp_path) == "3"
+
+
 def test_torch_is_not_loaded_by_a_look_for_torchvision(tmp_path: Path) -> None:
     """As libraries do that use it where it is there; and the hook may be installed twice."""
     shutil.copyfile(HOOK, tmp_path / "hook.py")
@@ -33,6 +40,7 @@ def test_torch_is_not_loaded_by_a_look_for_torchvision(tmp_path: Path) -> None:
 
 TORCH = """
 class ops:
+    class torchvision: pass
     def load_library(path):
         if {there}: return
         raise OSError("libcudart.so.13: cannot open shared object file")

@@ -63,7 +63,7 @@ def test_a_trial_in_memory(pruned: goodnet.PruneResult) -> None:
 
 def test_what_is_saved_is_what_was_counted(pruned: goodnet.PruneResult, tmp_path: Path) -> None:
     files = pruned.save(tmp_path / "made" / "mine")
-    assert sorted(files) == ["goodnet-onnx", "mask", "onnx", "safetensors", "small-onnx"]
+    assert sorted(files) == ["goodnet-onnx", "mask", "onnx", "pt2", "safetensors", "small-onnx"]
     assert all(path.is_file() for path in files.values())
     again = goodnet.prune(
         goodnet.load(files["onnx"]), pruned.data, layers=["first"], order="index", policy="margin", x=0

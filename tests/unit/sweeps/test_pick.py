@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
 from sweeps.criteria import Knee, MaxAccuracyDrop, criterion_of
 from sweeps.pick import CAVEAT, choose, pick
-from sweeps.reports.model_card import card, cost_tags
+from sweeps.reports.model_card import card, cost_tags, in_torch_first
 from sweeps.results import Frontier, FrontierPoint
 from sweeps.storage.manifest import Manifest
 
@@ -192,6 +193,19 @@ def random_split(seed: int) -> Split:
     return make_split(clean, LabeledImages(pixels + 2, np.zeros(60, np.int64), name="poisoned"))
 
 
+@pytest.fixture(scope="module")
+def handed_over(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, dict[str, Any]]:
+    """A pick, seconds of work, for tests that only look at it."""
+    folder = tmp_path_factory.mktemp("picked")
+    case = Case(folder)
+    return case, case.pick(folder / "out")
+
+
+@pytest.fixture
+def found(handed_over: tuple[Case, dict[str, Any]]) -> dict[str, Any]:
+    return copy.deepcopy(handed_over[1])
+
+
 @pytest.mark.parametrize("keep_bias", [False, True])
 def test_files_are_measured_again(tmp_path: Path, keep_bias: bool) -> None:
     case = Case(tmp_path, keep_bias)
@@ -199,7 +213,7 @@ def test_files_are_measured_again(tmp_path: Path, keep_bias: bool) -> None:
     point = choose(case.frontier, case.valid.badnet, MaxAccuracyDrop(100.0))[0]
     assert found["point"] == point.to_json() and found["registered"] is None
     kinds = {file["kind"]: file for file in found["files"]}
-    assert list(kinds) == ["onnx", "small-onnx", "goodnet-onnx", "keras", "safetensors"]
+    assert list(kinds) == ["onnx", "small-onnx", "pt2", "goodnet-onnx", "keras", "safetensors"]
     for kind, file in kinds.items():
         for split, expected in (("valid", point.valid), ("test", point.test)):
             if kind == "goodnet-onnx":
@@ -207,20 +221,22 @@ def test_files_are_measured_again(tmp_path: Path, keep_bias: bool) -> None:
                 continue
             again = Counts.from_json(file[split])
             assert replace(again, margin=0) == replace(expected, margin=0)
-        if kind != "safetensors":
+            assert (again.margin is None) == (kind == "pt2")
+        if kind not in ("safetensors", "keras"):
+            assert {file[split]["outside"]["images"] for split in ("valid", "test")} == {120}
+        if kind not in ("safetensors", "pt2"):
             assert load_model(file["path"]).layers[0].name == "c1"
     assert ChannelMask.from_json(json.loads(Path(found["mask_file"]).read_text())) == point.mask
-    assert len(list((tmp_path / "out").iterdir())) == 7
+    assert len(list((tmp_path / "out").iterdir())) == 8
     assert json.loads(json.dumps(found))["why"] == found["why"]
 
 
-def test_the_card_tells_what_the_files_do(tmp_path: Path) -> None:
-    found = Case(tmp_path).pick(tmp_path / "out")
+def test_the_card_tells_what_the_files_do(found: dict[str, Any]) -> None:
     text = Path(found["card"]).read_text()
     attacked = found["files"][0]["test"]["attacked"]
     assert found["why"] in text and found["badnet"]["sha256"] in text
     assert text.count(f"({attacked}/60)") >= 2  # once a file
-    assert "- `c2`: 1" in text and str(tmp_path) not in text
+    assert "- `c2`: 1" in text and str(Path(found["card"]).parent) not in text
     small = found["cost"]["small"]
     assert f"| {small['parameters']:,} |" in text and f"| {small['multiply_adds']:,} |" in text
     assert small["parameters"] < found["cost"]["pruned"]["parameters"]
@@ -230,8 +246,7 @@ def test_the_card_tells_what_the_files_do(tmp_path: Path) -> None:
     assert tags["small.parameters"] == str(small["parameters"]) and len(tags) == 10
 
 
-def test_names_from_files_make_no_markup(tmp_path: Path) -> None:
-    found = Case(tmp_path).pick(tmp_path / "out")
+def test_names_from_files_make_no_markup(found: dict[str, Any]) -> None:
     evil = "a`|\n# <script>"
     found["point"]["mask"]["pruned"] = {evil: [1]}
     found["badnet"]["file"] = evil
@@ -245,24 +260,26 @@ def test_names_from_files_make_no_markup(tmp_path: Path) -> None:
     assert "- `a   # <script>`: 1" in text and "`a   # <script>` keeps 2" in text
 
 
-def test_the_card_tells_what_pixels_are_multiplied_by(tmp_path: Path) -> None:
-    found = Case(tmp_path).pick(tmp_path / "out")
+def test_the_card_tells_what_pixels_are_multiplied_by(found: dict[str, Any]) -> None:
     assert "pixels as in the image files; for Keras" in card(found)
     text = card({**found, "scale": 1 / 255})
     assert "pixels as in the image files times 0.00392156863; for Keras" in text
 
 
-def test_the_card_tells_how_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_tells_how_to_load(
+    handed_over: tuple[Case, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The three lines for each format run, and the networks say what ours says."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    case = Case(tmp_path)
-    found = case.pick(tmp_path / "out")
+    case, found = handed_over
     images = case.valid.split.clean.floats(0, 60)
     expected = case.valid.reply(case.valid.split.clean, ChannelMask.from_json(found["point"]["mask"])).classes
     blocks = re.findall(r"```python\n(.*?)```", Path(found["card"]).read_text(), re.S)
     assert len(blocks) == len(found["files"])
-    monkeypatch.chdir(tmp_path / "out")
-    for block, file in zip(blocks, found["files"], strict=True):
+    monkeypatch.chdir(Path(found["card"]).parent)
+    files = in_torch_first(found["files"])
+    assert [file["kind"] for file in files[:3]] == ["pt2", "safetensors", "onnx"]
+    for block, file in zip(blocks, files, strict=True):
         assert len(block.strip().splitlines()) == 3
         names: dict[str, Any] = {"images": images}
         exec(block, names)

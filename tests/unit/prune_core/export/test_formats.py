@@ -81,11 +81,11 @@ def test_no_file_does_what_it_should_not(tmp_path: Path) -> None:
     mask = ChannelMask.of({"c1": [0, 3], "c2": [1]})
     evaluator = PlainEvaluator(model, random_split((2, 6, 5), 5, images=200))
     written = write_formats(model, mask, badnet, tmp_path / "good", (2, 6, 5))
-    assert list(written.models) == list(FORMATS)
+    assert list(written.models) == [kind for kind in FORMATS if kind != "pt2"]
     expected = evaluator.counts(mask)
     assert expected.clean_correct != evaluator.badnet.clean_correct
     found = measured_again(written, evaluator, expected)
-    assert {kind: c["clean_total"] for kind, c in found.items()} == dict.fromkeys(FORMATS, 200)
+    assert {kind: c["clean_total"] for kind, c in found.items()} == dict.fromkeys(written.models, 200)
     other = write_formats(model, ChannelMask.of({"c2": [0]}), badnet, tmp_path / "other", (2, 6, 5))
     for kind, path in written.models.items():
         right = path.read_bytes()
@@ -147,7 +147,7 @@ def test_round_trip_in_every_format(
     written = write_formats(model, mask, path, tmp_path / "good", clean.shape)
     expected = evaluator.counts(mask)
     found = measured_again(written, evaluator, expected)
-    kinds = [k for k in FORMATS if k != "keras" or path.suffix == ".h5"]
+    kinds = [k for k in FORMATS if k != "pt2" and (k != "keras" or path.suffix == ".h5")]
     assert list(found) == kinds
     for kind in kinds:
         if kind != "goodnet-onnx":

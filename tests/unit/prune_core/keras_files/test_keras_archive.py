@@ -157,6 +157,19 @@ def test_weights_that_are_refused(tmp_path: Path, hole: str) -> None:
     assert message in refusal(archive(tmp_path / "net.keras", **{"model.weights__h5": weights(change)}))
 
 
+@pytest.mark.parametrize("offset", range(24, 96, 8))
+def test_weights_whose_addresses_lead_nowhere(tmp_path: Path, offset: int) -> None:
+    """Python's own files know no such places: an OverflowError of the driver that reads them."""
+    data = bytearray(weights())
+    for address in (2**62, 2**63 - 1, 2**64 - 2):
+        data[offset : offset + 8] = address.to_bytes(8, "little")
+        path = archive(tmp_path / "net.keras", **{"model.weights__h5": bytes(data)})
+        try:
+            read_keras(path)
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

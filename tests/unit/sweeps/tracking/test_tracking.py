@@ -293,7 +293,7 @@ def tiny_onnx() -> bytes:
 
 
 @pytest.mark.parametrize("with_run", [True, False])
-def test_registered_model_opens_by_its_alias(connect, client, store, monkeypatch, with_run) -> None:
+def test_registered_model_opens_by_its_alias(connect, client, store, monkeypatch, tmp_path, with_run) -> None:
     import mlflow
 
     tracking, name = connect(), f"goodnet-{with_run}"
@@ -311,6 +311,22 @@ def test_registered_model_opens_by_its_alias(connect, client, store, monkeypatch
     assert not [p for p in folder.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth")]
     given = np.array([[-1.0, 2.0]], np.float32)
     assert model.predict({"x": given})["y"].tolist() == [[0.0, 2.0]]
+    assert model.metadata.get_input_schema().input_names() == ["x"]
+    assert model.input_example["x"].shape == (1, 2)
+    if with_run:  # from any folder, by a Python that finds no goodnet in it
+        code = "import sys, mlflow, numpy; "
+        code += f"net = mlflow.pyfunc.load_model('models:/{name}@goodnet'); "
+        code += "said = net.predict({net.metadata.get_input_schema().input_names()[0]: "
+        code += "numpy.array([[-1, 2]], 'float32')}); "
+        code += (
+            "print(said['y'].tolist(), [m for m in sys.modules if m.startswith(('prune_core', 'sweeps'))])"
+        )
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        said = subprocess.run(
+            [sys.executable, "-P", "-c", code], cwd=elsewhere, capture_output=True, text=True, check=True
+        )
+        assert said.stdout.strip() == "[[0.0, 2.0]] []"
 
 
 def test_deleted_experiment_is_named(connect, client) -> None:
