@@ -66,6 +66,12 @@ def trained(net: nn.Module, dice: np.random.Generator) -> nn.Module:
     return net.eval()
 
 
+def test_the_readme_shows_these_commands() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (shown,) = re.findall(r"^```bash\n(.*?)^```", readme, re.S | re.M)
+    assert shown == block("sh") and len(shown.splitlines()) <= 5
+
+
 @pytest.mark.slow
 def test_five_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goodnet: Callable[..., Said]) -> None:
     dice = np.random.default_rng(0)
