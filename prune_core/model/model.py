@@ -20,6 +20,7 @@ from torch import fx, nn
 
 from prune_core.errors import InputError
 from prune_core.files.constants import Weights, constants, replaced, weights_digest
+from prune_core.files.onnx_changed import was_read_otherwise
 from prune_core.files.onnx_normalize import normalized, tails_were_taken_in
 from prune_core.files.onnx_read import first_line
 from prune_core.files.onnx_sizes import check_sizes
@@ -309,10 +310,17 @@ def build_model(proto: onnx.ModelProto, digest: str, name: str) -> PrunableModel
         raise InputError(f"{name}: no convolution layers, so there are no channels to prune")
     shape, channels_last = _image_shape(model, name)
     file_digest = None
-    if tails_were_taken_in(model):
-        # Version 0.1 left such a bias where it was, so the same mask was another network: no record or
-        # cached count of it may answer for this one.
-        file_digest, digest = digest, hashlib.sha256(f"tails {digest}".encode()).hexdigest()
+    # Version 0.1 left a bias in a node behind a convolution where it was, and read some operators as others:
+    # the same mask was another network, so no record or cached count of it may answer for this one.
+    if again := " ".join(
+        word
+        for word, is_so in (
+            ("tails", tails_were_taken_in(model)),
+            ("operators", was_read_otherwise(proto)),
+        )
+        if is_so
+    ):
+        file_digest, digest = digest, hashlib.sha256(f"{again} {digest}".encode()).hexdigest()
     return PrunableModel(proto, graph, layers, shape, channels_last, digest, name, file_digest=file_digest)
 
 

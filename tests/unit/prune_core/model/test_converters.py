@@ -256,3 +256,30 @@ def test_what_is_not_converted_is_named_with_a_way_out(
     assert str(refused.value).startswith("net.onnx: operator ")
     assert "torch.onnx.export" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_network_that_was_read_otherwise_has_a_digest_of_its_own() -> None:
+    """So no record or cached count of version 0.1 answers for it."""
+    from prune_core.model.model import build_model
+
+    def built(ceil: int) -> str:
+        kernel = numpy_helper.from_array(np.ones((2, 3, 1, 1), F), "k")
+        nodes = [
+            helper.make_node("Conv", ["x", "k"], ["a"]),
+            helper.make_node(
+                "AveragePool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=ceil
+            ),
+            helper.make_node("GlobalAveragePool", ["b"], ["c"]),
+            helper.make_node("Flatten", ["c"], ["y"]),
+        ]
+        values = [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 5, 5]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2]),
+        ]
+        graph = helper.make_graph(nodes, "net", values[:1], values[1:], [kernel])
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        net = build_model(proto, "d" * 64, "net")
+        assert net.badnet_digest == "d" * 64
+        return net.digest
+
+    assert built(0) == "d" * 64 != built(1)
