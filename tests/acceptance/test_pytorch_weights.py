@@ -101,6 +101,7 @@ def few_of(file: Path, made: Path) -> str:
     return str(made)
 
 
+@pytest.mark.slow
 def test_zoo_by_a_users_function_from_sweep_to_module(
     shared_data: Path,
     tmp_path: Path,

@@ -203,7 +203,8 @@ def test_doctor(goodnet, smoke_config) -> None:
 
 def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
-    assert commands == {"inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
+    known = {"init", "inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
+    assert commands == known
     for name in commands:
         said = goodnet(name, "--help")
         assert said.status == 0 and "--json" in said.out

@@ -36,6 +36,7 @@ def test_every_configuration_shipped_is_one(monkeypatch) -> None:
     assert {"default", "csaw", "seed-table", "stand-in", "smoke"} <= set(names)
 
 
+@pytest.mark.slow
 def test_the_python_shown_runs(tmp_path: Path, monkeypatch) -> None:
     """From arrays and a file to a saved GoodNet and a sweep's pick, as it stands there."""
     pytest.importorskip("goodnet")

@@ -46,6 +46,7 @@ def test_the_site_is_built(tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="https?://fonts', page)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_shows_what_it_did(tmp_path: Path) -> None:
     book = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(book)

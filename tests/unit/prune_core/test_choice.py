@@ -81,6 +81,7 @@ def _outcomes(rates: np.ndarray, images: int, alike: float, generator: np.random
     return latent < np.interp(rates, np.linspace(0, 1, len(many)), many)[:, None]
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_rates_of_a_thousand_sweeps() -> None:
     """Of the state that is chosen, 95 % wanted. Seen, of clean accuracy and attack success: plain 86.6 and
     91.1 %, corrected 95.8 and 96.7 %."""

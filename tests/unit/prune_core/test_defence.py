@@ -93,6 +93,7 @@ def test_control(goodnet, smoke_config, clean_net, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_with_a_backdoor_the_picked_point_says_the_gap_and_the_effectiveness(
     goodnet, smoke_config, tmp_path
 ) -> None:

@@ -117,6 +117,7 @@ def _made(number: int, folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_nothing_that_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

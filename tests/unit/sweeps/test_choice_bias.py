@@ -87,6 +87,7 @@ def test_the_same_choice_on_other_images() -> None:
     assert Knee().again(clean, attack).tolist() == [3, 2]
 
 
+@pytest.mark.slow
 def test_pick_tells_it(smoke_files, tmp_path) -> None:
     """From the command: in the JSON, on the card, and in the terminal."""
     from sweeps.api import sweep

@@ -81,6 +81,7 @@ def test_torchvision_is_there_for_who_wants_it() -> None:
     assert "torchvision" not in found
 
 
+@pytest.mark.slow
 def test_a_sweep_with_nothing_to_do(smoke_config: Path) -> None:
     """After a call that logged all, the next asks neither Ray nor MLflow, and draws nothing."""
     first = command("sweep", smoke_config, "--executor", "inline")

@@ -70,7 +70,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("policy", sorted({*RULES, "seed"}))
-@pytest.mark.parametrize("kind", ["Chain", "Residual"])
+@pytest.mark.parametrize("kind", ["Chain", pytest.param("Residual", marks=pytest.mark.slow)])
 def test_walks_that_share_a_memory_are_those_of_separate_ones(policy: str, kind: str) -> None:
     """Longest first, so that others start on what it found and part somewhere."""
     model, split = made(kind, 2)

@@ -38,6 +38,7 @@ def test_by_the_exporter_before(name: str, tmp_path: Path) -> None:
     check(net, exported(net, "torchscript", SIDE, tmp_path / "net.onnx"))
 
 
+@pytest.mark.slow
 def test_by_state_dict(name: str, tmp_path: Path) -> None:
     net, path = net_of(name), tmp_path / "net.pth"
     torch.save(net.state_dict(), path)
