@@ -58,16 +58,16 @@ test-wheel:  ## the wheel in empty environments of Python 3.11, 3.12, 3.13: with
 	@.ci/wheel
 
 fuzz: $(VENV)/ready  ## hostile files in numbers; FUZZ='--count 100000 --seed 1'
-	PYTHONPATH=.:tests $(BIN)/python -m fuzz $(FUZZ)
+	PYTHONPATH=.:tests:tests/nets $(BIN)/python -m fuzz $(FUZZ)
 
 kill-points: $(VENV)/ready  ## kill worker, driver, MLflow server at random; KILLS='--count 20 --seed 1'
-	PYTHONPATH=.:tests $(BIN)/python -m kill_points $(KILLS)
+	PYTHONPATH=.:tests:tests/nets $(BIN)/python -m kill_points $(KILLS)
 
 test-slow: $(VENV)/ready  ## the slower ones: embedded default end to end, real browser
 	$(BIN)/pytest -m 'slow or browser' -n 2 --dist loadfile
 
 families: $(VENV)/ready  ## the networks of the field by every way in; an hour; writes docs/families.md
-	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m family_table
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests:tests/nets $(BIN)/python -m family_table
 
 test-cluster: $(VENV)/ready  ## clusters of machines made of namespaces: ssh, ray submit, a node that dies (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make test-cluster makes machines of namespaces; run it as root" >&2; exit 2; fi

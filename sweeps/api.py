@@ -11,9 +11,9 @@ from typing import Any
 from prune_core.counts import Counts
 from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
+from sweeps.choosing.criteria import criterion_of
 from sweeps.commands import pick_from
 from sweeps.config.schema import Config, load_config, make_config
-from sweeps.criteria import criterion_of
 from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
 from sweeps.records.trial_record import TrialRecord

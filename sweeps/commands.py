@@ -21,7 +21,7 @@ from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from prune_core.files.constants import Weights
-    from sweeps.criteria import Criterion
+    from sweeps.choosing.criteria import Criterion
     from sweeps.setup.initialise import Given
     from sweeps.sweep import TestCounter
     from sweeps.sweep_result import SweepResult
@@ -197,7 +197,7 @@ def pick_from(
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
     MLflow too. A registry that fails costs a warning, not the files."""
     from prune_core.evaluation.plain import PlainEvaluator
-    from sweeps.choice_bias import choice_bias
+    from sweeps.choosing.bias import choice_bias
     from sweeps.inputs.load import input_files, load_inputs
     from sweeps.pick import pick, register
     from sweeps.sweep import TestCounter

@@ -27,7 +27,7 @@ from prune_core.files.write import write_whole
 from prune_core.masks import ChannelMask
 from prune_core.methods import WEIGHTS_ALONE
 from prune_core.reader import client as contained
-from sweeps.criteria import Criterion
+from sweeps.choosing.criteria import Criterion
 from sweeps.reports.model_card import card, cost_tags, registered_description
 from sweeps.reports.price import losing_classes, price, price_words, prices
 from sweeps.results import Frontier, FrontierPoint, described

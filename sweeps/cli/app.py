@@ -316,8 +316,8 @@ def pick(
 ) -> Result:
     """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
     measured again. Give exactly one of the three criteria."""
+    from sweeps.choosing.criteria import criterion_of
     from sweeps.commands import pick_from
-    from sweeps.criteria import criterion_of
 
     criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
     return pick_from(sweep, storage, out, criterion, register, say)

@@ -13,7 +13,7 @@ from prune_core.data.images import read_images
 from prune_core.export.files import Written, costs, write_formats
 from prune_core.model.model import load_model
 from tests.bench.lab import ROOT, shared_data
-from tests.networks import random_mask
+from tests.nets.networks import random_mask
 
 NETS = {
     "DeepID, the stand-in of the lab (csaw)": "csaw/bd_weights.h5",

@@ -13,7 +13,7 @@ from prune_core.data.images import LabeledImages, Split, make_split, read_images
 from prune_core.masks import Channel
 from prune_core.model.model import PrunableModel, load_model
 from tests.bench.author import DeepID
-from tests.networks import as_model
+from tests.nets.networks import as_model
 
 LAYERS = ("conv_4", "conv_3", "conv_2")
 SIZE = 11_547  # clean images, and as many poisoned ones

@@ -34,7 +34,7 @@ from sweeps.trial import run_trial
 from tests.bench.author import as_deepid, seconds_of
 from tests.bench.lab import the_lab
 from tests.factories import handed_out
-from tests.networks import as_model
+from tests.nets.networks import as_model
 
 Found = dict[str, Any]
 

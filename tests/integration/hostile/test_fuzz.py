@@ -23,7 +23,7 @@ def test_hostile_files_end_in_one_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fuzz", "--count", str(count), "--seed", "7", "--json"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": ".:tests"},  # as the Makefile has it
+        env={**os.environ, "PYTHONPATH": ".:tests:tests/nets"},  # as the Makefile has it
         capture_output=True,
         text=True,
         timeout=600,

@@ -22,7 +22,7 @@ from prune_core.export.zeroed import ExportMismatch
 from prune_core.keras_files.h5 import write_keras
 from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
-from sweeps.criteria import Knee, MaxAccuracyDrop, criterion_of
+from sweeps.choosing.criteria import Knee, MaxAccuracyDrop, criterion_of
 from sweeps.pick import CAVEAT, choose, pick
 from sweeps.reports.model_card import card, cost_tags, in_torch_first
 from sweeps.results import Frontier, FrontierPoint

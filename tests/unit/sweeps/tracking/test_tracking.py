@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from factories import make_counts, make_manifest, make_record, make_settings
 from mlflow import MlflowClient
+from small_nets import tiny_onnx
 
 from prune_core.errors import InputError
 from sweeps.records.trial_record import TrialRecord
@@ -277,19 +277,6 @@ def test_results_lie_on_the_sweep_and_models_on_their_trials(connect, client, tm
     assert read(client, child, "goodnets/step-2.onnx", tmp_path) == "onnx bytes"
     with pytest.raises(LookupError, match="trial-x"):
         tracking.log_goodnet(run_id, "trial-x", 0, b"")
-
-
-def tiny_onnx() -> bytes:
-    shape = ["N", 2]
-    tensor = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])],
-        "tiny",
-        [tensor("x", onnx.TensorProto.FLOAT, shape)],
-        [tensor("y", onnx.TensorProto.FLOAT, shape)],
-    )
-    opset = [onnx.helper.make_opsetid("", 17)]
-    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
 
 
 @pytest.mark.parametrize("with_run", [True, False])

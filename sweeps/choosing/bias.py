@@ -18,7 +18,7 @@ from prune_core.counts import Counts
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.files.constants import Weights
 from prune_core.masks import ChannelMask
-from sweeps.criteria import Criterion
+from sweeps.choosing.criteria import Criterion
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import FrontierPoint, net_digest
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from prune_core.evaluation.plain import PlainEvaluator
-from sweeps.choice_bias import choice_bias, states_in_reach
+from sweeps.choosing.bias import choice_bias, states_in_reach
+from sweeps.choosing.criteria import Knee, MaxAccuracyDrop, MaxAttackSuccess
 from sweeps.config.schema import make_config
-from sweeps.criteria import Knee, MaxAccuracyDrop, MaxAttackSuccess
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras_files as kf
 import numpy as np
+import onnx
 
 from prune_core.data.images import LabeledImages, Split, make_split
 from prune_core.keras_files.h5 import write_keras
@@ -78,3 +79,16 @@ def small_badnet(folder: Path) -> PrunableModel:
     """Read from ``badnet.h5``, which it writes into ``folder``."""
     write_badnet(folder / "badnet.h5")
     return load_model(folder / "badnet.h5")
+
+
+def tiny_onnx() -> bytes:
+    shape = ["N", 2]
+    tensor = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "tiny",
+        [tensor("x", onnx.TensorProto.FLOAT, shape)],
+        [tensor("y", onnx.TensorProto.FLOAT, shape)],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
