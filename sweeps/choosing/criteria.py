@@ -65,8 +65,15 @@ class MaxAccuracyDrop:
         best = min(within, key=lambda p: (_attack(p), -_accuracy(p), len(p.mask)))
         return best, (
             f"the lowest attack success among the {len(within)} of {len(points)} frontier "
-            f"points that lose at most {self.points:g} points of clean accuracy"
+            f"points that lose at most {self.points:g} points of clean accuracy{self._a_fraction()}"
         )
+
+    def _a_fraction(self) -> str:
+        """A question where the bound looks like a fraction."""
+        if not 0 < self.points < 1:
+            return ""
+        meant = f"{100 * self.points:g}"
+        return f" ({self.points:g} of a percentage point; if a fraction was meant, that is {meant})"
 
     def again(self, clean: np.ndarray, attack: np.ndarray) -> np.ndarray:
         fell = clean[:, :1] - clean

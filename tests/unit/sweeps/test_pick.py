@@ -75,6 +75,12 @@ def test_knee() -> None:
     assert chosen(knee=True) == "trial-2"
 
 
+def test_a_drop_that_looks_like_a_fraction_is_asked_about() -> None:
+    said = choose(FOUR, BADNET, criterion_of(max_accuracy_drop=0.5))[1]
+    assert "0.5 of a percentage point; if a fraction was meant, that is 50" in said
+    assert "fraction" not in choose(FOUR, BADNET, criterion_of(max_accuracy_drop=4))[1]
+
+
 def test_ties_go_to_accuracy_and_then_to_fewer_channels() -> None:
     equal = frontier((960, 100, 9), (970, 100, 9), (970, 100, 7))
     assert chosen(equal, max_accuracy_drop=5) == "trial-2"
