@@ -51,6 +51,9 @@ doctor: $(VENV)/ready  ## check versions, data, model, storage, tracking before 
 submit: $(VENV)/ready  ## a sweep on a cluster; CLUSTER=infra/local.yaml CONFIG=...; see infra/README.md
 	@infra/submit.sh "$(CLUSTER)" $(CONFIG)
 
+# Two files at a time, each with one thread of torch: more threads than cores only wait for each other.
+test test-slow: export OMP_NUM_THREADS ?= 1
+
 test: $(VENV)/ready  ## the tests, about six minutes on two quiet cores
 	$(BIN)/pytest -n 2 --dist loadfile
 
