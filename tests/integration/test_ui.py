@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from factories import make_frontier, make_manifest, make_record, make_settings
+from small_nets import tiny_onnx
 
 from sweeps.reports.frontier_html import frontier_page
 from sweeps.reports.frontier_png import frontier_png
@@ -214,8 +215,6 @@ def test_sweep_shows_the_table_and_its_children(site: Site, page) -> None:
 
 
 def test_a_server_takes_a_sweep_and_a_model(address: str, tmp_path: Path) -> None:
-    import onnx
-
     from sweeps.tracking.mlflow_runs import Tracking
 
     tracking = Tracking(address, "over HTTP")
@@ -234,7 +233,5 @@ def test_a_server_takes_a_sweep_and_a_model(address: str, tmp_path: Path) -> Non
     assert len(client.get_metric_history(trial.info.run_id, "attack_success")) == 3
     got = client.download_artifacts(trial.info.run_id, "goodnets/step-2.onnx", str(tmp_path))
     assert Path(got).read_bytes() == b"onnx"
-    graph = onnx.helper.make_graph([], "none", [], [])
-    model = onnx.helper.make_model(graph, ir_version=8).SerializeToString()
-    assert tracking.register(model, "goodnet", "picked", run_id, {}, "") == "1"
+    assert tracking.register(tiny_onnx(), "goodnet", "picked", run_id, {}, "") == "1"
     assert client.get_model_version_by_alias("goodnet", "picked").run_id == run_id
