@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from prune_core.errors import InputError
+from prune_core.model.from_module import from_module
 from prune_core.model.model import from_source
 from prune_core.torch_nets.adaptive_pool import adaptive_avg_pool2d
 from prune_core.torch_nets.onnx_export import to_onnx
@@ -147,3 +148,31 @@ def test_forward_passes_that_cannot_be_used(
 
 def test_images_that_the_module_does_not_take() -> None:
     assert "net.pth does not take images of (1, 8, 8)" in refusal(Net(pooled), (1, 8, 8))
+
+
+class Chaotic(nn.Module):
+    """It makes so much of little differences that float32 cannot tell it from another network: its pooling
+    is exported as slices and means, which round in another way."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.wrong = wrong
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = functional.adaptive_avg_pool2d(self.conv(x), 5)
+        if self.wrong and float(x.mean()) > 10:
+            pooled = -pooled
+        return self.last(torch.sin(3e6 * pooled).mean((2, 3)))
+
+
+def test_a_network_that_rounding_alone_changes_is_compared_in_float64() -> None:
+    torch.manual_seed(0)
+    net = Chaotic()
+    model = from_module(net, torch.rand(2, 3, 14, 14))
+    images = torch.rand(4, 3, 14, 14)
+    with torch.no_grad():
+        apart = (model.logits(images) - net(images)).abs().max()
+    assert apart > 1e-3  # what float32 would have made of it
+    with pytest.raises(InputError, match="computes something else"):
+        from_module(Chaotic(wrong=True), torch.rand(2, 3, 14, 14))
