@@ -27,6 +27,8 @@ What goodnet does with the networks of the field, by each way in: `default` is `
 `dynamo=False` the exporter before, `state_dict` a `.pth` with `architecture`. Weights are random, with batch
 norms that hold the statistics of noise and a last layer that calls every class; images are small; where
 it says *slim* the network has fewer channels, in the same operators. `make families` writes this page.
+EfficientNet v2-s with random weights makes so much of little differences that constants rounded to float32
+(a folded batch norm, an epsilon) show in its logits; trained weights were not tried.
 
 - **read**: `goodnet.load` takes the file.
 - **classes**: on 200 images, each class is the module's own (in float64).
