@@ -129,7 +129,8 @@ def run_lane(top: Path, lane: int, lanes: int, count: int, seed: int, kinds: tup
     given = json.dumps([str(top), lane, lanes, count, seed, kinds])
     said = top / f"lane{lane}.err"
     # Whole paths: the child works in another folder.
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    places = (ROOT, ROOT / "tests", ROOT / "tests" / "nets")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
     while open_kinds := [k for k in kinds if boards[k]["done"] < len(range(lane, count, lanes))]:
         board = boards[open_kinds[0]]
         board["number"] = -1

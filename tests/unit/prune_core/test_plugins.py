@@ -173,10 +173,10 @@ TRUE_LABELS_IN_WORDS = "poisoned images with true labels"
 
 
 def test_a_broken_package_is_one_line_and_harms_nobody_else(installed) -> None:
-    installed("broken", "import not_there_at_all\n", "[goodnet.orders]\nbad = broken:score\n")
+    installed("broken_plugin", "import not_there_at_all\n", "[goodnet.orders]\nbad = broken_plugin:score\n")
     assert "bad" in orders.order_names() and orders.find_order("l1")
     with pytest.raises(
-        InputError, match=r"order 'bad' of package broken 1.2 cannot be loaded .*ModuleNotFoundError"
+        InputError, match=r"order 'bad' of package broken_plugin 1.2 cannot be loaded .*ModuleNotFoundError"
     ):
         orders.find_order("across:bad")
     assert str(settings("bad")) and settings("bad").method  # an old record can still be shown
