@@ -167,15 +167,19 @@ class Registry(Protocol):
         tags: Mapping[str, str],
         description: str,
         beside: Mapping[str, bytes] | None = None,
+        trial: tuple[str, int] | None = None,
     ) -> str: ...
 
 
 def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result) -> str:
     """The net as a new version of the sweep's registered model, beside it card, mask and the net with
-    its channels taken out, for ONNX Runtime and for torch; the version's address."""
+    its channels taken out, for ONNX Runtime and for torch; the version's address. The trial's run is its
+    source."""
+    point = result["point"]
     tags = {
         "sweep": manifest.name,
-        "trial_key": result["point"]["trial_key"],
+        "trial_key": point["trial_key"],
+        "step": str(point["step"]),
         **cost_tags(result["cost"]),
     }
     small = [f["path"] for f in result["files"] if f["kind"] in ("small-onnx", "pt2")]
@@ -189,6 +193,7 @@ def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result)
         tags,
         registered_description(result, f"models:/{name}@goodnet"),
         {path.name: path.read_bytes() for path in beside},
+        (point["trial_key"], point["step"]),
     )
     return f"models:/{name}/{version}"
 

@@ -31,8 +31,9 @@ class Log(SweepEvents, ABC):
     """Where a sweep is logged."""
 
     @abstractmethod
-    def start(self, manifest: Manifest) -> str | None:
-        """Raises InputError when the place of logging does not answer. Returns the run's id."""
+    def start(self, manifest: Manifest, inputs: TrialInputs) -> str | None:
+        """``inputs``: what its trials work on. Returns the run's id. Raises InputError when the place of
+        logging does not answer."""
 
 
 def run_sweep(
@@ -55,7 +56,7 @@ def run_sweep(
     findings = look_before(manifest, inputs, storage)
     refuse_errors(findings)
     manifest = replace(manifest, findings=findings, looked=LOOK_VERSION)
-    manifest = replace(manifest, mlflow_run_id=None if log is None else log.start(manifest))
+    manifest = replace(manifest, mlflow_run_id=None if log is None else log.start(manifest, inputs))
     write_manifest(storage, manifest)
     events.looked(findings)
     there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}

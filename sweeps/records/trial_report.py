@@ -120,8 +120,10 @@ class TrialReport(BaseModel):
         )
 
     def params(self) -> dict[str, str]:
-        """The settings as texts: MLflow's parameters of the trial's run."""
-        return {key: str(value) for key, value in {**self.settings, "layers": self._layers}.items()}
+        """The settings, and what they amount to, as texts: MLflow's parameters of the trial's run."""
+        told = {**self.settings, "layers": self._layers, "layers_count": len(self.settings["layers"])}
+        told |= {"repair": self.repair, "kind": self.kind}
+        return {key: str(value) for key, value in told.items()}
 
     def file_json(self) -> dict[str, Any]:
         """``trial.json`` among the run's files; the mask has a file of its own there."""

@@ -25,8 +25,8 @@ LIMITS = (
 def card(result: dict[str, Any]) -> str:
     """Markdown, from what ``pick.pick`` returns. Nothing from a file can make markup of its own."""
     parts = [
-        f"# GoodNet of sweep {_plain(result['sweep'])}",
-        _plain(result["why"]),
+        f"# GoodNet of sweep {plain(result['sweep'])}",
+        plain(result["why"]),
         _measured(result),
         *_found(result),
         _how(result),
@@ -39,8 +39,8 @@ def card(result: dict[str, Any]) -> str:
 
 def _measured(result: dict[str, Any]) -> str:
     badnet = result["badnet"]
-    rows = [_row(f"BadNet ({_code(badnet['file'])})", badnet)]
-    rows += [_row(_code(Path(file["path"]).name), file) for file in result["files"]]
+    rows = [_row(f"BadNet ({code(badnet['file'])})", badnet)]
+    rows += [_row(code(Path(file["path"]).name), file) for file in result["files"]]
     lines = [
         "## What it does",
         "",
@@ -52,8 +52,8 @@ def _measured(result: dict[str, Any]) -> str:
     lines.append(
         "Every file was read back after it was written and measured again; 95 % intervals in brackets."
     )
-    lines += [f"- {_code(Path(f['path']).name)}: {f['what']}." for f in in_torch_first(result["files"])]
-    lines += [f"- No .{kind}: {_plain(why)}." for kind, why in result.get("left_out", {}).items()]
+    lines += [f"- {code(Path(f['path']).name)}: {f['what']}." for f in in_torch_first(result["files"])]
+    lines += [f"- No .{kind}: {plain(why)}." for kind, why in result.get("left_out", {}).items()]
     lines += _seen_outside(result["files"])
     lines += _price(result.get("price") or {})
     for file in result["files"]:
@@ -75,12 +75,12 @@ def _seen_outside(files: list[dict[str, Any]]) -> list[str]:
     for file in files:
         if "cannot" in file["test"].get("outside", {}):
             there = file["test"]["outside"]
-            name = _code(Path(file["path"]).name)
-            lines.append(f"- {_plain(there['runtime'])} cannot run {name}: {_plain(there['cannot'])}.")
+            name = code(Path(file["path"]).name)
+            lines.append(f"- {plain(there['runtime'])} cannot run {name}: {plain(there['cannot'])}.")
         elif "outside" in file["test"]:
             by_runtime.setdefault(file["test"]["outside"]["runtime"], []).append(file)
     for runtime, there in by_runtime.items():
-        names = ", ".join(_code(Path(file["path"]).name) for file in there)
+        names = ", ".join(code(Path(file["path"]).name) for file in there)
         seen = [file[split]["outside"] for file in there for split in ("valid", "test")]
         ties = sum(one["near_ties"] for one in seen)
         said = "each image got the same class"
@@ -88,7 +88,7 @@ def _seen_outside(files: list[dict[str, Any]]) -> list[str]:
             said += (
                 f", but for {ties} of {sum(one['images'] for one in seen)} whose first two classes nearly tie"
             )
-        lines.append(f"- Run in {_plain(runtime)} too, by a process of its own: {names}; {said}.")
+        lines.append(f"- Run in {plain(runtime)} too, by a process of its own: {names}; {said}.")
     if not any("ONNX Runtime" in line for line in lines):
         lines.append("- ONNX Runtime is not installed here, so the .onnx files were run in torch alone.")
     return lines
@@ -128,7 +128,7 @@ def _found(result: dict[str, Any]) -> list[str]:
     found = result.get("findings") or []
     if not found:
         return []
-    lines = [f"- {finding['level']}: {_plain(finding['detail'])}" for finding in found]
+    lines = [f"- {finding['level']}: {plain(finding['detail'])}" for finding in found]
     return ["## What was found in the data\n\n" + "\n".join(lines)]
 
 
@@ -139,15 +139,15 @@ def _how(result: dict[str, Any]) -> str:
         means = "Their kernels are zero; biases were kept, so each outputs a constant."
     else:
         means = "Their kernels, biases and directly following batch norms are zero: each outputs 0."
-    channels = [f"- {_code(layer)}: {', '.join(map(str, ids))}" for layer, ids in mask["pruned"].items()]
+    channels = [f"- {code(layer)}: {', '.join(map(str, ids))}" for layer, ids in mask["pruned"].items()]
     return "\n".join(
         [
             "## How it was made",
             "",
-            f"Trial {_code(point['trial_key'])}, step {point['step']}: policy {_plain(settings['policy'])}, "
-            f"repair {_plain(settings.get('repair', 'none'))}, order "
-            f"{_plain(settings['order'])} (seed {settings['seed']}), layers "
-            f"{', '.join(map(_code, settings['layers']))}, X = {settings['x']:g} points.",
+            f"Trial {code(point['trial_key'])}, step {point['step']}: policy {plain(settings['policy'])}, "
+            f"repair {plain(settings.get('repair', 'none'))}, order "
+            f"{plain(settings['order'])} (seed {settings['seed']}), layers "
+            f"{', '.join(map(code, settings['layers']))}, X = {settings['x']:g} points.",
             "",
             f"From the BadNet with SHA-256 `{badnet['sha256']}`. {point['channels_pruned']} channels "
             f"pruned. {means}",
@@ -171,7 +171,7 @@ def _changed(result: dict[str, Any]) -> list[str]:
     point = result["point"]
     if point.get("kind") in (None, "pruning"):
         return []
-    kind, assumption = _plain(point["kind"]), _plain(point["assumption"])
+    kind, assumption = plain(point["kind"]), plain(point["assumption"])
     said = f"This is not pruning alone: {kind}. It needed {assumption}."
     if point["weights"] is not None:
         said += " Weights other than the pruned channels' were changed, using validation images."
@@ -199,7 +199,7 @@ def _cost(cost: dict[str, Any]) -> str:
     ]
     for layer, reasons in cost["held_back"].items():
         lines += [
-            f"- {_code(layer)} keeps {', '.join(map(str, channels))} as constants: {_plain(why)}."
+            f"- {code(layer)} keeps {', '.join(map(str, channels))} as constants: {plain(why)}."
             for why, channels in reasons.items()
         ]
     return "\n".join(lines)
@@ -281,7 +281,7 @@ def registered_description(result: dict[str, Any], model: str) -> str:
         f"net = mlflow.pyfunc.load_model({model!r})  # in ONNX Runtime",
         "name = net.metadata.get_input_schema().input_names()[0]  # net.predict({name: images})",
     ]
-    return "\n".join(["```python", *lines, "```", "", _plain(result["why"])])
+    return "\n".join(["```python", *lines, "```", "", plain(result["why"])])
 
 
 def _times(result: dict[str, Any]) -> str:
@@ -310,12 +310,12 @@ def _cell(rate: Rate) -> str:
     return f"{rate.rate:.2%} ({rate.hits}/{rate.total}) [{100 * rate.low:.2f}–{100 * rate.high:.2f}]"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Words that may name a node of a file: no markup, no line of its own."""
     return "".join(c if c.isalnum() or c in " .,:;'_-/()+%=" else "?" for c in text)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """As code; names come from a model file, and what would end the code or a cell must not."""
     clean = "".join(c if c.isprintable() and c not in "`|" else " " for c in text)
     return f"`{clean}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -30,7 +31,11 @@ _REASONS = (
     ("database or disk is full", "the disk is full"),
     ("disk I/O error", "its SQLite file cannot be written; is the disk full?"),
     ("No space left on device", "the disk is full"),
-    ("out-of-date database schema", "its database needs mlflow db upgrade"),
+    (
+        "out-of-date database schema",
+        "its database was made by another version of MLflow; back it up and run mlflow db upgrade with this "
+        "address, or, if the newer MLflow made it, install that one here",
+    ),
 )
 
 
@@ -47,12 +52,14 @@ def check_address(uri: str, seconds: float, ask: Callable[[], None]) -> None:
     """Raises InputError within about ``seconds`` unless MLflow can be used at ``uri``; TrackingAway when
     that may change by itself.
 
-    ``ask`` puts a question to the server; it is called for all but SQLite files, which are opened
+    ``ask`` puts a question to MLflow; it is called for all but new SQLite files, which are opened
     by hand, since the first use of a new file through MLflow takes many seconds.
     """
     try:
         if uri.startswith(SQLITE):
-            _check_sqlite(sqlite_path(uri))
+            if _check_sqlite(sqlite_path(uri)):
+                with contextlib.suppress(TimeoutError):  # nobody but us and the disk is asked
+                    _within(seconds, ask)
         elif uri.startswith(SERVERS):
             _within(seconds, ask)
         else:
@@ -120,16 +127,19 @@ def _within(seconds: float, ask: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def _check_sqlite(path: Path) -> None:
-    """Raises unless the database, or a new file in its folder, can be written."""
+def _check_sqlite(path: Path) -> bool:
+    """Whether MLflow's tables are there. Raises unless the database, or a new file in its folder, can be
+    written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(f"its folder {path.parent} cannot be written")
-        return
+        return False
     database = sqlite3.connect(path, timeout=3)
     try:
         database.execute("BEGIN IMMEDIATE")
         database.rollback()
+        known = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+        return database.execute(known).fetchone() is not None
     finally:
         database.close()

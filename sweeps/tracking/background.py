@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.manifest import Manifest
 from sweeps.tracking.address import shown, why
+from sweeps.tracking.datasets import DataSet
+from sweeps.tracking.notes import Places
 
 if TYPE_CHECKING:
     from sweeps.tracking.mlflow_runs import Tracking
@@ -41,12 +43,15 @@ class BackgroundTracking:
         manifest: Manifest,
         provenance: Mapping[str, Any],
         warn: Callable[[str], None],
+        data: Sequence[DataSet] = (),
     ) -> None:
-        """``connect`` is called in the thread, so it may also import mlflow there."""
+        """``connect`` is called in the thread, so it may also import mlflow there. ``data``: what the sweep
+        works on."""
         self._connect = connect
         self._manifest = manifest
         self._provenance = provenance
         self._warn = warn
+        self._data = data
         self._tracking: Tracking | None = None
         self._run_id: str | None = None
         self._jobs: list[_Job] = []  # waiting; guarded by _changed
@@ -99,7 +104,7 @@ class BackgroundTracking:
         self,
         metrics: Mapping[str, float],
         files: Mapping[str, bytes],
-        note: str | None = None,
+        note: Callable[[Places], str] | None = None,
         stopped: bool = False,
     ) -> None:
         """Done when all else is. Without it, ``close`` marks the sweep as interrupted."""
@@ -140,7 +145,7 @@ class BackgroundTracking:
                 if self._tracking is None:
                     self._tracking = self._connect()
                 if self._run_id is None:
-                    run_id = self._tracking.start_sweep(self._manifest, self._provenance)
+                    run_id = self._tracking.start_sweep(self._manifest, self._provenance, self._data)
                     with self._changed:
                         self._run_id = run_id
                         self._changed.notify_all()

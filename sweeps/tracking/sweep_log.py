@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import platform
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prune_core import ALGORITHM_VERSION
@@ -25,14 +27,17 @@ from sweeps.sweep import Log
 from sweeps.sweep_result import SweepResult
 from sweeps.tracking.address import SQLITE, TrackingAway, sqlite_path
 from sweeps.tracking.background import BackgroundTracking
+from sweeps.tracking.datasets import DataSet, data_sets
 from sweeps.tracking.logged import Logged, digest
+from sweeps.tracking.notes import SMALL, sweep_note
 
 if TYPE_CHECKING:
     from sweeps.tracking.mlflow_runs import Tracking
 
 PACKAGES = ("goodnet", "torch", "onnx2torch", "onnx", "numpy", "ray", "mlflow")
 CLOSING_SECONDS = 120.0
-LOG_VERSION = 2  # of what is logged of a sweep and its trials: what an earlier one has logged is logged again
+SMALL_WIDTH = 800  # pixels
+LOG_VERSION = 3  # of what is logged of a sweep and its trials: what an earlier one has logged is logged again
 
 
 def tracking_uri(given: TrackingConfig, storage: Storage) -> str:
@@ -75,11 +80,12 @@ class SweepLog(Log):
         self.background: BackgroundTracking | None = None
         self.store = RecordStore(storage)
         self.manifest: Manifest | None = None  # of a sweep that is to be logged
+        self.data: tuple[DataSet, ...] = ()  # that it works on
         self.logged: Logged | None = None
         self.held: dict[str, Any] | None = None  # what MLflow has held since an earlier call
         self.holds: dict[str, Any] | None = None  # what it will hold once all of this call is there
 
-    def start(self, manifest: Manifest) -> str | None:
+    def start(self, manifest: Manifest, inputs: TrialInputs) -> str | None:
         """The sweep's run; None, and a line that says so, where mlflow is not installed. Raises InputError
         when MLflow does not answer; not where it has answered to this sweep before, since then it is the
         address that is right and MLflow that is away. MLflow that holds all of the sweep is not asked
@@ -87,7 +93,7 @@ class SweepLog(Log):
         if not installed("tracking"):
             self.warn(f"nothing is logged to MLflow, which is not installed: {command('tracking')}")
             return None
-        self.manifest = manifest
+        self.manifest, self.data = manifest, data_sets(inputs)
         self.logged = Logged(self.storage, manifest.name, tracking_uri(self.given, self.storage))
         known = self._run_of_before(manifest)
         self.held = self.logged.read() if known is not None else None
@@ -103,7 +109,7 @@ class SweepLog(Log):
         except TrackingAway:
             if known is None:
                 raise
-        self.background = BackgroundTracking(lambda: tracking, manifest, provenance(), self.warn)
+        self.background = BackgroundTracking(lambda: tracking, manifest, provenance(), self.warn, self.data)
         return self.background.run_id(timeout=30.0) or known
 
     def _more(self) -> BackgroundTracking | None:
@@ -153,7 +159,7 @@ class SweepLog(Log):
             net = inputs.model.with_weights(weights)
             data = pruned_onnx(net, point.mask).SerializeToString()
             background.log_goodnet(point.trial_key, point.step, data)
-        files, note = sweep_files(result, inputs)
+        files, table = sweep_files(result, inputs)
         if not installed("plots"):
             self.warn(f"no picture is drawn: {command('plots')}")
         failed = sum(r.status == "failed" for r in result.records)
@@ -169,7 +175,7 @@ class SweepLog(Log):
                 "trials_failed": failed,
             },
             files,
-            note,
+            partial(sweep_note, result, table, SMALL in files),
             result.stopped,
         )
 
@@ -199,7 +205,7 @@ def _of(result: SweepResult) -> dict[str, Any]:
 
 
 def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, bytes], str]:
-    """The parent run's files by artifact path, and its description in Markdown."""
+    """The parent run's files by artifact path, and the seed report's table in Markdown."""
     rows = seed_table(result.records, {la.name: la.channels for la in inputs.model.layers[1:]})
     table = to_markdown(rows)
     files = {
@@ -209,9 +215,7 @@ def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, byt
         "seed_table.csv": to_csv(rows).encode(),
         "checks.json": json.dumps([f.to_json() for f in result.manifest.findings or ()], indent=1).encode(),
     }
-    # Four spaces: code, since the UI shows Markdown, and a finding may name what a file holds.
-    said = "".join(f"\n\n    {f.level}: {f.detail}" for f in result.manifest.findings or ())
-    return files, f"Metrics by method or accuracy loss\n\n{table}{said}"
+    return files, table
 
 
 def _pictures(result: SweepResult) -> dict[str, bytes]:
@@ -221,10 +225,22 @@ def _pictures(result: SweepResult) -> dict[str, bytes]:
     from sweeps.reports.frontier_png import frontier_png
 
     records, frontier, name = result.records, result.frontier, result.manifest.name
+    picture = frontier_png(records, frontier, name)
     return {
-        "frontier.png": frontier_png(records, frontier, name),
+        "frontier.png": picture,
+        SMALL: _small(picture),
         "frontier.html": frontier_page(records, frontier, name).encode(),
     }
+
+
+def _small(png: bytes) -> bytes:
+    from PIL import Image  # matplotlib's own way to write PNG
+
+    made = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        height = round(picture.height * SMALL_WIDTH / picture.width)
+        picture.convert("RGB").resize((SMALL_WIDTH, height)).save(made, "PNG", optimize=True)
+    return made.getvalue()
 
 
 def provenance() -> dict[str, Any]:

@@ -11,7 +11,9 @@ import pytest
 from factories import make_manifest, make_record
 from mlflow import MlflowClient
 from servers import MISSING, ROOT, mlflow_on_postgres, postgres_programs
+from small_nets import tiny_onnx
 
+from sweeps.tracking.datasets import DataSet
 from sweeps.tracking.mlflow_runs import Tracking
 
 SCRIPT = str(ROOT / "infra" / "mlflow-server.sh")
@@ -30,8 +32,10 @@ def test_takes_a_sweep_files_included_over_http(server, tmp_path) -> None:
     record = make_record("a")
     tracking = Tracking(server.uri, "over http")
     tracking.check()
-    run_id = tracking.start_sweep(make_manifest([record]), {})
-    tracking.log_trial(run_id, record)
+    data = DataSet("clean", "test", "c" * 64, 1000, (3, 8, 8), "uint8", "clean.h5")
+    for _ in range(2):  # all can be repeated
+        run_id = tracking.start_sweep(make_manifest([record]), {}, [data])
+        tracking.log_trial(run_id, record)
     tracking.finish_sweep(run_id, {"hypervolume": 0.5}, {"frontier.html": b"<p>"})
     client = MlflowClient(server.uri)
     run = client.get_run(run_id)
@@ -40,6 +44,14 @@ def test_takes_a_sweep_files_included_over_http(server, tmp_path) -> None:
     assert Path(path).read_text() == "<p>"
     (child,) = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
     assert len(client.get_metric_history(child.info.run_id, "clean_accuracy")) == 3
+    assert [each.dataset.name for each in child.inputs.dataset_inputs] == ["clean test"]
+    assert (child.data.params["order"], child.data.params["repair"]) == ("activation", "none")
+    tags = client.get_experiment(run.info.experiment_id).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    tracking.register(tiny_onnx(), "net", "goodnet", run_id, {}, "why", None, ("a", 3))
+    version = client.get_model_version_by_alias("net", "goodnet")
+    assert version.run_id == child.info.run_id and version.source.startswith("mlflow-artifacts:/")
+    assert "[net, version 1]" in client.get_run(child.info.run_id).data.tags["mlflow.note.content"]
 
 
 @pytest.mark.slow

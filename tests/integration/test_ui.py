@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,11 @@ from small_nets import tiny_onnx
 from sweeps.reports.frontier_html import frontier_page
 from sweeps.reports.frontier_png import frontier_png
 from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
+from sweeps.sweep_result import SweepResult
 from sweeps.tracking.background import BackgroundTracking
+from sweeps.tracking.datasets import DataSet
+from sweeps.tracking.experiment import HALF
+from sweeps.tracking.notes import SMALL, Places, run_name, sweep_note
 
 pytestmark = pytest.mark.browser
 
@@ -38,6 +42,7 @@ QUIET = (
     "--disable-sync",
     "--no-proxy-server",
 )
+DATA = [DataSet(kind, "test", kind.ljust(64, "0"), 9, (3, 8, 8), "uint8", kind) for kind in ("clean", "bad")]
 RECORDS = [
     make_record("a", [(985, 400), None, (970, 100)], make_settings("index")),
     make_record("b", [(988, 450), (980, 300), (975, 200)], make_settings("l1", x=2.0)),
@@ -47,15 +52,16 @@ RECORDS = [
 
 @dataclass(frozen=True)
 class Site:
-    """A running MLflow UI: its address, the experiment, the sweep's run and trial a's."""
+    """A running MLflow UI: its address, the experiment, the sweep's run and those of trials a and b."""
 
     address: str
     experiment: str
     sweep: str
     trial: str
+    other: str
 
     def run(self, run_id: str, tab: str = "") -> str:
-        return f"{self.address}/#/experiments/{self.experiment}/runs/{run_id}{tab}"
+        return f"{self.address}/#/experiments/{self.experiment}/runs/{run_id}{tab}?{HALF}"
 
 
 def log_sweep(uri: str, artifacts: str | None) -> Site:
@@ -64,24 +70,32 @@ def log_sweep(uri: str, artifacts: str | None) -> Site:
 
     warnings: list[str] = []
     background = BackgroundTracking(
-        lambda: Tracking(uri, "goodnet", artifacts), make_manifest(RECORDS), {}, warnings.append
+        lambda: Tracking(uri, "goodnet", artifacts), make_manifest(RECORDS), {}, warnings.append, DATA
     )
     for number, record in enumerate(RECORDS):
         background.log_trial(record.key, record.status, partial(RECORDS.__getitem__, number))
     frontier = make_frontier(RECORDS)
     table = seed_table(RECORDS, {"conv_3": 60, "conv_4": 80})
     files = {
-        "frontier.png": frontier_png(RECORDS, frontier, "sweep-1"),
+        SMALL: frontier_png(RECORDS, frontier, "sweep-1"),
         "frontier.html": frontier_page(RECORDS, frontier, "sweep-1").encode(),
         "metrics.csv": to_csv(table).encode(),
     }
-    background.finish_sweep({"hypervolume": frontier.hypervolume}, files, to_markdown(table))
+    result = SweepResult(make_manifest(RECORDS), RECORDS, frontier, 0)
+    note = partial(sweep_note, result, to_markdown(table), True)
+    background.finish_sweep({"hypervolume": frontier.hypervolume}, files, note)
     run_id = background.run_id(timeout=120)
     assert background.close(timeout=120) == [] and warnings == [] and run_id is not None
-    client = Tracking(uri, "goodnet")._client
+    tracking = Tracking(uri, "goodnet")
+    tracking.register(tiny_onnx(), "picked", "goodnet", run_id, {"step": "2"}, "Why.", None, ("a", 2))
+    client = tracking._client
     experiment = client.get_run(run_id).info.experiment_id
-    (trial,) = client.search_runs([experiment], "tags.`goodnet.trial_key` = 'a'")
-    return Site(uri, experiment, run_id, trial.info.run_id)
+    ids = [
+        run.info.run_id
+        for key in "ab"
+        for run in client.search_runs([experiment], f"tags.`goodnet.trial_key` = '{key}'")
+    ]
+    return Site(uri, experiment, run_id, *ids)
 
 
 def answers(address: str) -> bool:
@@ -139,14 +153,18 @@ def address(store: Path, monkeypatch_module: pytest.MonkeyPatch):
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:  # it waits for a browser's connections
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait(30)
 
 
 @pytest.fixture(scope="module")
 def site(store: Path, address: str) -> Site:
     """A sweep in the embedded store, shown by the server, as ``make ui`` does."""
     embedded = log_sweep(f"sqlite:///{store}/mlflow.db", f"{store}/mlartifacts")
-    return Site(address, embedded.experiment, embedded.sweep, embedded.trial)
+    return replace(embedded, address=address)
 
 
 @pytest.fixture
@@ -175,13 +193,48 @@ def page(tmp_path: Path):
 
 
 def test_sweep_unfolds_into_its_trials(site: Site, page) -> None:
-    page.goto(f"{site.address}/#/experiments/{site.experiment}/runs")
+    page.goto(f"{site.address}/#/experiments/{site.experiment}?{HALF}")
     links = page.locator(".ag-row a[href*='/runs/']")
     page.locator(".ag-row").get_by_text("sweep-1", exact=True).wait_for()
     assert links.count() == 1
     page.locator(".ag-row").first.locator("button").first.click()
     page.locator(f".ag-row a[href*='{site.trial}']").wait_for()
-    assert sorted(links.all_inner_texts()) == sorted(["sweep-1", *(str(r.settings) for r in RECORDS)])
+    assert sorted(links.all_inner_texts()) == sorted(["sweep-1", *map(run_name, RECORDS)])
+    page.get_by_role("heading", name="Runs").wait_for()  # not the half for language models
+
+
+def test_the_saved_view_shows_figures_of_trials(site: Site, page) -> None:
+    page.goto(f"{site.address}/{Places(site.experiment, site.sweep).table}")
+    page.locator(f".ag-row a[href*='{site.trial}']").wait_for()
+    shown = page.locator(".ag-row [col-id*='valid_attack_success']")
+    page.locator(".ag-row [col-id*='valid_attack_success']").first.wait_for(state="attached")
+    assert shown.all_inner_texts() == ["0.2", "0.4"]  # lowest first; the failed one has none
+
+
+def test_from_the_frontier_to_a_trial_to_its_model_and_back(site: Site, page) -> None:
+    page.goto(site.run(site.sweep))
+    picture = page.locator("img[src*='frontier-small.png']")
+    picture.wait_for(state="attached")
+    page.wait_for_function("e => e.complete && e.naturalWidth > 0", arg=picture.element_handle())
+    trial = followed(page, page.locator(f"td a[href*='{site.trial}']"), run_name(RECORDS[0]))
+    model = followed(trial, trial.locator("a", has_text="picked, version 1"), "Version 1")
+    back = followed(model, model.locator("a", has_text="this trial"), run_name(RECORDS[0]))
+    followed(back, back.locator("a[target]", has_text="sweep-1"), "sweep-1")
+
+
+def followed(page, link, heading: str):
+    """The page behind a link of a description, which the UI opens in a new tab."""
+    with page.expect_popup() as opened:
+        link.first.click()
+    opened.value.get_by_text(heading, exact=True).first.wait_for()
+    return opened.value
+
+
+def test_trials_are_compared_side_by_side(site: Site, page) -> None:
+    ids = ",".join(f"%22{run}%22" for run in (site.trial, site.other))
+    page.goto(f"{site.address}/#/compare-runs?runs=[{ids}]&experiments=[%22{site.experiment}%22]&{HALF}")
+    for record in RECORDS[:2]:
+        page.get_by_text(run_name(record), exact=True).first.wait_for(state="attached")
 
 
 def test_trial_shows_its_curves(site: Site, page) -> None:
@@ -211,7 +264,7 @@ def test_sweep_shows_the_table_and_its_children(site: Site, page) -> None:
     row = page.get_by_role("row").filter(has_text=re.compile("X = 4%"))
     row.wait_for()
     assert row.get_by_role("cell").all_inner_texts()[1:] == ["97.00%", "96.50%", "20.00%", "22.00%", "1.43%"]
-    page.locator(f"a[href*='{site.trial}']").wait_for()
+    page.locator(f"a[href*='{site.trial}']:not([target])").wait_for()
 
 
 def test_a_server_takes_a_sweep_and_a_model(address: str, tmp_path: Path) -> None:
@@ -221,7 +274,7 @@ def test_a_server_takes_a_sweep_and_a_model(address: str, tmp_path: Path) -> Non
     tracking.check()
     manifest = make_manifest(RECORDS, "over-http")
     for _ in range(2):
-        run_id = tracking.start_sweep(manifest, {})
+        run_id = tracking.start_sweep(manifest, {}, DATA)
         for record in RECORDS:
             tracking.log_trial(run_id, record)
     tracking.log_goodnet(run_id, "a", 2, b"onnx")
@@ -233,5 +286,6 @@ def test_a_server_takes_a_sweep_and_a_model(address: str, tmp_path: Path) -> Non
     assert len(client.get_metric_history(trial.info.run_id, "attack_success")) == 3
     got = client.download_artifacts(trial.info.run_id, "goodnets/step-2.onnx", str(tmp_path))
     assert Path(got).read_bytes() == b"onnx"
-    assert tracking.register(tiny_onnx(), "goodnet", "picked", run_id, {}, "") == "1"
-    assert client.get_model_version_by_alias("goodnet", "picked").run_id == run_id
+    version = tracking.register(tiny_onnx(), "goodnet", "picked", run_id, {}, "", None, ("a", 2))
+    assert client.get_model_version_by_alias("goodnet", "picked").run_id == trial.info.run_id
+    assert version == "1" and len(client.get_run(trial.info.run_id).inputs.dataset_inputs) == 2

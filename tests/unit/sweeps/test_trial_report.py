@@ -48,4 +48,7 @@ def test_parameters_are_texts() -> None:
         "x": "4.0",
         "policy": "margin",
         "seed": "0",
+        "repair": "none",
+        "kind": "pruning",
+        "layers_count": "2",
     }

@@ -92,7 +92,8 @@ def test_a_trial_is_a_nested_run_with_all_it_found(connect, client, tmp_path) ->
     run_id = tracking.start_sweep(make_manifest([DONE]), {})
     tracking.log_trial(run_id, DONE)
     run = children(client, run_id)["a"]
-    assert (run.info.run_name, run.info.status) == (str(DONE.settings), "FINISHED")
+    name = "97.0 / 20.0: activation, X 4, conv_4+conv_3, margin"
+    assert (run.info.run_name, run.info.status) == (name, "FINISHED")
     assert run.info.end_time - run.info.start_time == 12_000
     assert run.data.params == {
         "order": "activation",
@@ -100,6 +101,12 @@ def test_a_trial_is_a_nested_run_with_all_it_found(connect, client, tmp_path) ->
         "x": "4.0",
         "policy": "margin",
         "seed": "0",
+        "repair": "none",
+        "kind": "pruning",
+        "layers_count": "2",
+        "badnet": "embedded",
+        "badnet_digest": "bbbbbbbb",
+        "preprocessing": "none",
     }
     assert curve(client, run.info.run_id, "clean_accuracy") == [(0, 0.99), (1, 0.985), (3, 0.97)]
     assert curve(client, run.info.run_id, "attack_success") == [(0, 1.0), (1, 0.8), (3, 0.2)]
@@ -162,7 +169,7 @@ def test_doing_it_all_again_adds_nothing(connect, client) -> None:
         run_id = tracking.start_sweep(manifest, {})
         for record in (DONE, FAILED, DONE):
             tracking.log_trial(run_id, record)
-        tracking.finish_sweep(run_id, {"hypervolume": 0.5}, {"frontier.png": b"png"}, "note")
+        tracking.finish_sweep(run_id, {"hypervolume": 0.5}, {"frontier.png": b"png"}, lambda places: "note")
         runs = children(client, run_id)
         found.append((run_id, {key: run.info.run_id for key, run in runs.items()}))
         assert len(curve(client, runs["a"].info.run_id, "clean_accuracy")) == 3
@@ -170,7 +177,7 @@ def test_doing_it_all_again_adds_nothing(connect, client) -> None:
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("breaks_at", ["_log_metrics", "_log_files", "set_terminated", "set_tag"])
+@pytest.mark.parametrize("breaks_at", ["_log", "_log_inputs", "_log_files", "set_terminated", "set_tag"])
 def test_a_trial_logged_half_way_is_finished_not_doubled(connect, client, monkeypatch, breaks_at) -> None:
     tracking = connect()
     run_id = tracking.start_sweep(make_manifest([DONE]), {})
@@ -268,10 +275,12 @@ def test_results_lie_on_the_sweep_and_models_on_their_trials(connect, client, tm
     tracking.log_trial(run_id, DONE)
     tracking.log_goodnet(run_id, "a", 2, b"onnx bytes")
     files = {"frontier.html": b"<p>", "tables/metrics.csv": b"a,b\n"}
-    tracking.finish_sweep(run_id, {"hypervolume": 0.75, "trials_done": 1}, files, "| a |")
+    tracking.finish_sweep(
+        run_id, {"hypervolume": 0.75, "trials_done": 1}, files, lambda places: f"| {sorted(places.trials)} |"
+    )
     sweep = client.get_run(run_id)
     assert sweep.data.metrics == {"hypervolume": 0.75, "trials_done": 1}
-    assert sweep.data.tags["mlflow.note.content"] == "| a |"
+    assert sweep.data.tags["mlflow.note.content"] == "| ['a'] |"
     assert read(client, run_id, "tables/metrics.csv", tmp_path) == "a,b\n"
     child = children(client, run_id)["a"].info.run_id
     assert read(client, child, "goodnets/step-2.onnx", tmp_path) == "onnx bytes"
