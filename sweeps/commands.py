@@ -34,6 +34,7 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     """One trial in this process, in the contract's form. Raises InputError, also when the trial
     itself fails on something that was given."""
     from sweeps.evaluators import Evaluators
+    from sweeps.execution.gpu import take_gpu
     from sweeps.inputs.load import input_files, load_inputs
     from sweeps.planning.grid import only_trial
     from sweeps.records.trial_report import TrialReport
@@ -41,6 +42,7 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
 
     inputs = load_inputs(input_files(config, progress), config.sweep.repair)
     settings = only_trial(config.sweep, inputs.model)
+    take_gpu(inputs.model.graph, config.resources.gpu)
 
     def watch(now: Progress) -> None:
         if progress is not None:
