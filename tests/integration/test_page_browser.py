@@ -56,7 +56,7 @@ def many(count: int, seed: int = 0) -> list[TrialRecord]:
             clean = max(990 - int(10 * settings.x), clean - chance.randint(0, 2))
             attacked = max(10, int(attacked * (1 - power * chance.random())))
             steps.append((clean, attacked))
-        worker, seconds = chance.randrange(6), chance.uniform(4, 20)
+        worker, seconds = chance.randrange(6), round(chance.uniform(4, 20), 1)
         ran = Ran(f"node-{worker // 3}/{4000 + worker}", free[worker], 100, chance.randrange(100))
         free[worker] += seconds + 1
         failed = "out of memory" if number % 97 == 5 else None
