@@ -8,6 +8,8 @@ end, and reports.
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +29,7 @@ from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Progress, Watch
 from sweeps.records.net_bound import Bound, until_beyond
+from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import ChangedNet, TrialRecord, Whose
 
@@ -43,8 +46,14 @@ def run_trial(
     a failed record with its reason; what gets through is Ctrl-C and ``machine_fault``, which a
     caller may answer by trying again.
     """
-    key, started = inputs.key(settings), time.monotonic()
+    key, started, began = inputs.key(settings), time.monotonic(), time.time()
     evaluators.exchange()
+    before = evaluators.answered()
+
+    def ran() -> Ran:
+        asked, known = (now - then for now, then in zip(evaluators.answered(), before, strict=True))
+        return Ran(f"{platform.node()}/{os.getpid()}", began, asked, known)
+
     try:
         outcome = trial_outcome(settings, inputs, evaluators, watch)
         test = NetCounter(inputs.model, evaluators.test)(outcome.final.mask, outcome.final.weights)
@@ -60,6 +69,7 @@ def run_trial(
             mask=outcome.final.mask,
             steps=outcome.steps,
             nets=outcome.nets,
+            ran=ran(),
         )
     except Exception as error:  # whatever it is, the sweep goes on and the record says it
         if machine_fault(error):
@@ -67,7 +77,8 @@ def run_trial(
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
         whose: Whose = "input" if isinstance(error, InputError) else "fault"
-        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started, failure=whose)
+        seconds = time.monotonic() - started
+        return TrialRecord(key, settings, "failed", reason, seconds, failure=whose, ran=ran())
     finally:
         evaluators.exchange()
 
