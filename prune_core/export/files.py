@@ -105,9 +105,12 @@ def write_formats(
     ``<destination>-goodnet.onnx`` and ``<destination>.safetensors``, each whole or not at all.
 
     ``image`` is (C, H, W) of the images; ``badnet_path`` is None for a network without changed weights
-    whose file is not at hand; ``preprocessing`` stands in the files' metadata. Raises InputError as ``write_goodnet`` does.
+    whose file is not at hand; ``preprocessing`` stands in the files' metadata. Raises InputError as
+    ``write_goodnet`` does.
     """
-    first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture, preprocessing)
+    first, *others, mask_path = write_goodnet(
+        model, mask, badnet_path, destination, architecture, preprocessing
+    )
     pruned = read_onnx(first)
     badnet = model.proto
     if model.source is not None:

@@ -83,8 +83,8 @@ def write_goodnet(
     models first. A network in float64 is written in float32, which ONNX Runtime needs. Raises InputError
     when the file has changed since, or the folder cannot be written.
 
-    ``preprocessing``: what was done to pixels on their way into the network; the ``.onnx`` file says so in its
-    ``metadata_props``, as JSON of scale, mean and std. The network itself does not do it.
+    ``preprocessing``: what was done to pixels on their way into the network, which does not do it itself; the
+    ``.onnx`` file says so in its ``metadata_props``, as JSON of scale, mean and std.
     """
     if badnet_path is not None:
         _check_badnet(badnet_path, model)

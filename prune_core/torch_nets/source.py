@@ -106,7 +106,7 @@ class TorchSource:
 
 
 class _NumbersAsFloat32(TorchFunctionMode):
-    """Numbers in a forward pass, such as a batch norm's epsilon, as float32 rounds them: so ONNX holds them."""
+    """Numbers in a forward pass, as a batch norm's epsilon, as float32 rounds them: ONNX holds them so."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -225,10 +225,14 @@ def odd_pattern(dice: random.Random) -> bytes:
         return _npy(values)
     fields = {"descr": kind, "fortran_order": dice.choice((True, False, False, 1, None)), "shape": shape}
     if dice.random() < 0.2:
-        fields[dice.choice(("descr", "shape", "more", "fortran_order"))] = dice.choice((None, [], {}, "x", 2**99))
+        fields[dice.choice(("descr", "shape", "more", "fortran_order"))] = dice.choice(
+            (None, [], {}, "x", 2**99)
+        )
     header = repr(fields).encode()
     if dice.random() < 0.1:
-        header = dice.choice((b"(" * 4000, b"9" * 9000, b"__import__('os').abort()", b"{" + header, b"\xff\0"))
+        header = dice.choice(
+            (b"(" * 4000, b"9" * 9000, b"__import__('os').abort()", b"{" + header, b"\xff\0")
+        )
     version = dice.choice(((1, 0), (1, 0), (2, 0), (3, 0), (9, 9)))
     length = max(0, len(header) + dice.choice((0, 0, 0, -3, 5, 2**15)))
     said = struct.pack("<H" if version[0] == 1 else "<I", length)
