@@ -36,6 +36,11 @@ class Evaluators:
         (valid, of_valid), (test, of_test) = made
         return cls(valid, test, (of_valid, of_test))
 
+    def answered(self) -> tuple[int, int]:
+        """Questions that were asked so far, and those of them that memory answered."""
+        each = [e for e in (self.valid, self.test) if isinstance(e, RememberingEvaluator)]
+        return sum(e.asked for e in each), sum(e.remembered for e in each)
+
     def exchange(self) -> None:
         """Tell other workers what was found out here, and hear from them."""
         for memory in self.memories:

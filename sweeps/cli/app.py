@@ -10,44 +10,21 @@ import typer
 from sweeps.cli import show
 from sweeps.cli.command import Result, app, command
 from sweeps.cli.console import SweepProgress, say
+from sweeps.cli.options import (
+    MODEL_HELP,
+    Architecture,
+    ArchitectureArgs,
+    ConfigFile,
+    Overrides,
+    StoragePlace,
+    Sweep,
+)
 from sweeps.execution.stopping import stoppable
 
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
     from sweeps.storage.storage import Storage
     from sweeps.sweep_result import SweepResult
-
-
-Overrides = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key of the configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.",
-    ),
-]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
-Sweep = Annotated[
-    str | None,
-    typer.Argument(metavar="[SWEEP]", help="Name of a sweep; default: the latest one in the storage."),
-]
-StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
-Architecture = Annotated[
-    str | None,
-    typer.Option(
-        help="Architecture of PyTorch weights (torchvision:NAME, timm:NAME, backdoorbench:NAME, "
-        "abl:wrn-16-1, or your own package.module:function), or of a weights-only .h5 file (deepid)."
-    ),
-]
-ArchitectureArgs = Annotated[
-    list[str],
-    typer.Option(
-        "--architecture-arg",
-        metavar="NAME=VALUE",
-        help="An argument of the architecture, e.g. --architecture-arg num_classes=10. Repeatable.",
-    ),
-]
-MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
 
 
 @command(show.init)
@@ -218,12 +195,13 @@ def _numbers(option: str, text: str) -> list[float]:
 
 @command(show.prune)
 def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
-    """Run one trial in this process. Each list under sweep in the configuration must have one entry."""
+    """Run one trial in this process. Each list under sweep in the configuration must have one entry. The data
+    are looked at first, as by goodnet sweep."""
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
     with SweepProgress() as progress:
-        return prune_once(load_config(config, set), progress.preparing)
+        return prune_once(load_config(config, set), progress.preparing, progress.looked)
 
 
 @command(show.sweep)
@@ -285,15 +263,6 @@ def study(
         out,
         remarks,
     )
-
-
-@command(show.frontier)
-def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
-    """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
-    attack success."""
-    from sweeps.commands import shown_frontier
-
-    return shown_frontier(sweep, storage)
 
 
 @command(show.pick)
