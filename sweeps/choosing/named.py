@@ -47,20 +47,13 @@ def with_state(
     record = next((r for r in records if r.key == named.trial), None)
     if record is None:
         raise InputError(
-            f"--trial {named.trial}: the sweep has no such trial, or it has not ended; goodnet trials lists them"
+            f"--trial {named.trial}: the sweep has no such trial that has ended; goodnet trials lists them"
         )
     states = record.states()
     for state in states:
         if named.names(state):
-            point = FrontierPoint(
-                state.trial_key,
-                state.step,
-                state.mask,
-                state.counts,
-                test(state),
-                state.settings,
-                state.weights,
-            )
+            key, step, mask, counts = state.trial_key, state.step, state.mask, state.counts
+            point = FrontierPoint(key, step, mask, counts, test(state), state.settings, state.weights)
             return replace(frontier, points=(*frontier.points, point))
     near = sorted((s.step for s in states), key=lambda step: abs(step - named.step))[:STEPS_SHOWN]
     there = f"the nearest are {', '.join(map(str, sorted(near)))}" if near else "it has none"

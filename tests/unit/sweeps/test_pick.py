@@ -129,10 +129,8 @@ def test_a_state_is_named_by_trial_and_step() -> None:
 
 
 def test_a_named_state_need_not_be_on_the_frontier() -> None:
-    better, worse = (
-        factories.make_record("a", [(985, 100)]),
-        factories.make_record("b", [(980, 300), None, (970, 90)]),
-    )
+    better = factories.make_record("a", [(985, 100)])
+    worse = factories.make_record("b", [(980, 300), None, (970, 90)])
     found = factories.make_frontier([better, worse])
     assert [p.trial_key for p in found.points] == ["a", "b"]
     asked: list[int] = []
