@@ -35,6 +35,8 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
         "hypervolume",
         "mlflow_run_id",
         "records",
+        "storage",
+        "page",
         "findings",
     }
     assert (first["trials"], first["done"], first["failed"], first["skipped"]) == (8, 8, 0, 0)
