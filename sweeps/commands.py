@@ -20,6 +20,7 @@ from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
+    from prune_core.data.checks.findings import Finding
     from prune_core.files.constants import Weights
     from sweeps.choosing.criteria import Criterion
     from sweeps.setup.initialise import Given
@@ -30,12 +31,20 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 
 
-def prune_once(config: Config, progress: Callable[[str, float], None] | None = None) -> Result:
-    """One trial in this process, in the contract's form. Raises InputError, also when the trial
-    itself fails on something that was given."""
+def prune_once(
+    config: Config,
+    progress: Callable[[str, float], None] | None = None,
+    looked: Callable[[Sequence[Finding]], None] | None = None,
+) -> Result:
+    """One trial in this process, in the contract's form; ``looked`` is told what was found in the data before
+    it begins. Raises InputError, also where that is an error, and when the trial itself fails on something
+    that was given."""
+    from prune_core.data.checks.findings import refuse_errors
+    from prune_core.evaluation.look import look
     from sweeps.evaluators import Evaluators
     from sweeps.execution.gpu import take_gpu
     from sweeps.inputs.load import input_files, load_inputs
+    from sweeps.inputs.look import asked_x
     from sweeps.planning.grid import only_trial
     from sweeps.records.trial_report import TrialReport
     from sweeps.trial import run_trial
@@ -43,6 +52,10 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     inputs = load_inputs(input_files(config, progress), config.sweep.repair)
     settings = only_trial(config.sweep, inputs.model)
     take_gpu(inputs.model.graph, config.resources.gpu)
+    findings = look(inputs.model, inputs.valid, inputs.test, asked_x(config.sweep))
+    refuse_errors(findings)
+    if looked is not None:
+        looked(findings)
 
     def watch(now: Progress) -> None:
         if progress is not None:
@@ -54,7 +67,8 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     if record.status == "failed":
         raise (InputError if record.failure == "input" else RuntimeError)(record.reason)
     counted = inputs.model.layers[1:] or inputs.model.layers  # as inspect counts
-    return TrialReport.of(record).command_json(sum(la.channels for la in counted), record.steps)
+    told = TrialReport.of(record).command_json(sum(la.channels for la in counted), record.steps)
+    return {**told, "findings": [finding.to_json() for finding in findings]}
 
 
 def study_of(

@@ -197,13 +197,14 @@ def _numbers(option: str, text: str) -> list[float]:
 
 @command(show.prune)
 def prune(config: ConfigFile, set: Overrides = [], quiet: Quiet = False) -> Result:  # noqa: A002, B006
-    """Run one trial in this process. Each list under sweep in the configuration must have one entry."""
+    """Run one trial in this process. Each list under sweep in the configuration must have one entry. The data
+    are looked at first, as by goodnet sweep."""
     from sweeps.cli.progress import SweepProgress
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
     with SweepProgress(quiet) as progress:
-        return prune_once(load_config(config, set), progress.preparing)
+        return prune_once(load_config(config, set), progress.preparing, progress.looked)
 
 
 @command(show.sweep)

@@ -39,6 +39,7 @@ def inspect(result: Result) -> str:
 def evaluate(result: Result) -> str:
     from prune_core.counts import Rate
     from prune_core.data.told import goal_words
+    from prune_core.defence import not_clean
 
     lines = [
         f"clean accuracy: {Rate('clean_accuracy', result['clean_correct'], result['clean_total'])}",
@@ -56,7 +57,7 @@ def evaluate(result: Result) -> str:
             f"poisoned images detected {result['detected_poisoned']:.2%}"
         )
     lines += findings(result)
-    lines.append("Low attack success on one trigger does not mean that the network is clean.")
+    lines.append(not_clean(len(several)))
     return "\n".join(lines)
 
 

@@ -27,19 +27,22 @@ class SteppedMetric(NamedTuple):
 def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
     """The curves on validation (a value for the BadNet, step 0, for each accepted state, and for an end that
     is none of them), and the final ``valid_*`` and ``test_*`` rates. Steps and times only go up, so the last
-    value of every metric is the trial's end. What is not finite or not known is left out; a failed trial has
-    none."""
+    value of every metric is the trial's end. What is not finite or not known is left out, and the whole curve
+    of what is not known of the end: its last value would be taken for it. A failed trial has none."""
     if record.badnet_valid is None or record.valid is None or record.test is None:
         return []
     found = _curve_values(record.badnet_valid, 0, 0.0, 0)
     end = record.last_step
+    ends = _curve_values(record.valid, len(record.mask), record.seconds, end)
     last = (record.badnet_valid, 0)
     for state in record.states():
         elapsed = record.seconds * state.step / end
         last = (state.counts, len(state.mask))
         found += _curve_values(*last, elapsed, state.step)
     if last != (record.valid, len(record.mask)):  # as where no repaired net was within X
-        found += _curve_values(record.valid, len(record.mask), record.seconds, end)
+        found += ends
+    known = {metric.name for metric in ends if math.isfinite(metric.value)}
+    found = [metric for metric in found if metric.name in known]
     for split, counts in (("valid", record.valid), ("test", record.test)):
         rates = {**_rates(counts), "recovered_accuracy": counts.recovered_accuracy}
         rates |= {f"attack_success_trigger_{n}": t.attack_success for n, t in enumerate(counts.triggers)}

@@ -115,6 +115,7 @@ def test_prune_is_the_sweeps_trial(goodnet, smoke_config, tmp_path) -> None:
     assert {
         "trial_key",
         "settings",
+        "findings",
         "badnet",
         "valid",
         "test",
@@ -130,6 +131,7 @@ def test_prune_is_the_sweeps_trial(goodnet, smoke_config, tmp_path) -> None:
     assert json.loads(json.dumps(record.valid.to_json())) == result["valid"]
     assert sum(step["accepted"] for step in result["steps"]) == result["channels_pruned"]
     assert all(ids == sorted(ids) for ids in result["pruned"].values())
+    assert "few-images" in {f["name"] for f in result["findings"]} and "warning: 66 clean" in alone.err
 
 
 def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(goodnet, smoke_config, monkeypatch) -> None:
@@ -259,6 +261,13 @@ def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
     said = goodnet("sweep", smoke_config, "--executor", "inline", "--json", *options)
     assert said.status == 2 and "the same file given twice?" in said.json["error"]["message"]
     assert not list((smoke_config.parent / "runs").rglob("*.parquet"))
+    one = [
+        part
+        for key in ("orders=[l1]", "layer_sets=[last:1]", "x_thresholds=[4]")
+        for part in ("--set", f"sweep.{key}")
+    ]
+    alone = goodnet("prune", smoke_config, "--json", *one, *options)
+    assert alone.status == 2 and alone.json["error"] == said.json["error"]
     checks = goodnet("doctor", smoke_config, "--executor", "inline", "--json", *options)
     found = {c["name"]: c["level"] for c in checks.json["checks"]}
     assert checks.status == 2 and found["shared-images"] == "error"
