@@ -65,7 +65,7 @@ def run_sweep(
     write_manifest(storage, manifest)
     events.looked(findings)
     renew = (lambda files: None) if log is None else log.renew
-    with followed(manifest, storage, renew) as followers:
+    with followed(manifest, inputs, storage, renew, events.trouble) as followers:
         return _run(manifest, inputs, storage, executor, Everyone(followers, events))
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import make_frontier, make_manifest, make_record, make_settings
+from factories import make_frontier, make_record, make_settings
+from factories import make_manifest as any_manifest
 
+from sweeps.config.schema import make_config
 from sweeps.following.follow import followed
 from sweeps.following.live import Live
 from sweeps.overview.standing import read_standing
+from sweeps.records.trial_record import TrialRecord
 from sweeps.results import known_frontier
 from sweeps.storage.manifest import Manifest, page_path
 from sweeps.storage.record_store import RecordStore
@@ -22,6 +26,19 @@ RECORDS = [
     make_record("a", [(980, 250)]),
     make_record("b", [(985, 400), (950, 50)], make_settings(layers=["conv_3"])),
 ]
+
+
+INPUTS: Any = None  # asked for by the study alone, which these sweeps do not keep
+
+
+def unseen(files: Mapping[str, bytes]) -> None:
+    """Nobody shows them."""
+
+
+def make_manifest(records: list[TrialRecord]) -> Manifest:
+    sweep = {"study": "none"}
+    config = make_config({"name": "example", "badnet": "embedded", "sweep": sweep}, "a test")
+    return replace(any_manifest(records), config=config)
 
 
 @pytest.fixture
@@ -42,7 +59,7 @@ def result(manifest: Manifest, **more: Any) -> SweepResult:
 )
 def test_its_end_is_written(place: tuple[Storage, Manifest], more: dict[str, Any], state: str) -> None:
     storage, manifest = place
-    with followed(manifest, storage, lambda files: None) as followers:
+    with followed(manifest, INPUTS, storage, unseen, pytest.fail) as followers:
         followers.planned(manifest, [], 2)
         assert read_standing(storage, manifest).state == "running"
         for record in RECORDS:
@@ -54,7 +71,10 @@ def test_its_end_is_written(place: tuple[Storage, Manifest], more: dict[str, Any
 
 def test_without_an_end_it_was_interrupted(place: tuple[Storage, Manifest]) -> None:
     storage, manifest = place
-    with pytest.raises(KeyboardInterrupt), followed(manifest, storage, lambda files: None) as followers:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        followed(manifest, INPUTS, storage, unseen, pytest.fail) as followers,
+    ):
         followers.planned(manifest, [], 2)
         raise KeyboardInterrupt
     assert read_standing(storage, manifest).state == "interrupted"
@@ -66,7 +86,7 @@ def test_a_storage_that_is_away_stops_nobody(tmp_path: Path) -> None:
     for file in (tmp_path / "runs").rglob("*"):
         file.unlink()
     (tmp_path / "runs").rmdir()
-    with followed(manifest, storage, lambda files: None) as followers:
+    with followed(manifest, INPUTS, storage, unseen, pytest.fail) as followers:
         followers.planned(manifest, [], 2)
         followers.ended(RECORDS[0])
     assert not (tmp_path / "runs").exists()
@@ -103,7 +123,7 @@ def test_a_page_is_drawn_again_only_where_there_is_more(place: tuple[Storage, Ma
     storage, manifest = place
     for drawn in (True, False):
         storage.write_bytes(page_path(manifest.name), b"before")
-        with followed(manifest, storage, lambda files: None) as followers:
+        with followed(manifest, INPUTS, storage, unseen, pytest.fail) as followers:
             followers.planned(manifest, [] if drawn else RECORDS, 2)
             if drawn:
                 followers.ended(RECORDS[0])
