@@ -130,7 +130,7 @@ def _prefixes(
     settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch
 ) -> TrialOutcome:
     """Prefixes of the order, each a net of the record: from one to the next many channels go."""
-    order, nets = _order(settings, inputs), []
+    order, nets = _order(settings, inputs), list[ChangedNet]()
     for step in prune(settings.policy, settings.x, evaluators.valid, order):
         mask, number = prefix_of(order, step), len(nets)
         note = f"the first {len(mask):,} of {len(order):,} channels; prefixes between those asked are unknown"
