@@ -123,7 +123,12 @@ class PruneResult:
         if not destination.name:
             raise InputError(f"save({str(destination)!r}): expected a folder and a name, as 'goodnets/mine'")
         file = None if badnet is None else Path(badnet)
-        written = with_program(write_formats(self.model, self.mask, file, destination, self.data.clean.shape))
+        clean = self.data.clean
+        written = with_program(
+            write_formats(
+                self.model, self.mask, file, destination, clean.shape, preprocessing=clean.preprocessing
+            )
+        )
         splits = {"": (PlainEvaluator(self.model, self.data), self.counts)}
         written, _ = measured_everywhere(written, splits)
         return {**written.models, "mask": written.mask}

@@ -130,6 +130,7 @@ def write(source: Source, point: FrontierPoint, weights: Weights, destination: P
         destination,
         badnet.split.clean.shape,
         source.architecture,
+        badnet.split.clean.preprocessing,
     )
     return with_program(written)
 

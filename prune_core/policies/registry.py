@@ -9,6 +9,7 @@ from prune_core.evaluation.evaluator import Evaluator
 from prune_core.greedy import Steps, prune_best_first, prune_in_one_pass
 from prune_core.masks import Channel, ChannelMask
 from prune_core.policies.plateau import prune_over_plateaus
+from prune_core.policies.prefix import prune_to_a_prefix
 from prune_core.policies.registered import KnownPolicy, Walks, check_known, checked_steps, policy_plugins
 from prune_core.policies.seed import prune_as_the_author
 from prune_core.rules import RULES, check_x, make_rule
@@ -16,9 +17,10 @@ from prune_core.rules import RULES, check_x, make_rule
 WALKS: dict[str, Callable[[Evaluator, Sequence[Channel], float], Steps]] = {
     "seed": prune_as_the_author,
     "plateau": prune_over_plateaus,
+    "prefix": prune_to_a_prefix,
     "best-first": prune_best_first,
 }
-POLICIES = ("seed", *RULES, "plateau", "best-first")
+POLICIES = ("seed", *RULES, "prefix", "plateau", "best-first")
 # "scale" makes nets (``methods.NET_POLICIES``); the other names there cannot be registered anyway.
 OTHERS = policy_plugins(lambda: (*POLICIES, "scale"))
 

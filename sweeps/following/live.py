@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
+from prune_core.data.checks.findings import Finding
 from sweeps.events import SweepEvents
 from sweeps.extras import installed
 from sweeps.following.course import Course
@@ -45,6 +46,7 @@ class Live(SweepEvents):
         self.manifest, self.storage, self.renew = manifest, storage, renew
         self.course = Course()
         self.pause = Pause()
+        self.channels: Mapping[str, int] | None = None  # of each layer
         self.new = False  # a trial is over since the last page
         self.ran = False  # a trial is over in this call
         self.begun = False
@@ -97,14 +99,33 @@ class Live(SweepEvents):
                     _log.debug("no page: %s", error)
 
     def draw(self) -> None:
-        keys = list(self.manifest.trials)
-        records = read_records(self.storage, keys)
-        frontier = known_frontier(self.storage, self.manifest.name, records, self.manifest.target_share)
+        """The page of the sweep as it stands."""
+        name = self.manifest.name
+        records = read_records(self.storage, list(self.manifest.trials))
+        frontier = known_frontier(self.storage, name, records, self.manifest.target_share)
         standing = self.course.standing()
-        over = standing.done + standing.failed
-        title = f"{self.manifest.name}, running: {over} of {standing.total} trials, frontier as far as tested"
-        self._keep(self.manifest.name, page := drawn(records, frontier, title))
+        so_far = Finding(
+            "note",
+            "running",
+            f"the sweep is running: {standing.done + standing.failed} of {standing.total} trials are over; its "
+            "frontier has the states whose test counts are known by now, its hypervolume is of all states",
+        )
+        self._keep(name, page := self._drawn(records, frontier, so_far))
         self.renew({"frontier.html": page})
+
+    def _drawn(self, records: Sequence[TrialRecord], frontier: Frontier, *so_far: Finding) -> bytes:
+        from sweeps.reports.frontier_html import frontier_page  # plotly takes its time
+
+        place = self.storage.place
+        return frontier_page(
+            records,
+            frontier,
+            self.manifest.name,
+            findings=[*so_far, *(self.manifest.findings or ())],
+            channels=self.channels,
+            storage=None if place == "runs" else place,
+            running=bool(so_far),
+        ).encode()
 
     def _keep(self, name: str, page: bytes) -> None:
         try:
@@ -143,10 +164,3 @@ class Pause:
 
     def __exit__(self, *exc: object) -> None:
         self.cost = self.clock() - self.last
-
-
-def drawn(records: Sequence[TrialRecord], frontier: Frontier, title: str) -> bytes:
-    """The page of a sweep, or of a part of it."""
-    from sweeps.reports.frontier_html import frontier_page  # plotly takes its time
-
-    return frontier_page(records, frontier, title).encode()

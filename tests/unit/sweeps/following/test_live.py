@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ RECORDS = [
 ]
 
 
-INPUTS: Any = None  # asked for by the study alone, which these sweeps do not keep
+INPUTS: Any = SimpleNamespace(model=SimpleNamespace(layers=[]))
 
 
 def unseen(files: Mapping[str, bytes]) -> None:
@@ -64,7 +65,7 @@ def test_its_end_is_written(place: tuple[Storage, Manifest], more: dict[str, Any
         assert read_standing(storage, manifest).state == "running"
         for record in RECORDS:
             followers.ended(record)
-        followers.finished(result(manifest, **more), None)  # type: ignore[arg-type]
+        followers.finished(result(manifest, **more), INPUTS)
     standing = read_standing(storage, manifest)
     assert (standing.state, standing.done) == (state, 2)
 
@@ -100,7 +101,7 @@ def test_the_page_so_far(place: tuple[Storage, Manifest]) -> None:
     live.course.planned(manifest, RECORDS[:1], 5)
     live.draw()
     page = storage.read_bytes(page_path(manifest.name))
-    assert page is not None and b"running: 1 of 5 trials" in page
+    assert page is not None and b"is running: 1 of 5 trials are over" in page
     assert given == [{"frontier.html": page}]
 
 
@@ -127,5 +128,5 @@ def test_a_page_is_drawn_again_only_where_there_is_more(place: tuple[Storage, Ma
             followers.planned(manifest, [] if drawn else RECORDS, 2)
             if drawn:
                 followers.ended(RECORDS[0])
-            followers.finished(result(manifest), None)  # type: ignore[arg-type]
+            followers.finished(result(manifest), INPUTS)
         assert (storage.read_bytes(page_path(manifest.name)) != b"before") == drawn
