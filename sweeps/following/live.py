@@ -71,10 +71,10 @@ class Live(SweepEvents):
     def finished(self, result: SweepResult, inputs: TrialInputs) -> None:
         self._join()
         self.state = "interrupted" if result.stopped or result.left else "finished"
-        if installed("plots") and (
-            self.ran or self.storage.modified(page_path(result.manifest.name)) is None
-        ):
-            self._keep(result.manifest.name, drawn(result.records, result.frontier, result.manifest.name))
+        name = result.manifest.name
+        if installed("plots") and (self.ran or self.storage.modified(page_path(name)) is None):
+            self.channels = {la.name: la.channels for la in inputs.model.layers}
+            self._keep(name, self._drawn(result.records, result.frontier))
 
     def close(self) -> None:
         """The last word; without an end, that the sweep was interrupted."""
@@ -107,8 +107,8 @@ class Live(SweepEvents):
         so_far = Finding(
             "note",
             "running",
-            f"the sweep is running: {standing.done + standing.failed} of {standing.total} trials are over; its "
-            "frontier has the states whose test counts are known by now, its hypervolume is of all states",
+            f"the sweep is running: {standing.done + standing.failed} of {standing.total} trials are over; "
+            "its frontier has the states that are counted on test by now, its hypervolume is of all",
         )
         self._keep(name, page := self._drawn(records, frontier, so_far))
         self.renew({"frontier.html": page})
