@@ -14,7 +14,10 @@ from sweeps.cli.options import (
     MODEL_HELP,
     Architecture,
     ArchitectureArgs,
+    Classes,
     ConfigFile,
+    Keys,
+    Layout,
     Overrides,
     StoragePlace,
     Sweep,
@@ -57,9 +60,9 @@ def init(
     ] = None,
     architecture: Architecture = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
-    layout: Annotated[
-        str | None, typer.Option(metavar="NCHW|NHWC", help="Of arrays. Default: found where it is clear.")
-    ] = None,
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     output: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("goodnet.yaml"),
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
@@ -77,7 +80,7 @@ def init(
     --trigger patch.png --row 28 --column 28
     """
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.commands import set_up
     from sweeps.setup.initialise import Given
 
@@ -91,7 +94,7 @@ def init(
         _target(target),
         architecture,
         arguments_of(architecture_arg) or {},
-        ImageForm.of(layout, None, (), None, Preprocessing()),
+        ImageForm.of(layout, keys_of(keys), words_of(classes), None, Preprocessing()),
         output,
         seed,
         force,
@@ -156,14 +159,19 @@ def evaluate(
         str,
         typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
     ] = "1",
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
 ) -> Result:
-    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
+    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both. Images are
+    read as a configuration's data.scale, mean, std, layout, keys and classes say."""
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.reading import evaluate_files
 
-    form = ImageForm(preprocessing=Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std)))
+    pixels = Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std))
+    form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
 

@@ -36,4 +36,22 @@ ArchitectureArgs = Annotated[
         help="An argument of the architecture, e.g. --architecture-arg num_classes=10. Repeatable.",
     ),
 ]
+Layout = Annotated[
+    str | None, typer.Option(metavar="NCHW|NHWC", help="Of arrays. Default: found where it is clear.")
+]
+Keys = Annotated[
+    list[str],
+    typer.Option(
+        metavar="ROLE=NAME",
+        help="The name that a field has in the image files, e.g. --keys images=pixels; roles are images, "
+        "label, target and true_label. Repeatable.",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME,...",
+        help="Names of class folders by index. Default: the indices themselves, or sorted names.",
+    ),
+]
 MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
