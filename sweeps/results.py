@@ -114,8 +114,7 @@ def frontier_states(records: Sequence[TrialRecord]) -> list[State]:
     Of states equal on both axes one with no weights changed is kept, of such the one with fewest
     channels. The BadNet itself is no candidate: it is what is to be replaced.
     """
-    states = sorted((s for r in records for s in r.states()), key=_plainest)
-    return _not_dominated(states)
+    return not_dominated([s for r in records for s in r.states()])
 
 
 def hypervolumes(records: Sequence[TrialRecord]) -> dict[str, float]:
@@ -137,7 +136,9 @@ def _plainest(state: State) -> tuple[bool, int]:
     return (state.weights is not None, len(state.mask))
 
 
-def _not_dominated(states: Sequence[State]) -> list[State]:
+def not_dominated(states: Sequence[State]) -> list[State]:
+    """As ``frontier_states``, of any states."""
+    states = sorted(states, key=_plainest)
     positions = non_dominated(
         np.array([s.counts.clean_accuracy for s in states]),
         np.array([s.counts.attack_success for s in states]),

@@ -8,9 +8,12 @@ end, and reports.
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from prune_core.counts import Counts
 from prune_core.errors import InputError
@@ -21,12 +24,14 @@ from prune_core.methods import NET_POLICIES, make_nets, repaired
 from prune_core.model.layer_sets import resolve_layer_set
 from prune_core.model.memory import out_of_memory, typed
 from prune_core.orders import OrderInput, channel_order
+from prune_core.policies.prefix import prefix_of
 from prune_core.policies.registry import empty_mask, prune
 from prune_core.repair.nets import Given, MadeNet
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.progress import Progress, Watch
 from sweeps.records.net_bound import Bound, until_beyond
+from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import ChangedNet, TrialRecord, Whose
 
@@ -43,8 +48,14 @@ def run_trial(
     a failed record with its reason; what gets through is Ctrl-C and ``machine_fault``, which a
     caller may answer by trying again.
     """
-    key, started = inputs.key(settings), time.monotonic()
+    key, started, began = inputs.key(settings), time.monotonic(), time.time()
     evaluators.exchange()
+    before = evaluators.answered()
+
+    def ran() -> Ran:
+        asked, known = (now - then for now, then in zip(evaluators.answered(), before, strict=True))
+        return Ran(f"{platform.node()}/{os.getpid()}", began, asked, known)
+
     try:
         outcome = trial_outcome(settings, inputs, evaluators, watch)
         test = NetCounter(inputs.model, evaluators.test)(outcome.final.mask, outcome.final.weights)
@@ -60,6 +71,7 @@ def run_trial(
             mask=outcome.final.mask,
             steps=outcome.steps,
             nets=outcome.nets,
+            ran=ran(),
         )
     except Exception as error:  # whatever it is, the sweep goes on and the record says it
         if machine_fault(error):
@@ -67,7 +79,8 @@ def run_trial(
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         reason = kind + (" ".join(str(error).split()) or "no message")[:500]
         whose: Whose = "input" if isinstance(error, InputError) else "fault"
-        return TrialRecord(key, settings, "failed", reason, time.monotonic() - started, failure=whose)
+        seconds = time.monotonic() - started
+        return TrialRecord(key, settings, "failed", reason, seconds, failure=whose, ran=ran())
     finally:
         evaluators.exchange()
 
@@ -93,6 +106,8 @@ def trial_outcome(
 ) -> TrialOutcome:
     """A policy, then a repair where ``settings`` name one."""
     policy = _nets if settings.policy in NET_POLICIES else _prune
+    if settings.policy == "prefix":
+        policy = _prefixes
     outcome = policy(settings, inputs, evaluators, watch)
     return outcome if settings.repair == "none" else _repair(outcome, settings, inputs, evaluators, watch)
 
@@ -103,13 +118,29 @@ def _prune(
     """Channels pruned along the order, as the policy says."""
     order = _order(settings, inputs)
     steps: list[PruneStep] = []
-    for step in prune(settings.policy, settings.x, evaluators.valid, order):
+    part = None
+    if settings.rank_images is not None:
+        part = partial(evaluators.part, settings.rank_images, settings.seed)
+    for step in prune(settings.policy, settings.x, evaluators.valid, order, part):
         steps.append(step)
         doing = f"trying channels of {step.channel.layer}"
         watch(Progress(doing, len(steps), max(len(order), len(steps)), len(step.mask)))
     if not steps:
         return TrialOutcome(_pruned(empty_mask(settings.policy)), evaluators.valid.badnet)
     return TrialOutcome(_pruned(steps[-1].mask), steps[-1].now, tuple(steps))
+
+
+def _prefixes(
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch
+) -> TrialOutcome:
+    """Prefixes of the order, each a net of the record: from one to the next many channels go."""
+    order, nets = _order(settings, inputs), list[ChangedNet]()
+    for step in prune(settings.policy, settings.x, evaluators.valid, order):
+        mask, number = prefix_of(order, step), len(nets)
+        note = f"the first {len(mask):,} of {len(order):,} channels; prefixes between those asked are unknown"
+        nets.append(ChangedNet(number, note, mask, step.tried, step.accepted))
+        watch(Progress(f"trying the first {len(mask):,} channels", number + 1, number + 2, len(step.mask)))
+    return _with_nets(TrialOutcome(_pruned(ChannelMask()), evaluators.valid.badnet), nets)
 
 
 def _order(settings: TrialSettings, inputs: TrialInputs) -> list[Channel]:

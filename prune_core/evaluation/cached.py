@@ -91,10 +91,16 @@ class RememberingEvaluator:
         """``make``: the evaluator of ``split``; what it raises comes through at the first need."""
         self.split, self.make, self.memory = split, make, memory
         self._whole: OrderedDict[ChannelMask, None] = OrderedDict()
+        self.asked = self.remembered = 0  # questions so far, and those that memory answered
 
     @cached_property
     def inner(self) -> Evaluator:
         return self.make()
+
+    def remake(self, make: Callable[[], Evaluator]) -> None:
+        """Another evaluator from here on, that counts the same; the one that was made is let go."""
+        self.make = make
+        self.__dict__.pop("inner", None)
 
     @cached_property
     def badnet(self) -> Counts:
@@ -104,6 +110,8 @@ class RememberingEvaluator:
     def counts(self, mask: ChannelMask, ask: Ask = EVERYTHING) -> Counts:
         known = self.memory.get(mask) or Known()
         told = known.answer(ask, self.split)
+        self.asked += 1
+        self.remembered += told is not None
         if told is None:
             parent = self._parent(mask)
             if parent is not None:  # it may have been looked up, so that ``inner`` never saw it

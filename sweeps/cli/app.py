@@ -10,44 +10,24 @@ import typer
 from sweeps.cli import show
 from sweeps.cli.command import Result, app, command
 from sweeps.cli.console import SweepProgress, say
+from sweeps.cli.options import (
+    MODEL_HELP,
+    Architecture,
+    ArchitectureArgs,
+    Classes,
+    ConfigFile,
+    Keys,
+    Layout,
+    Overrides,
+    StoragePlace,
+    Sweep,
+)
 from sweeps.execution.stopping import stoppable
 
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
     from sweeps.storage.storage import Storage
     from sweeps.sweep_result import SweepResult
-
-
-Overrides = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key of the configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.",
-    ),
-]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
-Sweep = Annotated[
-    str | None,
-    typer.Argument(metavar="[SWEEP]", help="Name of a sweep; default: the latest one in the storage."),
-]
-StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
-Architecture = Annotated[
-    str | None,
-    typer.Option(
-        help="Architecture of PyTorch weights (torchvision:NAME, timm:NAME, backdoorbench:NAME, "
-        "abl:wrn-16-1, or your own package.module:function), or of a weights-only .h5 file (deepid)."
-    ),
-]
-ArchitectureArgs = Annotated[
-    list[str],
-    typer.Option(
-        "--architecture-arg",
-        metavar="NAME=VALUE",
-        help="An argument of the architecture, e.g. --architecture-arg num_classes=10. Repeatable.",
-    ),
-]
-MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
 
 
 @command(show.init)
@@ -80,9 +60,9 @@ def init(
     ] = None,
     architecture: Architecture = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
-    layout: Annotated[
-        str | None, typer.Option(metavar="NCHW|NHWC", help="Of arrays. Default: found where it is clear.")
-    ] = None,
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     output: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("goodnet.yaml"),
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
@@ -100,7 +80,7 @@ def init(
     --trigger patch.png --row 28 --column 28
     """
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.commands import set_up
     from sweeps.setup.initialise import Given
 
@@ -114,7 +94,7 @@ def init(
         _target(target),
         architecture,
         arguments_of(architecture_arg) or {},
-        ImageForm.of(layout, None, (), None, Preprocessing()),
+        ImageForm.of(layout, keys_of(keys), words_of(classes), None, Preprocessing()),
         output,
         seed,
         force,
@@ -179,14 +159,19 @@ def evaluate(
         str,
         typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
     ] = "1",
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
 ) -> Result:
-    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
+    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both. Images are
+    read as a configuration's data.scale, mean, std, layout, keys and classes say."""
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.reading import evaluate_files
 
-    form = ImageForm(preprocessing=Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std)))
+    pixels = Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std))
+    form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
 
@@ -218,12 +203,13 @@ def _numbers(option: str, text: str) -> list[float]:
 
 @command(show.prune)
 def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
-    """Run one trial in this process. Each list under sweep in the configuration must have one entry."""
+    """Run one trial in this process. Each list under sweep in the configuration must have one entry. The data
+    are looked at first, as by goodnet sweep."""
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
     with SweepProgress() as progress:
-        return prune_once(load_config(config, set), progress.preparing)
+        return prune_once(load_config(config, set), progress.preparing, progress.looked)
 
 
 @command(show.sweep)
@@ -285,15 +271,6 @@ def study(
         out,
         remarks,
     )
-
-
-@command(show.frontier)
-def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
-    """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
-    attack success."""
-    from sweeps.commands import shown_frontier
-
-    return shown_frontier(sweep, storage)
 
 
 @command(show.pick)

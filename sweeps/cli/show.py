@@ -37,6 +37,7 @@ def inspect(result: Result) -> str:
 def evaluate(result: Result) -> str:
     from prune_core.counts import Rate
     from prune_core.data.told import goal_words
+    from prune_core.defence import not_clean
 
     lines = [
         f"clean accuracy: {Rate('clean_accuracy', result['clean_correct'], result['clean_total'])}",
@@ -54,7 +55,7 @@ def evaluate(result: Result) -> str:
             f"poisoned images detected {result['detected_poisoned']:.2%}"
         )
     lines += findings(result)
-    lines.append("Low attack success on one trigger does not mean that the network is clean.")
+    lines.append(not_clean(len(several)))
     return "\n".join(lines)
 
 
@@ -144,7 +145,8 @@ def frontier(result: Result) -> str:
             f"{point['kind'] or 'unknown':<17}{point['trial_key']}, {point['step']}"
         )
     lines.append(
-        "95 % intervals in brackets; lost on test: points of clean accuracy (images) below the BadNet"
+        "95 % intervals in brackets; lost on test: points of clean accuracy (images) below the BadNet; "
+        "goodnet pick tells the classes that lose more than the whole"
     )
     for point in result["points"]:
         if "triggers" in point["valid"]:

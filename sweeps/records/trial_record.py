@@ -14,6 +14,7 @@ from prune_core.counts import Counts
 from prune_core.files.constants import Weights
 from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
+from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
 
 Whose = Literal["input", "machine", "fault"]  # fault a failure is
@@ -72,6 +73,7 @@ class TrialRecord:
         failure: whose it was that it failed: "input" (of what was given), "machine" (it was tried again,
             and given up) or "fault" (ours); None when it is done, and in records of versions before.
         nets: what was made by scaling, repair or a baseline; the last accepted one is the final net.
+        ran: where and when; None where that is not known, as in records of versions before.
     """
 
     key: str
@@ -87,6 +89,7 @@ class TrialRecord:
     steps: tuple[PruneStep, ...] = ()
     nets: tuple[ChangedNet, ...] = ()
     failure: Whose | None = None
+    ran: Ran | None = field(default=None, compare=False)
 
     @property
     def weights(self) -> str | None:

@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict
 from prune_core.counts import Counts
 from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
+from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import ChangedNet, TrialRecord, Whose
 
 SPLITS = ("badnet_valid", "badnet_test", "valid", "test")
+OF_TRIGGER = ("attack_success", "attacked", "poisoned_total", "margin")
 BRIEF = ("clean_accuracy", "attack_success", "clean_correct", "attacked", "margin", "complete")
 
 
@@ -68,7 +70,7 @@ class TrialReport(BaseModel):
         pruned: channels of the final net by layer. weights: digest of what else was changed in it.
         badnet_valid, badnet_test, valid, test: counts of the BadNet and of the final net, with rates
             (fractions) and 95 % intervals; None of a failed trial.
-        failure: whose fault a failure was, as a record has it.
+        failure, ran: whose fault a failure was, where and when it ran, as a record has them.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -92,6 +94,7 @@ class TrialReport(BaseModel):
     badnet_test: dict[str, Any] | None
     valid: dict[str, Any] | None
     test: dict[str, Any] | None
+    ran: Ran | None = None
 
     @classmethod
     def of(cls, record: TrialRecord) -> TrialReport:
@@ -113,6 +116,7 @@ class TrialReport(BaseModel):
             pruned=record.mask.by_layer(),
             keep_bias=record.mask.keep_bias,
             nets=tuple(NetReport.of(net, record.number(net)) for net in record.nets),
+            ran=record.ran,
             **{split: None if c is None else c.to_json() for split, c in counts.items()},
         )
 
@@ -122,7 +126,7 @@ class TrialReport(BaseModel):
 
     def file_json(self) -> dict[str, Any]:
         """``trial.json`` among the run's files; the mask has a file of its own there."""
-        told = self.model_dump(exclude={"pruned", "keep_bias", "nets"})
+        told = self.model_dump(exclude={"pruned", "keep_bias", "nets", "ran"})
         return {**told, "nets": [{**n.brief(), "valid": n.counts} for n in self.nets]}
 
     def record_json(self) -> dict[str, Any]:
@@ -137,12 +141,14 @@ class TrialReport(BaseModel):
             "mask": {"pruned": self.pruned, "keep_bias": self.keep_bias},
             "nets": [net.record_json() for net in self.nets],
             **{split: getattr(self, split) for split in SPLITS},
+            **({} if self.ran is None else {"ran": self.ran.to_json()}),
         }
 
     @classmethod
     def read(cls, head: dict[str, Any]) -> TrialRecord:
-        """The record, without steps, whose ``record_json`` this is; heads of version 0.1 have neither
-        ``failure`` nor ``nets``. Raises ValueError, LookupError or TypeError where it has not that form."""
+        """The record, without steps, whose ``record_json`` this is; heads of version 0.1 have none of
+        ``failure``, ``nets`` and ``ran``. Raises ValueError, LookupError or TypeError where it has not
+        that form."""
         counts: dict[str, Any] = {s: None if head[s] is None else Counts.from_json(head[s]) for s in SPLITS}
         record = TrialRecord(
             head["key"],
@@ -153,6 +159,7 @@ class TrialReport(BaseModel):
             mask=ChannelMask.from_json(head["mask"]),
             nets=tuple(map(_net, head.get("nets", []))),
             failure=head.get("failure"),
+            ran=Ran.from_json(head.get("ran")),
             **counts,
         )
         cls.of(record)  # checks every field
@@ -161,7 +168,7 @@ class TrialReport(BaseModel):
     def command_json(self, channels_total: int, steps: tuple[PruneStep, ...]) -> dict[str, Any]:
         """What ``goodnet prune --json`` prints of a trial that is done. ``channels_total``: of all
         layers that count; ``steps``: every candidate in turn."""
-        left_out = {"status", "reason", "failure", "nets", "badnet_valid", "badnet_test"}
+        left_out = {"status", "reason", "failure", "nets", "ran", "badnet_valid", "badnet_test"}
         return {
             **self.model_dump(exclude=left_out),
             "badnet": {"valid": self.badnet_valid, "test": self.badnet_test},
@@ -187,15 +194,18 @@ def _step_json(number: int, step: PruneStep) -> dict[str, Any]:
         "layer": step.channel.layer,
         "channel": step.channel.index,
         "accepted": step.accepted,
-        "tried": _brief_counts(step.tried),
-        "now": _brief_counts(step.now),
+        "tried": _brief(step.tried.to_json()),
+        "now": _brief(step.now.to_json()),
         "returned": back and {"layer": back.layer, "channel": back.index},
+        **(
+            {"tried_images": step.tried.clean_total} if step.tried.clean_total != step.now.clean_total else {}
+        ),
     }
 
 
-def _brief_counts(counts: Counts) -> dict[str, Any]:
-    return {name: getattr(counts, name) for name in BRIEF}
-
-
 def _brief(counts: dict[str, Any]) -> dict[str, Any]:
-    return {name: counts[name] for name in BRIEF}
+    """Of ``Counts.to_json``; of several triggers each is told, beside the worst of them."""
+    told = {name: counts[name] for name in BRIEF}
+    if "triggers" in counts:
+        told["triggers"] = [{name: one[name] for name in OF_TRIGGER} for one in counts["triggers"]]
+    return told

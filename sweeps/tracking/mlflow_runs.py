@@ -92,6 +92,7 @@ class Tracking:
         self.artifact_location = artifact_location
         self._children: dict[str, dict[str, _Child]] = {}  # parent run id -> trial key -> child
         self._identities: dict[str, dict[str, str]] = {}  # parent run id -> tags by which it is found
+        self._pixels: dict[str, dict[str, Any]] = {}  # parent run id -> what its trials do to pixels
 
     def check(self, seconds: float = 8.0) -> None:
         """Raises InputError, within about ``seconds``, when MLflow does not answer at the address,
@@ -119,6 +120,8 @@ class Tracking:
             if run_id != run.info.run_id:  # another driver was faster
                 self._client.delete_run(run.info.run_id)
         self._identities[run_id] = identity
+        # A trial's own: its digests are of pixels as the network gets them.
+        self._pixels[run_id] = flat("data", manifest.config.data.form.preprocessing.to_json())
         config = manifest.config.model_dump(mode="json")
         facts = {
             **flat("config", config),
@@ -133,8 +136,8 @@ class Tracking:
         return run_id
 
     def log_trial(self, run_id: str, record: TrialRecord) -> None:
-        """The record as a child of the sweep's run: settings as params, a value of every stepped
-        metric for each accepted state, the final counts, mask and steps as artifacts.
+        """The record as a child of the sweep's run: settings and what is done to pixels as params, a
+        value of every stepped metric for each accepted state, the final counts, mask and steps as artifacts.
 
         Does nothing for a record that is there; finishes what an earlier attempt left half done.
         """
@@ -142,7 +145,7 @@ class Tracking:
             child = self._child_for(run_id, record)
             if child.complete == record.status:
                 return
-            self._fill(child, record)
+            self._fill(child, record, self._pixels.get(run_id, {}))
         except Exception:
             self._children.pop(run_id, None)  # what is there is not known any more: look again
             raise
@@ -159,6 +162,7 @@ class Tracking:
         runs = in_order(self._search(self._identities[run_id]))
         kept = str(runs[0].info.run_id) if runs else run_id
         self._identities[kept] = self._identities[run_id]
+        self._pixels[kept] = self._pixels[run_id]
         # Ours may be deleted already, and still have children.
         for other in {run_id, *(run.info.run_id for run in runs)} - {kept}:
             adopt(self._client, self._search({PARENT: other}), kept)
@@ -312,8 +316,9 @@ class Tracking:
             children[record.key] = _Child.of(run)
         return children[record.key]
 
-    def _fill(self, child: _Child, record: TrialRecord) -> None:
-        params = [Param(key, value) for key, value in TrialReport.of(record).params().items()]
+    def _fill(self, child: _Child, record: TrialRecord, pixels: Mapping[str, Any]) -> None:
+        known = {**TrialReport.of(record).params(), **pixels}
+        params = [Param(key, str(value)) for key, value in known.items()]
         self._client.log_batch(child.run_id, params=params)
         # Timestamps follow from the run's start, so that a metric logged again is the same metric.
         self._log_metrics(

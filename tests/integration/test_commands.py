@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -113,6 +114,7 @@ def test_prune_is_the_sweeps_trial(goodnet, smoke_config, tmp_path) -> None:
     assert {
         "trial_key",
         "settings",
+        "findings",
         "badnet",
         "valid",
         "test",
@@ -128,6 +130,7 @@ def test_prune_is_the_sweeps_trial(goodnet, smoke_config, tmp_path) -> None:
     assert json.loads(json.dumps(record.valid.to_json())) == result["valid"]
     assert sum(step["accepted"] for step in result["steps"]) == result["channels_pruned"]
     assert all(ids == sorted(ids) for ids in result["pruned"].values())
+    assert "few-images" in {f["name"] for f in result["findings"]} and "warning: 66 clean" in alone.err
 
 
 def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(goodnet, smoke_config, monkeypatch) -> None:
@@ -193,6 +196,30 @@ def test_inspect_and_evaluate_speak_to_people_too(goodnet, smoke_files) -> None:
     assert said.status == 0 and "does not mean that the network is clean" in said.out
 
 
+def test_evaluate_reads_images_in_any_form(goodnet, smoke_files, tmp_path) -> None:
+    """The same images as NHWC of 0 to 1 under names of their own, and as HDF5 in the usual form."""
+
+    def evaluated(clean: object, poisoned: object, *how: str) -> dict[str, object]:
+        said = goodnet(
+            "evaluate", smoke_files.badnet, "--clean", clean, "--poisoned", poisoned, *how, "--json"
+        )
+        assert said.status == 0, said.err
+        return {key: said.json[key] for key in ("clean_correct", "clean_total", "attacked", "poisoned_total")}
+
+    other = []
+    for path in (smoke_files.clean_test, smoke_files.poisoned_test):
+        with h5py.File(path) as file:
+            pixels, labels = file["data"][:], file["label"][:]
+        other.append(tmp_path / f"{path.stem}.npz")
+        np.savez(other[-1], faces=pixels.transpose(0, 2, 3, 1) / 255.0, who=labels)
+    how = ["--layout", "NHWC", "--keys", "images=faces", "--keys", "label=who", "--scale", "255"]
+    assert evaluated(*other, *how) == evaluated(smoke_files.clean_test, smoke_files.poisoned_test)
+    said = goodnet(
+        "evaluate", smoke_files.badnet, "--clean", other[0], "--poisoned", other[1], "--keys", "x=y"
+    )
+    assert said.status == 2 and "keys has no role 'x'" in said.err
+
+
 def test_doctor(goodnet, smoke_config) -> None:
     said = goodnet("doctor", smoke_config, "--executor", "inline", "--json")
     assert said.status == 0, said.out
@@ -239,16 +266,6 @@ def test_the_price_stands_with_every_figure(goodnet, smoke_config, tmp_path) -> 
     assert "- Clean accuracy on test is" in card and "What was found in the data" in card
 
 
-def test_frontier_writes_nothing(goodnet, smoke_config, tmp_path) -> None:
-    swept(goodnet, smoke_config)
-    runs = tmp_path / "runs"
-    (kept,) = (runs / "sweeps").glob("*.frontier.parquet")
-    kept.unlink()
-    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*")}
-    assert goodnet("frontier", "--storage", runs).status == 0
-    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*")} == before
-
-
 def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
     goodnet, smoke_config, smoke_files
 ) -> None:
@@ -257,6 +274,13 @@ def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
     said = goodnet("sweep", smoke_config, "--executor", "inline", "--json", *options)
     assert said.status == 2 and "the same file given twice?" in said.json["error"]["message"]
     assert not list((smoke_config.parent / "runs").rglob("*.parquet"))
+    one = [
+        part
+        for key in ("orders=[l1]", "layer_sets=[last:1]", "x_thresholds=[4]")
+        for part in ("--set", f"sweep.{key}")
+    ]
+    alone = goodnet("prune", smoke_config, "--json", *one, *options)
+    assert alone.status == 2 and alone.json["error"] == said.json["error"]
     checks = goodnet("doctor", smoke_config, "--executor", "inline", "--json", *options)
     found = {c["name"]: c["level"] for c in checks.json["checks"]}
     assert checks.status == 2 and found["shared-images"] == "error"

@@ -61,6 +61,7 @@ def test_operators_are_declared_only_where_they_are_not_there(
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "_C.so").write_bytes(b"")
     (tmp_path / "torchvision" / "__init__.py").write_text("")
-    code = "import hook, sys; sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'Finder']; "
+    code = "import hook, sys; "  # a finder may be an object without a name
+    code += "sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'Finder']; "
     code += "sys.path.insert(0, '.'); hook.install(); import torchvision"
     assert said(code, tmp_path).split() == declared.split()

@@ -23,7 +23,7 @@ from prune_core.keras_files.h5 import write_keras
 from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
 from sweeps.choosing.criteria import Knee, MaxAccuracyDrop, criterion_of
-from sweeps.pick import CAVEAT, choose, pick
+from sweeps.pick import choose, pick
 from sweeps.reports.model_card import card, cost_tags, in_torch_first
 from sweeps.results import Frontier, FrontierPoint
 from sweeps.storage.manifest import Manifest
@@ -131,7 +131,8 @@ def test_why_is_honest() -> None:
     assert "5.00 % (25 of 500; 95 % interval 3.41 to 7.28)" in why
     assert "On test, which had no part in the choice: clean accuracy 95.50 % (955 of 1000;" in why
     assert "7.00 % (35 of 500;" in why
-    assert why.endswith(CAVEAT) and "still succeeds" not in why
+    assert why.endswith("it does not show that the network is clean.") and "this one trigger" in why
+    assert "still succeeds" not in why
     _, weak = choose(FOUR, BADNET, MaxAccuracyDrop(0.5))
     assert "still succeeds on half of the test images or more" in weak
 

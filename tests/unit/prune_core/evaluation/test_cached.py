@@ -150,7 +150,10 @@ def test_a_trial_that_was_walked_before_runs_no_network(inputs: TrialInputs, tmp
     again = evaluators(inputs, storage)
     for evaluator in (again.valid, again.test):
         evaluator.make = forbidden  # type: ignore[attr-defined]
-    assert replace(run_trial(settings, inputs, again), seconds=first.seconds) == first
+    second = run_trial(settings, inputs, again)
+    assert replace(second, seconds=first.seconds) == first
+    assert first.ran is not None and second.ran is not None
+    assert first.ran.known < first.ran.asked and second.ran.known == second.ran.asked > 0
 
 
 def forbidden() -> Evaluator:
