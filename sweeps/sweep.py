@@ -111,7 +111,7 @@ class TestCounter:
 
     def __init__(self, inputs: TrialInputs, kind: str, memory_gb: float, storage: Storage) -> None:
         """``kind``: of the evaluator, as ``make_evaluator`` has it."""
-        self.evaluator, self.memory = remembering(inputs.model, inputs.test, kind, memory_gb, storage)
+        self.evaluator, self.memory = remembering(inputs.model, kind, storage, inputs.test, memory_gb)
         self.counter = NetCounter(inputs.model, self.evaluator)
         self.store = RecordStore(storage)
 

@@ -161,7 +161,8 @@ def frontier(result: Result) -> str:
             f"{point['kind'] or 'unknown':<17}{point['trial_key']}, {point['step']}"
         )
     lines.append(
-        "95 % intervals in brackets; lost on test: points of clean accuracy (images) below the BadNet"
+        "95 % intervals in brackets; lost on test: points of clean accuracy (images) below the BadNet; "
+        "goodnet pick tells the classes that lose more than the whole"
     )
     for point in result["points"]:
         if "triggers" in point["valid"]:

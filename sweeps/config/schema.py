@@ -99,6 +99,9 @@ class SweepConfig(Section):
     policies: tuple[str, ...] = ("margin",)
     repair: tuple[str, ...] = ("none",)
     seeds: tuple[int, ...] = (0,)
+    rank_images: int | None = Field(
+        default=None, ge=1, description="images of each kind on which best-first ranks; unset: all"
+    )
     search: Literal["grid", "random", "optuna"] = "grid"
     samples: int | None = Field(default=None, ge=1, description="trials that a search draws")
     budget: BudgetConfig = BudgetConfig()

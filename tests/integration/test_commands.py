@@ -269,16 +269,6 @@ def test_the_price_stands_with_every_figure(goodnet, smoke_config, tmp_path) -> 
     assert "- Clean accuracy on test is" in card and "What was found in the data" in card
 
 
-def test_frontier_writes_nothing(goodnet, smoke_config, tmp_path) -> None:
-    swept(goodnet, smoke_config)
-    runs = tmp_path / "runs"
-    (kept,) = (runs / "sweeps").glob("*.frontier.parquet")
-    kept.unlink()
-    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*")}
-    assert goodnet("frontier", "--storage", runs).status == 0
-    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*")} == before
-
-
 def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
     goodnet, smoke_config, smoke_files
 ) -> None:
