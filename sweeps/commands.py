@@ -106,7 +106,12 @@ def study_of(
         counter.memory.tidy()
         digests = result.manifest.digests
         part = Part(
-            config.name, ways, f"study-{config.name}.png", about, digests["badnet"] + digests["valid"]
+            config.name,
+            ways,
+            f"study-{config.name}.png",
+            about,
+            digests["badnet"] + digests["valid"],
+            result.manifest.findings or (),
         )
         write_whole(out / part.picture, study_png(part.name, ways))
         parts.append(part)
@@ -127,6 +132,7 @@ def study_of(
                     "layers": part.ways[0].layers,
                     "hypervolume": part.ways[0].hypervolume,
                 },
+                "findings": [finding.to_json() for finding in part.findings],
             }
             for part in parts
         },

@@ -9,13 +9,17 @@ import typer
 
 from sweeps.cli import show
 from sweeps.cli.command import Result, app, command
-from sweeps.cli.console import SweepProgress, say
+from sweeps.cli.console import say
 from sweeps.cli.options import (
     MODEL_HELP,
     Architecture,
     ArchitectureArgs,
+    Classes,
     ConfigFile,
+    Keys,
+    Layout,
     Overrides,
+    Quiet,
     StoragePlace,
     Sweep,
 )
@@ -57,9 +61,9 @@ def init(
     ] = None,
     architecture: Architecture = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
-    layout: Annotated[
-        str | None, typer.Option(metavar="NCHW|NHWC", help="Of arrays. Default: found where it is clear.")
-    ] = None,
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     output: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("goodnet.yaml"),
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
@@ -77,7 +81,8 @@ def init(
     --trigger patch.png --row 28 --column 28
     """
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.progress import SweepProgress
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.commands import set_up
     from sweeps.setup.initialise import Given
 
@@ -91,7 +96,7 @@ def init(
         _target(target),
         architecture,
         arguments_of(architecture_arg) or {},
-        ImageForm.of(layout, None, (), None, Preprocessing()),
+        ImageForm.of(layout, keys_of(keys), words_of(classes), None, Preprocessing()),
         output,
         seed,
         force,
@@ -156,14 +161,19 @@ def evaluate(
         str,
         typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
     ] = "1",
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
 ) -> Result:
-    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
+    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both. Images are
+    read as a configuration's data.scale, mean, std, layout, keys and classes say."""
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.reading import evaluate_files
 
-    form = ImageForm(preprocessing=Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std)))
+    pixels = Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std))
+    form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
 
@@ -194,13 +204,14 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 @command(show.prune)
-def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
+def prune(config: ConfigFile, set: Overrides = [], quiet: Quiet = False) -> Result:  # noqa: A002, B006
     """Run one trial in this process. Each list under sweep in the configuration must have one entry. The data
     are looked at first, as by goodnet sweep."""
+    from sweeps.cli.progress import SweepProgress
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
-    with SweepProgress() as progress:
+    with SweepProgress(quiet) as progress:
         return prune_once(load_config(config, set), progress.preparing, progress.looked)
 
 
@@ -209,21 +220,27 @@ def sweep(
     config: ConfigFile,
     set: Overrides = [],  # noqa: A002, B006
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+    quiet: Quiet = False,
 ) -> Result:
     """Run a search and draw the frontier. Trials that have a record already are not run again; all of them
     are logged to MLflow.
 
-    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
+    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was. While it runs,
+    goodnet watch shows from any machine how it stands, and the page sweeps/NAME.html in the storage is
+    renewed.
+
+    goodnet sweep configs/default.yaml --set sweep.x_thresholds=[2,4] --executor inline
     """
     from sweeps.config.schema import load_config
     from sweeps.storage.storage import open_storage
 
     settings = load_config(config, set)
     storage = open_storage(settings.storage)
-    return _swept(settings, storage, executor).to_json(storage)
+    return _swept(settings, storage, executor, quiet).to_json(storage)
 
 
-def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
+def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> SweepResult:
+    from sweeps.cli.progress import SweepProgress
     from sweeps.execution.make import make_executor
 
     chosen = make_executor(executor, settings)
@@ -233,7 +250,7 @@ def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     log = SweepLog(settings.tracking, storage, say)
     with stoppable():
         try:
-            with SweepProgress() as progress:
+            with SweepProgress(quiet) as progress:
                 return run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
@@ -248,6 +265,7 @@ def study(
         "docs/study-remarks.md"
     ),
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+    quiet: Quiet = False,
 ) -> Result:
     """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
     its pictures.
@@ -259,7 +277,7 @@ def study(
 
     return study_of(
         [(load_config(c, set), head_of(c)) for c in configs],
-        lambda c, storage: _swept(c, storage, executor),
+        lambda c, storage: _swept(c, storage, executor, quiet),
         out,
         remarks,
     )

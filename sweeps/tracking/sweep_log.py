@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prune_core import ALGORITHM_VERSION
@@ -136,6 +136,10 @@ class SweepLog(Log):
         if background is not None:
             store, key = self.store, record.key
             background.log_trial(key, record.status, lambda: store.read(key))
+
+    def renew(self, files: Mapping[str, bytes]) -> None:
+        if self.background is not None:
+            self.background.renew(files)
 
     def finished(self, result: SweepResult, inputs: TrialInputs) -> None:
         self.holds = _of(result)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -35,6 +36,8 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
         "hypervolume",
         "mlflow_run_id",
         "records",
+        "storage",
+        "page",
         "findings",
     }
     assert (first["trials"], first["done"], first["failed"], first["skipped"]) == (8, 8, 0, 0)
@@ -203,6 +206,30 @@ def test_inspect_and_evaluate_speak_to_people_too(goodnet, smoke_files) -> None:
     assert said.status == 0 and "does not mean that the network is clean" in said.out
 
 
+def test_evaluate_reads_images_in_any_form(goodnet, smoke_files, tmp_path) -> None:
+    """The same images as NHWC of 0 to 1 under names of their own, and as HDF5 in the usual form."""
+
+    def evaluated(clean: object, poisoned: object, *how: str) -> dict[str, object]:
+        said = goodnet(
+            "evaluate", smoke_files.badnet, "--clean", clean, "--poisoned", poisoned, *how, "--json"
+        )
+        assert said.status == 0, said.err
+        return {key: said.json[key] for key in ("clean_correct", "clean_total", "attacked", "poisoned_total")}
+
+    other = []
+    for path in (smoke_files.clean_test, smoke_files.poisoned_test):
+        with h5py.File(path) as file:
+            pixels, labels = file["data"][:], file["label"][:]
+        other.append(tmp_path / f"{path.stem}.npz")
+        np.savez(other[-1], faces=pixels.transpose(0, 2, 3, 1) / 255.0, who=labels)
+    how = ["--layout", "NHWC", "--keys", "images=faces", "--keys", "label=who", "--scale", "255"]
+    assert evaluated(*other, *how) == evaluated(smoke_files.clean_test, smoke_files.poisoned_test)
+    said = goodnet(
+        "evaluate", smoke_files.badnet, "--clean", other[0], "--poisoned", other[1], "--keys", "x=y"
+    )
+    assert said.status == 2 and "keys has no role 'x'" in said.err
+
+
 def test_doctor(goodnet, smoke_config) -> None:
     said = goodnet("doctor", smoke_config, "--executor", "inline", "--json")
     assert said.status == 0, said.out
@@ -214,6 +241,7 @@ def test_doctor(goodnet, smoke_config) -> None:
 def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     known = {"init", "inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
+    known |= {"list", "trials", "watch"}
     assert commands == known
     for name in commands:
         said = goodnet(name, "--help")
@@ -247,16 +275,6 @@ def test_the_price_stands_with_every_figure(goodnet, smoke_config, tmp_path) -> 
     assert picked["price"]["test"]["images"] == 66 and "On test accuracy is" in picked["why"]
     card = next(out.glob("*.md")).read_text()
     assert "- Clean accuracy on test is" in card and "What was found in the data" in card
-
-
-def test_frontier_writes_nothing(goodnet, smoke_config, tmp_path) -> None:
-    swept(goodnet, smoke_config)
-    runs = tmp_path / "runs"
-    (kept,) = (runs / "sweeps").glob("*.frontier.parquet")
-    kept.unlink()
-    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*")}
-    assert goodnet("frontier", "--storage", runs).status == 0
-    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*")} == before
 
 
 def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
