@@ -37,7 +37,6 @@ def frontier_page(
     channels: Mapping[str, int] | None = None,
     storage: str | None = None,
     running: bool = False,
-    title: str | None = None,
 ) -> str:
     """The page of sweep ``name``, self-contained, at most about ``LARGEST`` bytes for a thousand trials:
     where it would be more, some states are left out, never one of the frontier, and the page says so.
@@ -48,7 +47,6 @@ def frontier_page(
         others: sweeps by name, whose trials' distribution is shown beside this one's.
         channels: of each layer, where that is known.
         storage: of the sweep, which ``goodnet pick`` is told unless it is the default one.
-        title: in place of one that is made of ``name``.
         running: the sweep goes on: importance, which takes seconds, is left to the last page.
     """
     scene = make_scene(records, frontier, name)
@@ -56,7 +54,7 @@ def frontier_page(
     settings = {r.key: r.settings for r in records}
     number = {r.key: at for at, r in enumerate(records)}
     shown: dict[str, Any] = {
-        "title": title or scene.title,
+        "title": scene.title,
         "caption": scene.caption,
         "caveat": CAVEAT,
         "findings": findings or (),
