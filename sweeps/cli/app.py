@@ -297,16 +297,22 @@ def pick(
     knee: Annotated[
         bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
     ] = False,
+    trial: Annotated[
+        str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the trial, as frontier.html shows it.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
 ) -> Result:
     """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
-    measured again. Give exactly one of the three criteria."""
+    measured again. Give exactly one of the criteria."""
     from sweeps.choosing.criteria import criterion_of
     from sweeps.commands import pick_from
 
-    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
     return pick_from(sweep, storage, out, criterion, register, say)
 
 

@@ -74,6 +74,14 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "pt2", "h5", "safetensors"}
     assert picked.json["registered"].startswith("models:/")
 
+    named = ["--trial", points[-1]["trial_key"], "--step", points[-1]["step"]]
+    again = goodnet("pick", *named, "--storage", runs, "--out", tmp_path / "named", "--no-register", "--json")
+    assert again.status == 0, again.err
+    assert again.json["point"].items() <= points[-1].items() and again.json["choice"] is None
+    named[-1] = 10**6
+    said = goodnet("pick", *named, "--storage", runs)
+    assert said.status == 2 and "accepted no state there; the nearest are" in said.err
+
 
 def test_every_trial_keeps_its_bound_on_the_written_file(goodnet, smoke_config, smoke_files, tmp_path):
     """X is hard: each trial's final mask, written as a file and measured, is within X points."""
