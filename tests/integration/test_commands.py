@@ -57,6 +57,17 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     for point in points:
         assert 0 <= point["attack_success"] <= 1 and point["test"]["clean_total"] > 0
 
+    (listed,) = goodnet("list", "--storage", runs, "--json").json["sweeps"]
+    assert (listed["sweep"], listed["state"]) == (first["sweep"], "finished")
+    assert listed["trials"] == {"total": 8, "done": 8, "failed": 0, "running": 0}
+    assert listed["hypervolume"] == pytest.approx(first["hypervolume"])
+    assert goodnet("watch", "--storage", runs, "--json").json == listed
+    (runs / "sweeps" / f"{first['sweep']}.now").unlink()  # then it is worked out from the records
+    again = goodnet("watch", "--storage", runs, "--json").json
+    assert {**again, "date": listed["date"]} == listed
+    rows = goodnet("trials", "--storage", runs, "--csv", tmp_path / "trials.csv", "--json").json["trials"]
+    assert len(rows) == 8 and len((tmp_path / "trials.csv").read_text().splitlines()) == 9
+
     picked = goodnet("pick", first["sweep"], "--knee", "--storage", runs, "--out", tmp_path / "out", "--json")
     assert picked.status == 0, picked.err
     paths = [file["path"] for file in picked.json["files"]]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +14,7 @@ from typing import Any
 
 import pytest
 from factories import make_manifest, make_record
+from servers import free_port
 
 from prune_core.testing.net import tiny_net
 from sweeps.config.schema import make_config
@@ -69,6 +75,41 @@ def test_a_grid_is_a_study(inputs: Any, tmp_path: Path) -> None:
         if record.valid is not None:
             assert trial.values == [record.valid.clean_accuracy, record.valid.attack_success]
     assert study.trials[3].state.name == "FAIL" and study.trials[3].user_attrs["reason"] == "no pairs"
+
+
+@pytest.mark.slow
+def test_optuna_dashboard_opens_it(inputs: Any, tmp_path: Path) -> None:
+    pytest.importorskip("optuna_dashboard", reason="pip install 'goodnet[test]'")
+    manifest, records = made(inputs)
+    address = f"sqlite:///{tmp_path}/o.db"
+    copied(manifest, inputs, address, records)
+    program, port = Path(sys.executable).with_name("optuna-dashboard"), free_port()
+    with (tmp_path / "log").open("wb") as log:
+        command = [program, "--host", "127.0.0.1", "--port", str(port), address]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        told = answer(f"http://127.0.0.1:{port}/api/studies")
+        (study,) = told["study_summaries"]
+        assert study["study_name"] == manifest.name
+        assert study["directions"] == ["maximize", "minimize"]
+        whole = answer(f"http://127.0.0.1:{port}/api/studies/{study['study_id']}?after=0")
+        assert len(whole["trials"]) == len(records)
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def answer(url: str, seconds: float = 120.0) -> Any:
+    """JSON at an address, once somebody listens there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=30) as reply:
+                return json.load(reply)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def test_going_on_adds_what_is_missing_and_nothing_twice(inputs: Any, tmp_path: Path) -> None:
