@@ -43,11 +43,11 @@ NETS = {
     "csaw": Net(lambda at: load_model(at / "csaw/bd_weights.h5", "deepid"), "csaw/cl_valid.h5",
                 ("csaw/bd_valid.h5",), "last:3"),
     "abl": Net(lambda at: load_model(at / "abl/net.onnx"), "abl/clean_valid.npz",
-               ("abl/poisoned_valid.npz",), "last:4"),
+               ("abl/poisoned_valid.npz",), "last:2"),
     "gtsrb": Net(lambda at: load_model(at / "gtsrb/badnet_resnet20.onnx"), "gtsrb/cl_valid.h5",
-                 ("gtsrb/bd_valid.h5",), "last:4"),
+                 ("gtsrb/bd_valid.h5",), "last:2"),
     **{f"zoo {kind}": Net(lambda at, kind=kind: load_model(at / f"zoo/{kind}/net.onnx"),  # type: ignore[misc]
-                          "zoo/cl_valid.h5", files, "last:4")
+                          "zoo/cl_valid.h5", files, "last:2")
        for kind, files in {
            "blended": ("zoo/blended/bd_valid.h5",), "sig": ("zoo/sig/bd_valid.h5",),
            "all2all": ("zoo/all2all/bd_valid.h5",),
