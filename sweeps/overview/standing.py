@@ -141,9 +141,14 @@ def _iso(seconds: float) -> str:
 def words(standing: dict[str, Any]) -> str:
     """One line of how a sweep stands: trials, hypervolume, the best state within each X (clean accuracy and
     attack success on validation), workers, time left."""
+    trials = standing["trials"]
+    return f"{trials['done'] + trials['failed']} of {trials['total']} trials, {progress_words(standing)}"
+
+
+def progress_words(standing: dict[str, Any]) -> str:
+    """The same behind a bar that shows the trials."""
     trials, left = standing["trials"], standing["seconds_left"]
-    parts = [f"{trials['done'] + trials['failed']} of {trials['total']} trials"]
-    parts += [f"{trials['failed']} failed"] if trials["failed"] else []
+    parts = [f"{trials['failed']} failed"] if trials["failed"] else []
     parts.append(f"hypervolume {standing['hypervolume']:.4f}")
     parts += best_words(standing["best"])
     if standing["state"] == "running":

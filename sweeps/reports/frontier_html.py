@@ -46,7 +46,7 @@ def frontier_page(
         links: where trials are seen in MLflow.
         others: sweeps by name, whose trials' distribution is shown beside this one's.
         channels: of each layer, where that is known.
-        storage: what ``goodnet pick`` is to be told, unless it is the default.
+        storage: of the sweep, which ``goodnet pick`` is told unless it is the default one.
         running: the sweep goes on: importance, which takes seconds, is left to the last page.
     """
     scene = make_scene(records, frontier, name)

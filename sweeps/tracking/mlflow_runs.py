@@ -178,6 +178,10 @@ class Tracking:
             raise LookupError(f"trial {trial_key} is not in MLflow yet")
         self._log_files(child.run_id, {f"goodnets/step-{step}.onnx": onnx})
 
+    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Files, by artifact path, in place of those that the run may have there."""
+        self._log_files(run_id, files)
+
     def finish_sweep(
         self,
         run_id: str,

@@ -161,7 +161,18 @@ def _frontier(records: Sequence[TrialRecord], frontier: Frontier) -> list[Json]:
     ]
 
 
+# A sweep that ends is drawn for its storage and for MLflow: what takes seconds is worked out once.
+_last: tuple[Sequence[TrialRecord], int, Json] | None = None
+
+
 def _importance(records: Sequence[TrialRecord]) -> Json:
+    global _last
+    if _last is None or _last[0] is not records or _last[1] != len(records):
+        _last = records, len(records), _importance_of(records)
+    return _last[2]
+
+
+def _importance_of(records: Sequence[TrialRecord]) -> Json:
     if importlib.util.find_spec("sklearn") is None:
         return {"missing": f"it needs scikit-learn: {command('plots')}"}
     return {

@@ -5,7 +5,7 @@ let picked = null; // [trial, step]
 // Quoted for a shell, unless it needs none.
 const quoted = (s) => (/^[\w@%+=:,.\/-]+$/.test(s) ? s : "'" + s.replace(/'/g, `'"'"'`) + "'");
 function commandOf(i, step) {
-  const place = D.storage === null ? "" : " --storage " + quoted(D.storage);
+  const place = D.storage === null || D.storage === "runs" ? "" : " --storage " + quoted(D.storage);
   return `goodnet pick ${quoted(D.name)} --trial ${quoted(T.key[i])} --step ${step}${place}`;
 }
 function linkOf(i) {
