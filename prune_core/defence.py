@@ -40,3 +40,16 @@ def no_attack(badnet: Counts) -> str:
         f"({badnet.attack_success:.1%}, 95 % interval {low:.1%} to {high:.1%}), which is no more than "
         "chance; no GoodNet is proposed"
     )
+
+
+def disarmed(triggers: int) -> str:
+    """What low attack success shows where so many triggers were used: no more than of these."""
+    which = "this one trigger" if triggers < 2 else f"these {triggers} triggers"
+    has = "has" if triggers < 2 else "have"
+    return f"Low attack success says that {which}, on these images, {has} been disarmed"
+
+
+def not_clean(triggers: int) -> str:
+    """That low attack success, measured with so many triggers, makes no clean network."""
+    which = "one trigger" if triggers < 2 else f"these {triggers} triggers"
+    return f"Low attack success on {which} does not mean that the network is clean."

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prune_core.counts import Counts
 from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from sweeps.choosing.criteria import criterion_of
@@ -16,14 +15,13 @@ from sweeps.commands import pick_from
 from sweeps.config.schema import Config, load_config, make_config
 from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
+from sweeps.overview.rows import point_row, trial_row
 from sweeps.records.trial_record import TrialRecord
-from sweeps.results import FrontierPoint, described
 from sweeps.storage.storage import open_storage
 from sweeps.sweep import SweepResult, run_sweep
 from sweeps.tracking.sweep_log import SweepLog
 
 _log = logging.getLogger("goodnet")
-_RATES = ("clean_accuracy", "attack_success", "recovered_accuracy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +39,14 @@ class Sweep:
     result: SweepResult = field(repr=False)
 
     def trials(self) -> list[dict[str, Any]]:
-        """One row for each trial, in the order of the search space: a list that ``pandas.DataFrame``
-        takes. Settings (``order``, ``layers``, ``x`` in points, ``policy``, ``seed``, ``repair``),
-        ``trial_key``, ``status`` ("done" or "failed", with a ``reason``), ``seconds``,
-        ``channels_pruned``, and rates of the final network as fractions, of validation
-        (``valid_clean_accuracy``, ...) and test (``test_clean_accuracy``, ...)."""
-        return [_trial_row(record) for record in self.result.records]
+        """One row for each trial, in the order of the search space: plain dictionaries, so that no pandas is
+        needed, in a list that ``pandas.DataFrame`` takes. The columns are those of ``goodnet trials``:
+        settings (``order``, ``layers``, ``x`` in points, ``policy``, ``seed``, ``repair``), ``trial_key``,
+        ``status`` ("done" or "failed", with a ``reason``), ``seconds``, ``steps``, ``channels_pruned``,
+        ``hypervolume`` (of the trial's states on validation), and of the final network rates as fractions
+        and counts of images, of validation (``valid_clean_accuracy``, ``valid_clean_correct``, ...) and
+        test (``test_clean_accuracy``, ...)."""
+        return [trial_row(record) for record in self.result.records]
 
     def frontier(self) -> list[dict[str, Any]]:
         """One row for each state of all trials that no other state beats on validation, by falling
@@ -54,7 +54,7 @@ class Sweep:
         ``channels_pruned``, rates as of ``trials``, ``kind`` and ``assumption`` (what was done, and what
         had to be known for it), and ``mask`` (``{layer: [indices]}``). Empty where the BadNet shows no
         attack to remove."""
-        return [_point_row(point) for point in self.result.frontier.points]
+        return [point_row(point) for point in self.result.frontier.points]
 
     def pick(
         self,
@@ -62,6 +62,8 @@ class Sweep:
         max_accuracy_drop: float | None = None,
         max_attack_success: float | None = None,
         knee: bool = False,
+        trial: str | None = None,
+        step: int | None = None,
         out: str | Path = "goodnets",
         register: bool = False,
     ) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class Sweep:
                 success within.
             max_attack_success: a fraction: the highest clean accuracy at or under it.
             knee: the largest clean accuracy minus attack success.
+            trial, step: a state of the sweep, on the frontier or not, by its trial's key and its step.
             out: the folder for the files.
             register: put the model into MLflow's registry too.
 
@@ -88,7 +91,7 @@ class Sweep:
             self.name,
             self.config.storage,
             Path(out),
-            criterion_of(max_accuracy_drop, max_attack_success, knee),
+            criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step),
             register,
             _log.warning,
         )
@@ -152,37 +155,3 @@ class _Quiet(SweepEvents):
 
     def trouble(self, line: str) -> None:
         _log.warning("%s", line)
-
-
-def _trial_row(record: TrialRecord) -> dict[str, Any]:
-    return {
-        "trial_key": record.key,
-        **record.settings.to_json(),
-        "repair": record.settings.repair,
-        "status": record.status,
-        "reason": record.reason,
-        "seconds": record.seconds,
-        "channels_pruned": len(record.mask) if record.status == "done" else None,
-        **_rates(valid=record.valid, test=record.test),
-    }
-
-
-def _point_row(point: FrontierPoint) -> dict[str, Any]:
-    settings = {} if point.settings is None else point.settings.to_json()
-    return {
-        "trial_key": point.trial_key,
-        "step": point.step,
-        **settings,
-        **described(point.settings),
-        "channels_pruned": point.channels_pruned,
-        **_rates(valid=point.valid, test=point.test),
-        "mask": point.mask.by_layer(),
-    }
-
-
-def _rates(**splits: Counts | None) -> dict[str, float | None]:
-    return {
-        f"{split}_{rate}": None if counts is None else getattr(counts, rate)
-        for split, counts in splits.items()
-        for rate in _RATES
-    }

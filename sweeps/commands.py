@@ -8,22 +8,22 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
+from sweeps.looking import frontier_at, records_of
 from sweeps.progress import Progress
-from sweeps.records.trial_record import State, TrialRecord
-from sweeps.results import Frontier, FrontierPoint, measured_frontier
-from sweeps.storage.manifest import Manifest, read_manifest, read_records
+from sweeps.records.trial_record import State
+from sweeps.results import FrontierPoint
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
+    from prune_core.data.checks.findings import Finding
     from prune_core.files.constants import Weights
     from sweeps.choosing.criteria import Criterion
     from sweeps.setup.initialise import Given
-    from sweeps.sweep import TestCounter
     from sweeps.sweep_result import SweepResult
 
 # Imports inside functions: a frontier is shown without torch, whose import alone takes longer.
@@ -31,17 +31,31 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 
 
-def prune_once(config: Config, progress: Callable[[str, float], None] | None = None) -> Result:
-    """One trial in this process, in the contract's form. Raises InputError, also when the trial
-    itself fails on something that was given."""
+def prune_once(
+    config: Config,
+    progress: Callable[[str, float], None] | None = None,
+    looked: Callable[[Sequence[Finding]], None] | None = None,
+) -> Result:
+    """One trial in this process, in the contract's form; ``looked`` is told what was found in the data before
+    it begins. Raises InputError, also where that is an error, and when the trial itself fails on something
+    that was given."""
+    from prune_core.data.checks.findings import refuse_errors
+    from prune_core.evaluation.look import look
     from sweeps.evaluators import Evaluators
+    from sweeps.execution.gpu import take_gpu
     from sweeps.inputs.load import input_files, load_inputs
+    from sweeps.inputs.look import asked_x
     from sweeps.planning.grid import only_trial
     from sweeps.records.trial_report import TrialReport
     from sweeps.trial import run_trial
 
     inputs = load_inputs(input_files(config, progress), config.sweep.repair)
     settings = only_trial(config.sweep, inputs.model)
+    take_gpu(inputs.model.graph, config.resources.gpu)
+    findings = look(inputs.model, inputs.valid, inputs.test, asked_x(config.sweep))
+    refuse_errors(findings)
+    if looked is not None:
+        looked(findings)
 
     def watch(now: Progress) -> None:
         if progress is not None:
@@ -53,75 +67,8 @@ def prune_once(config: Config, progress: Callable[[str, float], None] | None = N
     if record.status == "failed":
         raise (InputError if record.failure == "input" else RuntimeError)(record.reason)
     counted = inputs.model.layers[1:] or inputs.model.layers  # as inspect counts
-    return TrialReport.of(record).command_json(sum(la.channels for la in counted), record.steps)
-
-
-def frontier_of(name: str | None, place: str) -> Frontier:
-    """The frontier of a sweep over the trials that are done. Nothing is written. Raises InputError."""
-    storage = open_storage(place)
-    manifest = read_manifest(storage, name)
-    return _frontier(storage, manifest, _records(storage, manifest), _LateTest(manifest, storage))
-
-
-def shown_frontier(name: str | None, place: str) -> Result:
-    """``frontier_of`` in the contract's form: with the sweep's name, how its trials stand, the BadNet, what
-    each point costs against it, and what was found in the data. Raises InputError."""
-    from sweeps.reports.price import prices
-
-    storage = open_storage(place)
-    manifest = read_manifest(storage, name)
-    records = _records(storage, manifest)
-    found = _frontier(storage, manifest, records, _LateTest(manifest, storage))
-    failed = sum(record.status == "failed" for record in records)
-    done = [record for record in records if record.status == "done"]
-    badnet = {
-        split: counts
-        for split in ("valid", "test")
-        if done and (counts := getattr(done[0], f"badnet_{split}")) is not None
-    }
-    return {
-        "sweep": manifest.name,
-        "trials": {"total": len(manifest.trials), "done": len(done), "failed": failed},
-        "badnet": {split: counts.to_json() for split, counts in badnet.items()},
-        "points": [
-            {**p.to_json(), "price": prices(badnet, {"valid": p.valid, "test": p.test})} for p in found.points
-        ],
-        "hypervolume": found.hypervolume,
-        "hypervolume_by_kind": dict(found.by_kind),
-        "findings": [finding.to_json() for finding in manifest.findings or ()],
-        **found.control_json(),
-    }
-
-
-def _records(storage: Storage, manifest: Manifest) -> list[TrialRecord]:
-    records = read_records(storage, manifest.trials)
-    if not records:
-        raise InputError(f"sweep {manifest.name!r}: no trial is done yet; run goodnet sweep")
-    return records
-
-
-def _frontier(
-    storage: Storage, manifest: Manifest, records: list[TrialRecord], test: Callable[[State], Counts]
-) -> Frontier:
-    return measured_frontier(storage, manifest.name, records, test, manifest.target_share, keep=False)
-
-
-class _LateTest:
-    """Counts states on the test split; files are opened only when a state has to be measured."""
-
-    def __init__(self, manifest: Manifest, storage: Storage) -> None:
-        self.manifest, self.storage = manifest, storage
-        self.counter: TestCounter | None = None
-
-    def __call__(self, state: State) -> Counts:
-        if self.counter is None:
-            from sweeps.inputs.load import input_files, load_inputs
-            from sweeps.sweep import TestCounter
-
-            config = self.manifest.config
-            inputs = load_inputs(input_files(config))
-            self.counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, self.storage)
-        return self.counter(state)
+    told = TrialReport.of(record).command_json(sum(la.channels for la in counted), record.steps)
+    return {**told, "findings": [finding.to_json() for finding in findings]}
 
 
 def study_of(
@@ -159,7 +106,12 @@ def study_of(
         counter.memory.tidy()
         digests = result.manifest.digests
         part = Part(
-            config.name, ways, f"study-{config.name}.png", about, digests["badnet"] + digests["valid"]
+            config.name,
+            ways,
+            f"study-{config.name}.png",
+            about,
+            digests["badnet"] + digests["valid"],
+            result.manifest.findings or (),
         )
         write_whole(out / part.picture, study_png(part.name, ways))
         parts.append(part)
@@ -180,6 +132,7 @@ def study_of(
                     "layers": part.ways[0].layers,
                     "hypervolume": part.ways[0].hypervolume,
                 },
+                "findings": [finding.to_json() for finding in part.findings],
             }
             for part in parts
         },
@@ -198,6 +151,7 @@ def pick_from(
     MLflow too. A registry that fails costs a warning, not the files."""
     from prune_core.evaluation.plain import PlainEvaluator
     from sweeps.choosing.bias import choice_bias
+    from sweeps.choosing.named import Named, with_state
     from sweeps.inputs.load import input_files, load_inputs
     from sweeps.pick import pick, register
     from sweeps.sweep import TestCounter
@@ -208,7 +162,11 @@ def pick_from(
     files = input_files(config)
     inputs = load_inputs(files)
     counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
-    frontier = _frontier(storage, manifest, _records(storage, manifest), counter)
+    records = records_of(storage, manifest)
+    frontier = frontier_at(storage, manifest, records, counter)
+    named = isinstance(criterion, Named)
+    if isinstance(criterion, Named) and frontier.no_attack is None:
+        frontier = with_state(frontier, records, criterion, counter)
     store = RecordStore(storage)
 
     def registering(onnx: Path, result: Result) -> str | None:
@@ -237,7 +195,8 @@ def pick_from(
         criterion,
         registering if registered else None,
         weights,
-        lambda point: choice_bias(point, read_records(storage, manifest.trials), criterion, valid, weights),
+        # What a person's eye has chosen by, nobody can do again on other images.
+        None if named else lambda point: choice_bias(point, records, criterion, valid, weights),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from prune_core.counts import Counts, Rate
-from prune_core.defence import defence_effectiveness, no_attack
+from prune_core.defence import defence_effectiveness, disarmed, no_attack
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.files import (
@@ -33,10 +33,6 @@ from sweeps.reports.price import losing_classes, price, price_words, prices
 from sweeps.results import Frontier, FrontierPoint, described
 from sweeps.storage.manifest import Manifest
 
-CAVEAT = (
-    "Low attack success says that this one trigger, on these images, has been disarmed; "
-    "it does not show that the network is clean."
-)
 Result = dict[str, Any]
 
 
@@ -134,6 +130,7 @@ def write(source: Source, point: FrontierPoint, weights: Weights, destination: P
         destination,
         badnet.split.clean.shape,
         source.architecture,
+        badnet.split.clean.preprocessing,
     )
     return with_program(written)
 
@@ -247,7 +244,7 @@ def _explained(point: FrontierPoint, badnet: Counts, reason: str, badnet_test: C
         f"{100 * point.gap['attack_success']:+.2f}.",
         *([] if badnet_test is None else [f"On test accuracy is {price_words(price(badnet_test, test))}."]),
         *_changed(point),
-        CAVEAT,
+        f"{disarmed(len(test.by_trigger))}; it does not show that the network is clean.",
     ]
     if test.attacked * 2 >= test.poisoned_total:
         sentences.insert(3, "The attack still succeeds on half of the test images or more.")

@@ -13,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from prune_core.counts import Counts
 from prune_core.errors import InputError
@@ -23,6 +24,7 @@ from prune_core.methods import NET_POLICIES, make_nets, repaired
 from prune_core.model.layer_sets import resolve_layer_set
 from prune_core.model.memory import out_of_memory, typed
 from prune_core.orders import OrderInput, channel_order
+from prune_core.policies.prefix import prefix_of
 from prune_core.policies.registry import empty_mask, prune
 from prune_core.repair.nets import Given, MadeNet
 from sweeps.evaluators import Evaluators
@@ -104,6 +106,8 @@ def trial_outcome(
 ) -> TrialOutcome:
     """A policy, then a repair where ``settings`` name one."""
     policy = _nets if settings.policy in NET_POLICIES else _prune
+    if settings.policy == "prefix":
+        policy = _prefixes
     outcome = policy(settings, inputs, evaluators, watch)
     return outcome if settings.repair == "none" else _repair(outcome, settings, inputs, evaluators, watch)
 
@@ -114,13 +118,29 @@ def _prune(
     """Channels pruned along the order, as the policy says."""
     order = _order(settings, inputs)
     steps: list[PruneStep] = []
-    for step in prune(settings.policy, settings.x, evaluators.valid, order):
+    part = None
+    if settings.rank_images is not None:
+        part = partial(evaluators.part, settings.rank_images, settings.seed)
+    for step in prune(settings.policy, settings.x, evaluators.valid, order, part):
         steps.append(step)
         doing = f"trying channels of {step.channel.layer}"
         watch(Progress(doing, len(steps), max(len(order), len(steps)), len(step.mask)))
     if not steps:
         return TrialOutcome(_pruned(empty_mask(settings.policy)), evaluators.valid.badnet)
     return TrialOutcome(_pruned(steps[-1].mask), steps[-1].now, tuple(steps))
+
+
+def _prefixes(
+    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch
+) -> TrialOutcome:
+    """Prefixes of the order, each a net of the record: from one to the next many channels go."""
+    order, nets = _order(settings, inputs), list[ChangedNet]()
+    for step in prune(settings.policy, settings.x, evaluators.valid, order):
+        mask, number = prefix_of(order, step), len(nets)
+        note = f"the first {len(mask):,} of {len(order):,} channels; prefixes between those asked are unknown"
+        nets.append(ChangedNet(number, note, mask, step.tried, step.accepted))
+        watch(Progress(f"trying the first {len(mask):,} channels", number + 1, number + 2, len(step.mask)))
+    return _with_nets(TrialOutcome(_pruned(ChannelMask()), evaluators.valid.badnet), nets)
 
 
 def _order(settings: TrialSettings, inputs: TrialInputs) -> list[Channel]:

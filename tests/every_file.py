@@ -53,15 +53,40 @@ def floats(split: Split) -> np.ndarray:
     return np.concatenate([part.floats(0, len(part)) for part in (split.clean, split.poisoned)])
 
 
-def clear(logits: np.ndarray) -> np.ndarray:
-    """(n,) bool: the class is no near tie."""
+def clear(logits: np.ndarray, blur: np.ndarray | float = 0.0) -> np.ndarray:
+    """(n,) bool: the class is no near tie. ``blur``: see ``blur_of``."""
     top = np.sort(logits, axis=1)[:, -2:]
-    found: np.ndarray = top[:, 1] - top[:, 0] > 1e-3
+    found: np.ndarray = top[:, 1] - top[:, 0] > np.maximum(1e-3, 2 * np.ravel(blur))
     return found
 
 
-def close(found: np.ndarray, wanted: np.ndarray) -> None:
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4 * max(1.0, float(np.abs(wanted).max())))
+def close(found: np.ndarray, wanted: np.ndarray, blur: Callable[[], np.ndarray]) -> None:
+    """Logits (n, classes) are equal but for rounding. ``blur`` is asked where they are not at first sight."""
+    apart = np.abs(found - wanted)
+    bound: Any = 2e-4 * max(1.0, float(np.abs(wanted).max()))
+    if not (apart <= bound).all():
+        bound = np.maximum(bound, blur())
+    assert (apart <= bound).all(), f"logits differ by {(apart - bound).max():.3g} more than rounding explains"
+
+
+def blur_of(net: nn.Module, images: np.ndarray) -> np.ndarray:
+    """(n, 1) float64: how far rounding to float32 may move the logits of each image.
+
+    Measured: each weight moves by up to half a unit in the last place of float32 (6e-8 of it), three times at
+    random. Rounding what stands between layers, too, moved logits up to 10 times as far (EfficientNet
+    v2-s), so it is 20 times the largest move.
+    """
+    wanted, moves = logits_of(net, images), []
+    for seed in range(3):
+        dice = torch.Generator().manual_seed(seed)
+        moved = copy.deepcopy(net).double()
+        for values in moved.state_dict().values():
+            if values.is_floating_point():
+                share = torch.rand(values.shape, generator=dice, dtype=torch.float64)
+                values.mul_(1 + 6e-8 * (2 * share - 1))
+        moves.append(np.abs(logits_of(moved, images) - wanted))
+    found: np.ndarray = 20 * np.max(moves, axis=(0, 2))[:, None]
+    return found
 
 
 CHECKS = ("read", "classes", "counts", "pruned", "compaction", "files")
@@ -111,38 +136,46 @@ class Checks:
     def counts(self) -> None:
         self.plain = PlainEvaluator(self.model, self.counted)
         fast = IncrementalEvaluator(self.model, self.counted)
-        for mask in self.masks:
-            assert fast.counts(mask) == self.plain.counts(mask)
+        for number, mask in enumerate(self.masks):
+            one, other = fast.counts(mask), self.plain.counts(mask)
+            off = abs(one.clean_correct - other.clean_correct) + abs(one.attacked - other.attacked)
+            assert one == other, f"under mask {number} they differ by {off} of {len(self.images)} images"
 
     def pruned(self) -> None:
         place = {layer.name: number for number, layer in enumerate(self.model.layers)}
         for mask in self.masks:
             rows = {place[name]: rows for name, rows in mask.by_layer().items()}
-            self.gone = logits_of(with_channels_gone(self.net, self.side, rows), self.images)
+            self.without = with_channels_gone(self.net, self.side, rows)
+            self.gone = logits_of(self.without, self.images)
             exact = replace(self.model, graph=copy.deepcopy(self.model.graph).double())
             with exact.pruned(mask), torch.no_grad():
-                close(exact.logits(torch.from_numpy(self.images).double()).numpy(), self.gone)
+                close(exact.logits(torch.from_numpy(self.images).double()).numpy(), self.gone, self.blur)
+
+    def blur(self) -> np.ndarray:
+        """Of the network that was pruned last."""
+        return blur_of(self.without, self.images)
 
     def compaction(self) -> None:
         image = (3, self.side, self.side)
         destination = self.path.parent / "good"
         self.written = write_formats(self.model, self.masks[-1], self.path, destination, image)
-        close(by_runtime(self.written.models["small-onnx"], self.images), self.gone)
+        close(by_runtime(self.written.models["small-onnx"], self.images), self.gone, self.blur)
 
     def files(self) -> None:
         expected = self.plain.counts(self.masks[-1])
         measured_again(self.written, self.plain, expected)
-        close(by_runtime(self.written.models["onnx"], self.images), self.gone)
+        close(by_runtime(self.written.models["onnx"], self.images), self.gone, self.blur)
         both = by_runtime(self.written.models["goodnet-onnx"], self.images).argmax(axis=1)
         if self.told_of_it:  # a state_dict: it goes back into the module
             twin = copy.deepcopy(self.net)
             state: Any = OrderedDict(load_file(self.written.models["safetensors"]))
             state._metadata = twin.state_dict()._metadata  # torchvision's MnasNet reads its version there
             twin.load_state_dict(state, strict=True)
-            close(logits_of(twin, self.images), self.gone)
+            close(logits_of(twin, self.images), self.gone, self.blur)
         whole = logits_of(self.net, self.images)
         agreed = goodnet_classes(whole.argmax(axis=1), self.gone.argmax(axis=1), whole.shape[1])
-        sure = clear(whole) & clear(self.gone)
+        sure = clear(whole, blur_of(self.net, self.images)) & clear(self.gone, self.blur())
+        assert sure.mean() > 0.5
         np.testing.assert_array_equal(both[sure], agreed[sure])
 
     def told(self) -> dict[str, int]:

@@ -136,12 +136,17 @@ def read_add(path: str | Path) -> Add:
     """A signed pattern (``.npy``): (H, W), (H, W, C) or (C, H, W). Raises InputError when it is none."""
     path = _there(path, "a pattern to add (.npy)")
     _, (values,) = contained.read("array", path)
+    return add_of(values, str(path))
+
+
+def add_of(values: np.ndarray, name: str) -> Add:
+    """A signed pattern: (H, W), (H, W, C) or (C, H, W). Raises InputError when it is none."""
     if values.ndim == 2:
         values = values[None]
     elif values.ndim == 3 and values.shape[0] not in (1, 3):
         values = values.transpose(2, 0, 1)
     if values.ndim != 3 or values.shape[0] not in (1, 3):
-        raise InputError(f"{path}: an array of {values.shape}; expected (H, W), (H, W, C) or (C, H, W)")
+        raise InputError(f"{name}: an array of {values.shape}; expected (H, W), (H, W, C) or (C, H, W)")
     return Add(values)
 
 
@@ -149,9 +154,14 @@ def read_warp(path: str | Path) -> Warp:
     """A field (``.npy``): (H, W, 2), rows and columns in pixels. Raises InputError when it is none."""
     path = _there(path, "a field to warp by (.npy)")
     _, (values,) = contained.read("array", path)
+    return warp_of(values, str(path))
+
+
+def warp_of(values: np.ndarray, name: str) -> Warp:
+    """A field: (H, W, 2), rows and columns in pixels. Raises InputError when it is none."""
     if values.ndim != 3 or values.shape[2] != 2:
         raise InputError(
-            f"{path}: an array of {values.shape}; expected (H, W, 2), rows and columns in pixels"
+            f"{name}: an array of {values.shape}; expected (H, W, 2), rows and columns in pixels"
         )
     return Warp(values)
 

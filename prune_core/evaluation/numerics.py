@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,20 +48,20 @@ class ExactNet:
 
     @cached_property
     def model(self) -> PrunableModel:
-        """Made at the first doubt; on the CPU, where float64 is at home."""
-        from dataclasses import replace
-
-        graph = copy.deepcopy(self._model.graph).to("cpu").double()
-        return replace(self._model, graph=graph)
+        """Made at the first doubt; on the network's device where that is a GPU of CUDA, else on the CPU,
+        since other devices have no float64."""
+        at = self._model.device if self._model.device.type == "cuda" else torch.device("cpu")
+        return replace(self._model, graph=copy.deepcopy(self._model.graph).to(at).double())
 
     def reply(self, images: LabeledImages, mask: ChannelMask) -> Reply:
         classes, margins = [], []
         with self.model.pruned(mask) as model:
             for start in range(0, len(images), self.batch):
                 stop = min(start + self.batch, len(images))
-                logits = model.logits(torch.from_numpy(images.floats(start, stop)).double())
+                pixels = torch.from_numpy(images.floats(start, stop)).double()
+                logits = model.logits(pixels.to(model.device))
                 tied = logits >= (logits.amax(dim=1) - EXACT_TIE * logits.abs().amax(dim=1))[:, None]
-                classes.append(tied.to(torch.uint8).argmax(dim=1).numpy())
+                classes.append(tied.to(torch.uint8).argmax(dim=1).cpu().numpy())
                 margins.append(target_margins(logits, images.labels[start:stop]))
         return Reply(np.concatenate(classes), np.concatenate(margins))
 

@@ -16,6 +16,7 @@ import torch
 
 from prune_core.compaction.compact import Compacted, compact
 from prune_core.counts import Counts
+from prune_core.data.form import Preprocessing
 from prune_core.data.images import LabeledImages
 from prune_core.errors import ExportMismatch
 from prune_core.evaluation.numerics import ExactNet
@@ -98,14 +99,18 @@ def write_formats(
     destination: Path,
     image: tuple[int, int, int],
     architecture: str | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Written:
     """``export.write_goodnet``, and beside it ``<destination>-small.onnx``,
     ``<destination>-goodnet.onnx`` and ``<destination>.safetensors``, each whole or not at all.
 
     ``image`` is (C, H, W) of the images; ``badnet_path`` is None for a network without changed weights
-    whose file is not at hand. Raises InputError as ``write_goodnet`` does.
+    whose file is not at hand; ``preprocessing`` stands in the files' metadata. Raises InputError as
+    ``write_goodnet`` does.
     """
-    first, *others, mask_path = write_goodnet(model, mask, badnet_path, destination, architecture)
+    first, *others, mask_path = write_goodnet(
+        model, mask, badnet_path, destination, architecture, preprocessing
+    )
     pruned = read_onnx(first)
     badnet = model.proto
     if model.source is not None:

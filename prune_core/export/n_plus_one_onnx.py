@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from prune_core.compaction.flow import constants_of
+from prune_core.export.zeroed import set_metadata
 
 
 def pair_onnx(badnet: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelProto:
@@ -18,7 +19,8 @@ def pair_onnx(badnet: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelPro
     Where they agree, the first N scores are the pruned net's probabilities and the last is 0;
     elsewhere the last is 1 and the others are 0. ``pruned`` is ``badnet`` with other constants, as
     ``export.pruned_onnx`` makes it; constants that are equal stand in the file once. Nodes and
-    values of the pruned net get the prefix ``pruned/``. Source: the CSAW-HackML lab.
+    values of the pruned net get the prefix ``pruned/``; ``metadata_props`` are both nets'. Source: the
+    CSAW-HackML lab.
     """
     both = onnx.ModelProto()
     both.CopyFrom(badnet)
@@ -58,6 +60,7 @@ def pair_onnx(badnet: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelPro
     first = batch.dim_value or batch.dim_param or "n"
     graph.output.append(helper.make_tensor_value_info(output, kind, [first, size]))
     del graph.value_info[:]
+    set_metadata(both, {entry.key: entry.value for entry in pruned.metadata_props})
     both.ir_version = max(both.ir_version, 4)
     opset = next(o.version for o in both.opset_import if o.domain in ("", "ai.onnx"))
     # Before 7 there is no broadcasting as it is used above.

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import onnx
 from onnx import numpy_helper
 
 from prune_core.counts import Counts
+from prune_core.data.form import Preprocessing
 from prune_core.errors import ExportMismatch, InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluation.tally import agreeing_with
@@ -35,6 +37,7 @@ from prune_core.reader import client as contained
 _log = logging.getLogger(__name__)
 MASK_KEY = "goodnet.mask"
 BADNET_KEY = "goodnet.badnet_sha256"
+PREPROCESSING_KEY = "goodnet.preprocessing"
 
 
 def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
@@ -59,7 +62,7 @@ def pruned_onnx(model: PrunableModel, mask: ChannelMask) -> onnx.ModelProto:
         for tensor in [t for t in graph.initializer if t.name not in there]:
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             graph.input.append(info)
-    _set_metadata(proto, {MASK_KEY: json.dumps(mask.to_json()), BADNET_KEY: model.badnet_digest})
+    set_metadata(proto, {MASK_KEY: json.dumps(mask.to_json()), BADNET_KEY: model.badnet_digest})
     return proto
 
 
@@ -69,6 +72,7 @@ def write_goodnet(
     badnet_path: Path | None,
     destination: Path,
     architecture: str | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> list[Path]:
     """Write ``<destination>.onnx``; the same as ``.h5`` or ``.keras`` when the BadNet's file is such a
     one of Keras (the lab's own evaluation takes ``.h5``), unless it cannot say what was pruned (of a layer
@@ -78,6 +82,9 @@ def write_goodnet(
     ``model`` must have been read from ``badnet_path``; with None there is none of Keras. Returns the paths,
     models first. A network in float64 is written in float32, which ONNX Runtime needs. Raises InputError
     when the file has changed since, or the folder cannot be written.
+
+    ``preprocessing``: what was done to pixels on their way into the network, which does not do it itself; the
+    ``.onnx`` file says so in its ``metadata_props``, as JSON of scale, mean and std.
     """
     if badnet_path is not None:
         _check_badnet(badnet_path, model)
@@ -85,6 +92,8 @@ def write_goodnet(
         destination.with_name(f"{destination.name}.{kind}") for kind in ("onnx", "mask.json")
     )
     proto = in_float32(pruned_onnx(model, mask))
+    if preprocessing is not None:
+        set_metadata(proto, {PREPROCESSING_KEY: json.dumps(preprocessing.to_json())})
     write_whole(onnx_path, proto.SerializeToString())
     paths = [onnx_path]
     if badnet_path is not None and badnet_path.suffix.lower() in KERAS_SUFFIXES:
@@ -216,9 +225,10 @@ def _new_name(graph: onnx.GraphProto, name: str) -> str:
     return f"{name}_pruned_{number}"
 
 
-def _set_metadata(proto: onnx.ModelProto, values: dict[str, str]) -> None:
+def set_metadata(proto: onnx.ModelProto, values: Mapping[str, str]) -> None:
+    """Beside the ``metadata_props`` that are there; of equal keys the new ones count."""
     kept = {entry.key: entry.value for entry in proto.metadata_props}
-    onnx.helper.set_model_props(proto, kept | values)
+    onnx.helper.set_model_props(proto, kept | dict(values))
 
 
 def _shown(counts: Counts) -> str:

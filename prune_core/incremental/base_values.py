@@ -109,6 +109,8 @@ class BaseValues:
     def _channels(self, chain: Chain, index: torch.Tensor, mask: ChannelMask) -> torch.Tensor:
         """Values at a chain's end with ``mask`` on the layer and its input the base's."""
         pruned, keep_bias = set(pruned_in(chain, mask)), mask.keep_bias
+        if not pruned:  # nothing to read back from a GPU, which would wait for it
+            return self._raw_channels(chain, index)
         gone = torch.tensor([c in pruned for c in index.tolist()], device=index.device)
         axis = chain.axes[-1]
         if not gone.any():

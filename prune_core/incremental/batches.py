@@ -9,22 +9,35 @@ import torch
 
 from prune_core.data.images import Split
 from prune_core.incremental.base_values import Rows
+from prune_core.model.memory import free_memory
 from prune_core.model.model import PrunableModel
 
 FIRST_BLOCK = 128  # images at a time where every activation of the network is needed
 BLOCK = 512  # images at a time where kept values are
+MOST_TIMES = 16  # as many on a GPU: more than that fill none of today's
+BLOCK_SHARE = 3  # a block's values take at most this part, one third, of a GPU's free memory
+
+
+def times_a_block(free: int | None, image_bytes: int) -> int:
+    """How many times as large blocks are as on a CPU; ``free``: bytes of a GPU's memory, None without one.
+
+    A GPU is filled by many images at once; on a CPU, blocks beyond a cache gain nothing, nor do several
+    candidates at once (four times the rows: within 5 % of the same CPU time).
+    """
+    if free is None:
+        return 1
+    return max(1, min(MOST_TIMES, free // (BLOCK_SHARE * BLOCK * max(1, image_bytes))))
 
 
 class ImageBlocks:
     """Rows 0 to ``first_poisoned`` are clean images, the rest up to ``total`` poisoned ones."""
 
-    def __init__(self, model: PrunableModel, split: Split) -> None:
+    def __init__(self, model: PrunableModel, split: Split, image_bytes: int) -> None:
+        """``image_bytes``: of all values of the network for one image."""
         self.model, self.sets = model, (split.clean, split.poisoned)
         self.first_poisoned = len(split.clean)
         self.total = self.first_poisoned + len(split.poisoned)
-        # A GPU is filled by many images at once; on a CPU, blocks beyond a cache gain nothing, nor
-        # do several candidates at once (four times the rows: within 5 % of the same CPU time).
-        self.times = 1 if model.device.type == "cpu" else 16
+        self.times = times_a_block(free_memory(model.device), image_bytes)
 
     def slices(self, block: int, start: int = 0, stop: int | None = None) -> Iterator[slice]:
         """Blocks of images, each all clean or all poisoned; ``block`` is their size on a CPU."""

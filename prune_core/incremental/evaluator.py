@@ -24,6 +24,7 @@ from prune_core.incremental.kept_bases import KeptBases, Outcomes
 from prune_core.incremental.query import Question
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
+from prune_core.model.precision import full_float32
 
 # Relative error of a mean margin of n images: MARGIN_GUARD, and MARGIN_SPREAD / sqrt(n) as errors of
 # single images cancel. Seen on a walk through 100 channels of the lab's network: 2.4e-8 (the plain
@@ -36,12 +37,14 @@ REMEMBERED = 8  # outcomes
 class IncrementalEvaluator:
     """See the module. Interface and counts are those of ``PlainEvaluator``; the model is only read."""
 
+    @full_float32()
     def __init__(self, model: PrunableModel, split: Split, memory_gb: float = 4.0) -> None:
         """One whole forward pass.
 
         Args:
-            memory_gb: GiB that the process may take, images included. With less than the network
-                needs, answers take longer and stay the same.
+            memory_gb: GiB that the process may take, images included; on a GPU also of its memory, at
+                most half of what is free there. With less than the network needs, answers take longer and
+                stay the same.
 
         Raises:
             InputError: images and network, or labels and classes, do not fit.
@@ -65,6 +68,7 @@ class IncrementalEvaluator:
         with torch.inference_mode():
             self.badnet = self._counted(self.nets.nothing, origin, margin=True)
 
+    @full_float32()
     def counts(self, mask: ChannelMask, ask: Ask = EVERYTHING) -> Counts:
         """The counts of the network with ``mask`` pruned; bounds when a limit of ``ask`` is
         certain to be missed."""

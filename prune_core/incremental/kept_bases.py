@@ -25,6 +25,7 @@ from prune_core.incremental.dataflow import Dataflow, Step
 from prune_core.incremental.output_bounds import OutputLayer, distance
 from prune_core.incremental.propagate import Run
 from prune_core.masks import ChannelMask, channels_apart
+from prune_core.model.memory import free_memory
 from prune_core.model.model import PrunableModel
 
 # What the process takes besides images and kept values: Python, torch, one block's activations.
@@ -49,11 +50,14 @@ class KeptBases:
         self.exact = ExactNet(model)
         self.flow = Dataflow(model, split.clean.shape)
         self.output = OutputLayer(self.flow)
-        self.images = ImageBlocks(model, split)
+        self.images = ImageBlocks(model, split, sum(map(self.flow.size, self.flow.steps)))
         self.first_poisoned, self.total = self.images.first_poisoned, self.images.total
         self.labels = self._label_table().to(model.device)
         taken = OVERHEAD + sum(i.pixels.nbytes for i in self.images.sets)
-        self.kept = Kept(self.flow, self.total, max(0, int(memory_gb * 2**30) - taken))
+        room, free = max(0, int(memory_gb * 2**30) - taken), free_memory(model.device)
+        if free is not None:  # on a GPU kept values stand in its memory, and blocks beside them
+            room = min(room, free // 2)
+        self.kept = Kept(self.flow, self.total, room)
         walked = [la.name for la in model.layers[1:] or model.layers if la.name in self.flow.chains]
         self.kept.choose(self.output.goal, reversed(walked))
         self.nothing = ChannelMask()

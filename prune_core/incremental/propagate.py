@@ -91,13 +91,15 @@ class Run(BaseValues):
             return self.changed_piece(chain, changed) if changed else None
         if isinstance(raw, Piece):
             if not changed and raw.axis == chain.axes[-1]:
-                stays = [i for i, c in enumerate(raw.index.tolist()) if c not in set(pruned)]
-                if not stays:
-                    return None
-                rest = torch.tensor(stays, device=raw.index.device)
-                index, axis = raw.index[rest], raw.axis
+                index, axis, new = raw.index, raw.axis, raw.new
+                if pruned:  # else nothing has to be read back from a GPU
+                    stays = [i for i, c in enumerate(index.tolist()) if c not in set(pruned)]
+                    if not stays:
+                        return None
+                    if len(stays) < len(index):
+                        rest = torch.tensor(stays, device=index.device)
+                        index, new = index[rest], new.index_select(axis, rest)
                 old = lambda: self._raw_channels(chain, index)  # noqa: E731
-                new = raw.new if len(rest) == len(raw.index) else raw.new.index_select(axis, rest)
                 return Piece(axis, index, new, old)
             raw = raw.into(self.raw(chain.end))
         whole = self.flow.masked(chain, raw, pruned, self.mask.keep_bias)

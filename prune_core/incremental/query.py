@@ -13,7 +13,7 @@ from prune_core.incremental.kept_bases import KeptBases
 from prune_core.incremental.output_bounds import Decisions, distance
 from prune_core.masks import ChannelMask
 
-RISKY = 512  # images at a time when looking for an early refusal
+RISKY = 512  # images at a time when looking for an early refusal, on a CPU
 
 
 class Question:
@@ -63,12 +63,13 @@ class Question:
         rows = todo.nonzero().flatten()
         risk = torch.where(right, self.base.slack[: self.cut].cpu(), -torch.inf)[rows]
         rows = rows[risk.argsort()]
-        for start in range(0, len(rows), RISKY):
-            some = rows[start : start + RISKY].sort().values
+        size = RISKY * self.nets.images.times
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size].sort().values
             todo[some] = False
             found = self._decide(some.to(self.wins.device), margins=False)
             wrong += found
-            if wrong > allowed or found < RISKY // 8:
+            if wrong > allowed or found < size // 8:
                 break
         return wrong
 

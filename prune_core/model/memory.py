@@ -2,7 +2,7 @@
 
 A GPU without memory is torch.OutOfMemoryError; of the CPU torch raises the RuntimeError that it raises for
 everything. This is the only place that reads its words; a test provokes the real error, so it fails when
-a later torch says it otherwise.
+a later torch says it otherwise. And how much there is of a GPU's.
 """
 
 from __future__ import annotations
@@ -22,3 +22,13 @@ def typed(error: Exception) -> Exception:
 def out_of_memory(error: Exception) -> bool:
     """Whether a ``typed`` error says that there was no memory, of the CPU or of a GPU."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take on a GPU, its part of it kept to; None on other devices."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device)
+    part = int(total * torch.cuda.get_per_process_memory_fraction(device)) - held
+    return max(0, min(free, part)) + held - torch.cuda.memory_allocated(device)

@@ -29,6 +29,7 @@ from prune_core.masks import ChannelMask
 from prune_core.model.conv_layers import ConvLayer, check_channels, conv_layers
 from prune_core.model.convert import to_torch
 from prune_core.model.memory import out_of_memory, typed
+from prune_core.model.precision import full_float32
 from prune_core.reader import client as contained
 from prune_core.torch_files.read import SUFFIXES as TORCH_SUFFIXES
 from prune_core.torch_nets.source import TorchSource, source_of_file
@@ -128,7 +129,7 @@ class PrunableModel:
     @torch.inference_mode()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) float -> (n, classes) logits, under the masks now applied."""
-        with self.taking(images.shape[1:]):
+        with self.taking(images.shape[1:]), full_float32():
             return self.graph(self.arranged(images))
 
     @contextmanager

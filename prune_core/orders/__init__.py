@@ -164,8 +164,10 @@ def by_chance(name: str) -> bool:
 def channel_order(name: str, given: OrderInput) -> list[Channel]:
     """The channels of the layer set by order ``name``. Raises InputError for an unknown order, and
     for one that needs what is not there. The number of torch's threads does not change it."""
+    from prune_core.model.precision import full_float32  # torch: whoever names an order does not wait for it
+
     known = find_order(name)
-    with fixed_threads():
+    with fixed_threads(), full_float32():
         scores = known.score(replaced(given, order=name))
     if name.removeprefix(ACROSS) not in ORDERS:
         scores = checked_scores(name, scores, given)

@@ -25,7 +25,8 @@ FORMS = (
     "torchvision:NAME (as torchvision:resnet18), timm:NAME, backdoorbench:NAME, abl:wrn-16-1, or your own "
     "package.module:function that returns the module"
 )
-# BackdoorBench's names; those that are not here are torchvision's, under the same name.
+# BackdoorBench's names; those that are not here are torchvision's, under the same name. Its vision
+# transformers enlarge images first, as part of the module: their keys begin with "1.".
 _BACKDOORBENCH: Mapping[str, Callable[..., nn.Module]] = {
     "preactresnet18": preactresnet18,
     "preactresnet34": preactresnet34,
@@ -34,7 +35,8 @@ _BACKDOORBENCH_OF_TORCHVISION = (
     "resnet18", "resnet34", "resnet50", "alexnet", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16",
     "vgg16_bn", "vgg19", "vgg19_bn", "squeezenet1_0", "densenet121", "densenet161", "inception_v3",
     "googlenet", "shufflenet_v2_x1_0", "mobilenet_v2", "mobilenet_v3_large", "resnext50_32x4d",
-    "wide_resnet50_2", "mnasnet1_0", "efficientnet_b0", "efficientnet_b3", "convnext_tiny",
+    "wide_resnet50_2", "mnasnet1_0", "efficientnet_b0", "efficientnet_b3", "convnext_tiny", "vit_b_16",
+    "vit_b_32", "vit_l_16", "vit_l_32",
 )  # fmt: skip
 BACKDOORBENCH = (*_BACKDOORBENCH, *_BACKDOORBENCH_OF_TORCHVISION)
 
@@ -155,7 +157,17 @@ def _backdoorbench(name: str) -> Callable[..., nn.Module]:
     if name not in BACKDOORBENCH:
         raise InputError(unknown("BackdoorBench's network", name, BACKDOORBENCH))
     made = _BACKDOORBENCH.get(name) or _torchvision(name)
-    return lambda **arguments: made(**{"num_classes": 10, **arguments})
+
+    def make(**arguments: Any) -> nn.Module:
+        found = made(**{"num_classes": 10, **arguments})
+        return enlarging(found) if name.startswith("vit_") else found
+
+    return make
+
+
+def enlarging(net: nn.Module) -> nn.Module:
+    """A network for images of 224 x 224, and what makes images so large in front of it."""
+    return nn.Sequential(nn.Upsample(size=(224, 224), mode="bilinear"), net)
 
 
 def _abl(name: str) -> Callable[..., nn.Module]:

@@ -9,45 +9,26 @@ import typer
 
 from sweeps.cli import show
 from sweeps.cli.command import Result, app, command
-from sweeps.cli.console import SweepProgress, say
+from sweeps.cli.console import say
+from sweeps.cli.options import (
+    MODEL_HELP,
+    Architecture,
+    ArchitectureArgs,
+    Classes,
+    ConfigFile,
+    Keys,
+    Layout,
+    Overrides,
+    Quiet,
+    StoragePlace,
+    Sweep,
+)
 from sweeps.execution.stopping import stoppable
 
 if TYPE_CHECKING:
     from sweeps.config.schema import Config
     from sweeps.storage.storage import Storage
     from sweeps.sweep_result import SweepResult
-
-
-Overrides = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key of the configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.",
-    ),
-]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
-Sweep = Annotated[
-    str | None,
-    typer.Argument(metavar="[SWEEP]", help="Name of a sweep; default: the latest one in the storage."),
-]
-StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
-Architecture = Annotated[
-    str | None,
-    typer.Option(
-        help="Architecture of PyTorch weights (torchvision:NAME, timm:NAME, backdoorbench:NAME, "
-        "abl:wrn-16-1, or your own package.module:function), or of a weights-only .h5 file (deepid)."
-    ),
-]
-ArchitectureArgs = Annotated[
-    list[str],
-    typer.Option(
-        "--architecture-arg",
-        metavar="NAME=VALUE",
-        help="An argument of the architecture, e.g. --architecture-arg num_classes=10. Repeatable.",
-    ),
-]
-MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
 
 
 @command(show.init)
@@ -80,9 +61,9 @@ def init(
     ] = None,
     architecture: Architecture = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
-    layout: Annotated[
-        str | None, typer.Option(metavar="NCHW|NHWC", help="Of arrays. Default: found where it is clear.")
-    ] = None,
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     output: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("goodnet.yaml"),
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
@@ -100,7 +81,8 @@ def init(
     --trigger patch.png --row 28 --column 28
     """
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.progress import SweepProgress
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.commands import set_up
     from sweeps.setup.initialise import Given
 
@@ -114,7 +96,7 @@ def init(
         _target(target),
         architecture,
         arguments_of(architecture_arg) or {},
-        ImageForm.of(layout, None, (), None, Preprocessing()),
+        ImageForm.of(layout, keys_of(keys), words_of(classes), None, Preprocessing()),
         output,
         seed,
         force,
@@ -179,14 +161,19 @@ def evaluate(
         str,
         typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
     ] = "1",
+    layout: Layout = None,
+    keys: Keys = [],  # noqa: B006
+    classes: Classes = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
 ) -> Result:
-    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both."""
+    """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both. Images are
+    read as a configuration's data.scale, mean, std, layout, keys and classes say."""
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of
+    from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.reading import evaluate_files
 
-    form = ImageForm(preprocessing=Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std)))
+    pixels = Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std))
+    form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
 
@@ -217,13 +204,15 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 @command(show.prune)
-def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
-    """Run one trial in this process. Each list under sweep in the configuration must have one entry."""
+def prune(config: ConfigFile, set: Overrides = [], quiet: Quiet = False) -> Result:  # noqa: A002, B006
+    """Run one trial in this process. Each list under sweep in the configuration must have one entry. The data
+    are looked at first, as by goodnet sweep."""
+    from sweeps.cli.progress import SweepProgress
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
-    with SweepProgress() as progress:
-        return prune_once(load_config(config, set), progress.preparing)
+    with SweepProgress(quiet) as progress:
+        return prune_once(load_config(config, set), progress.preparing, progress.looked)
 
 
 @command(show.sweep)
@@ -231,21 +220,27 @@ def sweep(
     config: ConfigFile,
     set: Overrides = [],  # noqa: A002, B006
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+    quiet: Quiet = False,
 ) -> Result:
     """Run a search and draw the frontier. Trials that have a record already are not run again; all of them
     are logged to MLflow.
 
-    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
+    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was. While it runs,
+    goodnet watch shows from any machine how it stands, and the page sweeps/NAME.html in the storage is
+    renewed.
+
+    goodnet sweep configs/default.yaml --set sweep.x_thresholds=[2,4] --executor inline
     """
     from sweeps.config.schema import load_config
     from sweeps.storage.storage import open_storage
 
     settings = load_config(config, set)
     storage = open_storage(settings.storage)
-    return _swept(settings, storage, executor).to_json(storage)
+    return _swept(settings, storage, executor, quiet).to_json(storage)
 
 
-def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
+def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> SweepResult:
+    from sweeps.cli.progress import SweepProgress
     from sweeps.execution.make import make_executor
 
     chosen = make_executor(executor, settings)
@@ -255,7 +250,7 @@ def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     log = SweepLog(settings.tracking, storage, say)
     with stoppable():
         try:
-            with SweepProgress() as progress:
+            with SweepProgress(quiet) as progress:
                 return run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
@@ -270,6 +265,7 @@ def study(
         "docs/study-remarks.md"
     ),
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+    quiet: Quiet = False,
 ) -> Result:
     """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
     its pictures.
@@ -281,19 +277,10 @@ def study(
 
     return study_of(
         [(load_config(c, set), head_of(c)) for c in configs],
-        lambda c, storage: _swept(c, storage, executor),
+        lambda c, storage: _swept(c, storage, executor, quiet),
         out,
         remarks,
     )
-
-
-@command(show.frontier)
-def frontier(sweep: Sweep = None, storage: StoragePlace = "runs") -> Result:
-    """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
-    attack success."""
-    from sweeps.commands import shown_frontier
-
-    return shown_frontier(sweep, storage)
 
 
 @command(show.pick)
@@ -310,16 +297,22 @@ def pick(
     knee: Annotated[
         bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
     ] = False,
+    trial: Annotated[
+        str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the trial, as frontier.html shows it.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
 ) -> Result:
     """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
-    measured again. Give exactly one of the three criteria."""
+    measured again. Give exactly one of the criteria."""
     from sweeps.choosing.criteria import criterion_of
     from sweeps.commands import pick_from
 
-    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
     return pick_from(sweep, storage, out, criterion, register, say)
 
 

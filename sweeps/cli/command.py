@@ -18,9 +18,28 @@ from prune_core.errors import ExportMismatch, InputError, Unavailable
 from sweeps.cli.console import printable, say
 from sweeps.execution.stopping import exit_status
 
+# As help lists them: in the order of their use. One that is not named here comes last.
+_ORDER = (
+    "init",
+    "doctor",
+    "inspect",
+    "evaluate",
+    "prune",
+    "sweep",
+    "watch",
+    "list",
+    "frontier",
+    "trials",
+    "pick",
+)
+
 
 class _Commands(TyperGroup):
     """The commands; with --json, what is wrong with the command line itself is told as JSON too."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        there = super().list_commands(ctx)
+        return sorted(there, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
     def main(
         self,
@@ -55,7 +74,7 @@ app = typer.Typer(
     name="goodnet",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Repair a backdoored convolutional network (a BadNet) by pruning channels: search how, "
@@ -110,9 +129,11 @@ def _write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], Callable[..., None]]:
-    """A function that returns the contract's JSON becomes a command; ``show`` makes its text for
-    people. Exit status as the contract says."""
+def command(
+    show: Callable[[Result], str], name: str | None = None
+) -> Callable[[Callable[..., Result]], Callable[..., None]]:
+    """A function that returns the contract's JSON becomes a command, of its own name unless another is
+    given; ``show`` makes its text for people. Exit status as the contract says."""
 
     def decorate(function: Callable[..., Result]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -154,7 +175,7 @@ def command(show: Callable[[Result], str]) -> Callable[[Callable[..., Result]], 
         signature = _with_json_option(function)
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {n: p.annotation for n, p in signature.parameters.items()}
-        return app.command()(run)
+        return app.command(name)(run)
 
     return decorate
 

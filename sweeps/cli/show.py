@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from sweeps.cli.command import Result
 from sweeps.cli.console import rates
 
@@ -37,6 +39,7 @@ def inspect(result: Result) -> str:
 def evaluate(result: Result) -> str:
     from prune_core.counts import Rate
     from prune_core.data.told import goal_words
+    from prune_core.defence import not_clean
 
     lines = [
         f"clean accuracy: {Rate('clean_accuracy', result['clean_correct'], result['clean_total'])}",
@@ -54,7 +57,7 @@ def evaluate(result: Result) -> str:
             f"poisoned images detected {result['detected_poisoned']:.2%}"
         )
     lines += findings(result)
-    lines.append("Low attack success on one trigger does not mean that the network is clean.")
+    lines.append(not_clean(len(several)))
     return "\n".join(lines)
 
 
@@ -104,9 +107,23 @@ def sweep(result: Result) -> str:
         f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}: {result['done']} done, "
         f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
         f"frontier: {counted(result['frontier_size'], 'point')}, hypervolume {result['hypervolume']:.4f}\n"
-        f"see it: goodnet frontier {result['sweep']}; take a GoodNet: goodnet pick "
-        f"{result['sweep']} --knee"
+        f"{_next(result)}"
     )
+
+
+def _next(result: Result) -> str:
+    """Three things to do next, as they can be copied."""
+    place = "" if result["storage"] == "runs" else f" --storage {shlex.quote(result['storage'])}"
+    name = f"{result['sweep']}{place}"
+    what = [
+        (
+            f"goodnet frontier {name}",
+            "see the frontier" + (f"; its page: {p}" if (p := result["page"]) else ""),
+        ),
+        (f"goodnet pick {name} --knee", "take a GoodNet"),
+        (f"goodnet trials {name}", "see why trials failed" if result["failed"] else "see every trial"),
+    ]
+    return "\n".join(["next:", *(f"  {do}  # {why}" for do, why in what)])
 
 
 def study(result: Result) -> str:
@@ -144,7 +161,8 @@ def frontier(result: Result) -> str:
             f"{point['kind'] or 'unknown':<17}{point['trial_key']}, {point['step']}"
         )
     lines.append(
-        "95 % intervals in brackets; lost on test: points of clean accuracy (images) below the BadNet"
+        "95 % intervals in brackets; lost on test: points of clean accuracy (images) below the BadNet; "
+        "goodnet pick tells the classes that lose more than the whole"
     )
     for point in result["points"]:
         if "triggers" in point["valid"]:

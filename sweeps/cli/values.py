@@ -35,3 +35,22 @@ def image_of(given: str | None) -> tuple[int, int, int] | None:
     if found is None or "0" in found.groups():
         raise InputError(f"--image-size {given}: expected channels x height x width, as 3x32x32")
     return int(found[1]), int(found[2]), int(found[3])
+
+
+def keys_of(given: Sequence[str]) -> dict[str, str]:
+    """``ROLE=NAME`` options as a mapping. Raises InputError."""
+    found: dict[str, str] = {}
+    for text in given:
+        role, sign, name = text.partition("=")
+        if not sign or not role or not name or role in found:
+            raise InputError(f"--keys {text}: expected role=name, each role once, as images=pixels")
+        found[role] = name
+    return found
+
+
+def words_of(given: str | None) -> tuple[str, ...]:
+    """``a,b,c`` as words. Raises InputError."""
+    words = () if given is None else tuple(word.strip() for word in given.split(","))
+    if not all(words):
+        raise InputError(f"--classes {given}: expected names with commas between them, as cat,dog")
+    return words

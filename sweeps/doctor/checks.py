@@ -141,9 +141,12 @@ def _gpu(wanted: float) -> str:
                 "set it to 0, or install a CUDA build of torch"
             )
         return "none; trials run on the CPU"
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    names = []
+    for number in range(torch.cuda.device_count()):
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info(number))
+        names.append(f"{torch.cuda.get_device_name(number)}, {free:.1f} of {total:.1f} GiB free")
     use = f"{wanted:g} a trial" if wanted else "not used (resources.gpu is 0)"
-    return f"{', '.join(names)}; {use}"
+    return f"{'; '.join(names)}; {use}"
 
 
 def _storage(place: str) -> str:

@@ -18,6 +18,7 @@ from prune_core.masks import Channel, ChannelMask
 from prune_core.methods import NET_POLICIES
 from prune_core.model.layer_sets import resolve_layer_set
 from prune_core.orders import find_order
+from prune_core.policies.prefix import FILL
 from sweeps.config.schema import Config
 from sweeps.config.search import XRange
 from sweeps.doctor.findings import Check, check, failed, told
@@ -171,6 +172,9 @@ def _questions(
         return 0.0, 0.0
     each = QUESTIONS.get(settings.policy, 1.0)
     layers = resolve_layer_set(settings.layers, inputs.model)
+    if settings.policy == "prefix":  # few questions, each about many channels: as long as the longest
+        asked = 2 * math.log2(2 + sum(len(channels) for _, channels in layers)) + FILL
+        return asked, asked * max(seconds[layer] for layer, _ in layers)
     return (
         each * sum(len(channels) for _, channels in layers),
         each * math.fsum(len(channels) * seconds[layer] for layer, channels in layers),

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from sweeps.config.schema import ResourcesConfig
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS, given_up, recorded_trial
+from sweeps.execution.gpu import take_gpu
 from sweeps.execution.throttle import Throttle
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.objectives import objectives
@@ -25,13 +27,14 @@ from sweeps.trial import machine_fault, run_trial
 class InlineExecutor:
     """One trial after the other, here: for tests, for debugging, for a sweep without Ray."""
 
-    def __init__(self, evaluator: str, memory_gb: float) -> None:
+    def __init__(self, evaluator: str, resources: ResourcesConfig) -> None:
         """``evaluator``: its kind, as ``make_evaluator`` has it."""
-        self.evaluator, self.memory_gb = evaluator, memory_gb
+        self.evaluator, self.resources = evaluator, resources
 
     def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
         store = RecordStore(storage)
-        evaluators = Evaluators.of(inputs, self.evaluator, self.memory_gb, storage)
+        take_gpu(inputs.model.graph, self.resources.gpu)
+        evaluators = Evaluators.of(inputs, self.evaluator, self.resources.memory_gb, storage)
         while (settings := trials.next()) is not None:
             key = inputs.key(settings)
             run = partial(run_trial, settings, inputs, evaluators, _Watch(key, events))

@@ -34,7 +34,7 @@ def make_executor(name: str, config: Config) -> Executor:
     """What runs the trials of ``config``. Raises InputError for a name that is none, and for Ray where it
     is not installed."""
     if name == "inline":
-        return InlineExecutor(config.evaluator, config.resources.memory_gb)
+        return InlineExecutor(config.evaluator, config.resources)
     if name == "ray":
         need("sweep", "--executor ray (--executor inline runs in this process)")
         return LateRayExecutor(config.evaluator, config.resources, config.sweep)

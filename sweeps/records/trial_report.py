@@ -14,6 +14,7 @@ from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import ChangedNet, TrialRecord, Whose
 
 SPLITS = ("badnet_valid", "badnet_test", "valid", "test")
+OF_TRIGGER = ("attack_success", "attacked", "poisoned_total", "margin")
 BRIEF = ("clean_accuracy", "attack_success", "clean_correct", "attacked", "margin", "complete")
 
 
@@ -195,15 +196,18 @@ def _step_json(number: int, step: PruneStep) -> dict[str, Any]:
         "layer": step.channel.layer,
         "channel": step.channel.index,
         "accepted": step.accepted,
-        "tried": _brief_counts(step.tried),
-        "now": _brief_counts(step.now),
+        "tried": _brief(step.tried.to_json()),
+        "now": _brief(step.now.to_json()),
         "returned": back and {"layer": back.layer, "channel": back.index},
+        **(
+            {"tried_images": step.tried.clean_total} if step.tried.clean_total != step.now.clean_total else {}
+        ),
     }
 
 
-def _brief_counts(counts: Counts) -> dict[str, Any]:
-    return {name: getattr(counts, name) for name in BRIEF}
-
-
 def _brief(counts: dict[str, Any]) -> dict[str, Any]:
-    return {name: counts[name] for name in BRIEF}
+    """Of ``Counts.to_json``; of several triggers each is told, beside the worst of them."""
+    told = {name: counts[name] for name in BRIEF}
+    if "triggers" in counts:
+        told["triggers"] = [{name: one[name] for name in OF_TRIGGER} for one in counts["triggers"]]
+    return told

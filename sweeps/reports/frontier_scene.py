@@ -11,7 +11,7 @@ from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier, FrontierPoint
 
-CAVEAT = "Low attack success on one trigger is not “clean”."
+CAVEAT = "Low attack success on the triggers that were tried is not “clean”."
 # Told apart by colour-blind people too (Okabe and Ito 2008); the frontier keeps black.
 # How a frontier state is marked, by what was done: matplotlib's and plotly's name of one shape.
 MARKS = {

@@ -8,12 +8,12 @@ from typing import Any
 
 from prune_core.counts import Rate
 from prune_core.data.form import Preprocessing
+from prune_core.defence import disarmed
 from prune_core.export.files import STATE_DICT
 from sweeps.reports.price import class_lines, price_words
 
 LIMITS = (
-    "Low attack success says that this one trigger, on these images, has been disarmed. A dormant "
-    "backdoor can be revived by training, and there may be another one.",
+    "A dormant backdoor can be revived by training, and there may be another one.",
     "Clean accuracy was counted on the images named above. It says nothing about other images.",
     "The intervals are 95 % Wilson intervals for images drawn in the same way; they say nothing about "
     "other kinds of images. The state was chosen by its validation figures, so they flatter it (by how much, "
@@ -32,9 +32,15 @@ def card(result: dict[str, Any]) -> str:
         _how(result),
         _cost(result["cost"]),
         _loading(result),
-        "## What it does not promise\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
+        "## What it does not promise\n\n" + "\n".join(f"- {limit}" for limit in _limits(result)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _limits(result: dict[str, Any]) -> tuple[str, ...]:
+    first, *others = LIMITS
+    triggers = len(result["point"]["test"].get("triggers", ()))
+    return (f"{disarmed(triggers)}. {first}", *others)
 
 
 def _measured(result: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prune_core.data.checks.findings import Finding
 from prune_core.methods import KINDS
 from sweeps.reports.frontier_scene import CAVEAT
 from sweeps.reports.study import POINTS, Chosen, Way, grouped, winners
@@ -17,13 +18,14 @@ HEADS = " | ".join(f"within {p:g}" for p in POINTS)
 class Part:
     """One sweep of the study. ``ways``: best first. ``picture``: a file's name beside the page.
     ``about``: what its configuration says of itself. ``net``: the same for all sweeps on the same
-    BadNet and images."""
+    BadNet and images. ``findings``: of the look at the data."""
 
     name: str
     ways: Sequence[Way]
     picture: str
     about: str = ""
     net: str = ""
+    findings: Sequence[Finding] = ()
 
 
 def study_markdown(parts: Sequence[Part], remarks: str = "") -> str:
@@ -72,8 +74,15 @@ def _winners(parts: Sequence[Part]) -> list[str]:
                     f"| {kind} | {points:g} points | {way.label} | {valid} | "
                     f"{_test(chosen, interval=True)} | {chosen.channels} |"
                 )
-        lines.append("")
+        lines += ["", *_found([f for part in found for f in part.findings if f.level != "note"])]
     return lines
+
+
+def _found(findings: Sequence[Finding]) -> list[str]:
+    """What was found in the data stands with the figures that it touches; as code, for it may name what a
+    file holds."""
+    lines = list(dict.fromkeys(f"    {f.level}: {' '.join(f.detail.split())}" for f in findings))
+    return ["Found in the data:", "", *lines, ""] if lines else []
 
 
 def _section(part: Part) -> list[str]:
@@ -81,6 +90,7 @@ def _section(part: Part) -> list[str]:
         f"## {part.name}",
         "",
         *([part.about, ""] if part.about else []),
+        *_found(part.findings),
         f"![{part.name}: the best ways]({part.picture})",
         "",
     ]

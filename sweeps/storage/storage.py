@@ -142,6 +142,13 @@ class Storage:
             self._check_there()
             return None
 
+    def modified(self, name: str) -> float | None:
+        """When a file was written, seconds since the epoch; None when there is no such file, or its file
+        system does not tell."""
+        with self._answering():
+            written = self.fs.get_file_info(self.full(name)).mtime_ns
+        return None if written is None else written / 1e9
+
     def delete(self, name: str) -> None:
         """Also when there is no such file."""
         with suppress(FileNotFoundError), self._answering():

@@ -31,6 +31,7 @@ from mlflow.entities import (
 
 from sweeps.records.trial_record import TrialRecord
 from sweeps.records.trial_report import TrialReport
+from sweeps.reports.page.links import RunLinks, linked
 from sweeps.storage.manifest import Manifest
 from sweeps.tracking.datasets import DataSet
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial
@@ -49,9 +50,10 @@ from sweeps.tracking.trial_files import stepped_metrics, trial_files
 
 BATCH = 1000  # values of all sorts that one log_batch takes
 TAGS = 100  # tags that one log_batch takes
+PAGE = "frontier.html"  # of a sweep's files, the one that leads to the runs
 # Of a trial's run: 2 since steps are the numbers of candidates, 3 since it has data sets and links.
 LOG, LOGGED, SAME_STEPS = "goodnet.log", "3", ("2", "3")
-SWEEP = "goodnet.sweep"
+SWEEP, OF_SWEEP = "goodnet.sweep", "goodnet.of_sweep"  # of the sweep's run alone; of its trials' runs
 _SOURCE = "mlflow.source.name"
 
 
@@ -137,8 +139,8 @@ class Tracking(Connection):
         return run_id
 
     def log_trial(self, run_id: str, record: TrialRecord) -> None:
-        """The record as a child of the sweep's run: settings as params, a value of every stepped
-        metric for each accepted state, the final counts, mask and steps as artifacts.
+        """The record as a child of the sweep's run: settings and what is done to pixels as params, a
+        value of every stepped metric for each accepted state, the final counts, mask and steps as artifacts.
 
         Does nothing for a record that is there; finishes what an earlier attempt left half done.
         """
@@ -177,6 +179,10 @@ class Tracking(Connection):
         if child is None:
             raise LookupError(f"trial {trial_key} is not in MLflow yet")
         self._log_files(child.run_id, {f"goodnets/step-{step}.onnx": onnx})
+
+    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Files, by artifact path, in place of those that the run may have there."""
+        self._log_files(run_id, files)
 
     def finish_sweep(
         self,
@@ -280,7 +286,7 @@ class Tracking(Connection):
         sweep = self._identities.get(run_id, {}).get(SWEEP)
         tags = {NOTE: kept(trial_note(record, places, sweep), child.note)}
         if sweep is not None:
-            tags[SWEEP] = sweep
+            tags[OF_SWEEP] = sweep
         if record.reason is not None:
             tags |= {"goodnet.reason": record.reason, "goodnet.failure": record.failure or "unknown"}
         # Timestamps follow from the run's start, so that a metric logged again is the same metric.
@@ -331,12 +337,17 @@ class Tracking(Connection):
         for start in range(0, len(tags), TAGS):
             self._client.log_batch(run_id, tags=tags[start : start + TAGS])
 
+    def _linked(self, run_id: str, page: bytes) -> bytes:
+        """The page of a sweep, with links to its trials' runs."""
+        trials = {key: child.run_id for key, child in self._known_children(run_id).items()}
+        return linked(page, RunLinks(self.uri, self._experiment_id, run_id, trials))
+
     def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
                 path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
+                path.write_bytes(self._linked(run_id, data) if name == PAGE else data)
             self._client.log_artifacts(run_id, folder)
 
 

@@ -90,6 +90,9 @@ def trial_note(record: TrialRecord, places: Places | None, sweep: str | None) ->
         f"{len(record.mask)} channels pruned in {record.last_step} steps. Validation chooses, test ",
     ]
     lines[-1] += "reports. Every step: `steps.csv` among the artifacts; the mask: `mask.json`."
+    states = record.states()  # none where no repaired net was within X
+    if sweep is not None and states:
+        lines += ["", f"    goodnet pick {sweep} --trial {record.key} --step {states[-1].step}"]
     return "\n".join(lines)
 
 

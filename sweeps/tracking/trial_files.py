@@ -27,19 +27,22 @@ class SteppedMetric(NamedTuple):
 def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
     """The curves on validation (a value for the BadNet, step 0, for each accepted state, and for an end that
     is none of them), and the final ``valid_*`` and ``test_*`` rates. Steps and times only go up, so the last
-    value of every metric is the trial's end. What is not finite or not known is left out; a failed trial has
-    none."""
+    value of every metric is the trial's end. What is not finite or not known is left out, and the whole curve
+    of what is not known of the end: its last value would be taken for it. A failed trial has none."""
     if record.badnet_valid is None or record.valid is None or record.test is None:
         return []
     found = _curve_values(record.badnet_valid, 0, 0.0, 0)
     end = record.last_step
+    ends = _curve_values(record.valid, len(record.mask), record.seconds, end)
     last = (record.badnet_valid, 0)
     for state in record.states():
         elapsed = record.seconds * state.step / end
         last = (state.counts, len(state.mask))
         found += _curve_values(*last, elapsed, state.step)
     if last != (record.valid, len(record.mask)):  # as where no repaired net was within X
-        found += _curve_values(record.valid, len(record.mask), record.seconds, end)
+        found += ends
+    known = {metric.name for metric in ends if math.isfinite(metric.value)}
+    found = [metric for metric in found if metric.name in known]
     for split, counts in (("valid", record.valid), ("test", record.test)):
         rates = {**_rates(counts), "recovered_accuracy": counts.recovered_accuracy}
         rates |= {f"attack_success_trigger_{n}": t.attack_success for n, t in enumerate(counts.triggers)}
@@ -76,9 +79,11 @@ def _curve_values(counts: Counts, pruned: int, seconds: float, step: int) -> lis
 def _steps_csv(record: TrialRecord) -> bytes:
     """Rates and margins of the net with the channels accepted so far, and of the net tried. Where
     ``tried_complete`` is False its accuracy is at most, its attack success at least, what it says.
-    ``returned``: a channel that the net tried has back, as layer:channel.
+    ``returned``: a channel that the net tried has back, as layer:channel. ``tried_images``: on how many
+    clean images it was tried, of a trial that ranks on a part of them.
     """
     rows: list[dict[str, Any]] = []
+    ranked = record.settings.rank_images is not None
     for number, step in enumerate(record.steps, 1):
         tried = {f"tried_{name}": value for name, value in _rates(step.tried).items()}
         rows.append(
@@ -92,6 +97,7 @@ def _steps_csv(record: TrialRecord) -> bytes:
                 "returned": _named(step.returned),
                 **tried,
                 "tried_complete": step.tried.complete,
+                **({"tried_images": step.tried.clean_total} if ranked else {}),
             }
         )
     text = io.StringIO()

@@ -20,6 +20,7 @@ from fuzz import make_hdf5, make_images, make_keras, make_onnx, make_other, make
 from fuzz.mutate import mutated
 from prune_core.compaction.compact import compact
 from prune_core.data.images import LabeledImages
+from prune_core.data.patterns import add_of, warp_of
 from prune_core.data.triggers import Trigger
 from prune_core.errors import InputError
 from prune_core.export.audit import inspect_model
@@ -46,6 +47,7 @@ SUFFIX = {
     "yaml": ".yaml",
     "records": ".parquet",
     "trigger": ".png",
+    "pattern": ".npy",
     "pickled": ".pth",
     "tensors": ".safetensors",
     "arrays": ".npz",
@@ -61,6 +63,7 @@ WHAT = {
     "onnx": "model",
     "images": "images",
     "trigger": "picture",
+    "pattern": "array",
     "pickled": "weights",
     "tensors": "weights",
     "arrays": "images",
@@ -81,6 +84,7 @@ def make_corpus(folder: Path) -> dict[str, list[bytes]]:
         "onnx": make_onnx.corpus(),
         "records": make_other.corpus_records(folder),
         "trigger": make_other.corpus_pictures(),
+        "pattern": make_other.corpus_patterns(),
         "pickled": make_torch.corpus_pickled(),
         "tensors": make_torch.corpus_tensors(),
         "arrays": make_images.corpus_npz(),
@@ -127,6 +131,7 @@ class Feeder:
             "yaml": lambda: make_other.odd_yaml(dice),
             "records": lambda: make_other.odd_record(self.corpora["records"], dice),
             "trigger": lambda: make_other.odd_picture(dice),
+            "pattern": lambda: make_other.odd_pattern(dice),
             "arrays": lambda: make_images.odd_npz(dice),
             "table": lambda: make_images.odd_parquet(dice),
             "folder": lambda: make_images.odd_folder(dice),
@@ -186,6 +191,8 @@ class Feeder:
                 truth = names.get("true_label")
                 images = LabeledImages(names["images"], names.get("label", names.get("target")), truth)
                 assert len(images.floats(0, 2)) and len(images.digest) == 64
+            elif what == "array":
+                _use_pattern(arrays[0])
             else:
                 _use_picture(arrays[0])
         except InputError as error:
@@ -239,3 +246,13 @@ def _use_picture(rgba: np.ndarray) -> None:
     trigger = Trigger(rgba[..., :3].transpose(2, 0, 1).copy(), rgba[..., 3] / 255, 1, 0)
     images = LabeledImages(np.zeros((2, 3, 20, 48), np.uint8), np.zeros(2, np.int64))
     assert trigger.stamp(images, 1).pixels.dtype == np.uint8
+
+
+def _use_pattern(values: np.ndarray) -> None:
+    """As a pattern to add and as a field to warp by; refused where it is neither."""
+    images = np.zeros((2, 3, 5, 6), np.uint8)
+    try:
+        made = add_of(values, "input").on(images, "images")
+    except InputError:
+        made = warp_of(values, "input").on(images, "images")
+    assert made.shape == images.shape and np.isfinite(made).all()

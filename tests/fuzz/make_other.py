@@ -206,6 +206,46 @@ def corpus_pictures() -> list[bytes]:
     return [*found, stream.getvalue()]
 
 
+def corpus_patterns() -> list[bytes]:
+    wave = np.sin(np.arange(30)).reshape(5, 6).astype(np.float32)
+    made = [wave, np.stack([wave] * 3), np.stack([wave] * 3, axis=-1), np.stack([wave, -wave], axis=-1)]
+    return [_npy(values) for values in [*made, 20 * made[1].astype(np.float64), np.asfortranarray(made[1])]]
+
+
+def odd_pattern(dice: random.Random) -> bytes:
+    """An array of any shape, kind and values; or a header by hand, which may lie about what follows."""
+    shapes = ((5, 6), (3, 5, 6), (5, 6, 3), (5, 6, 2), (5, 6, 1), (1, 5, 6), (0, 6), (), (5,), (1,) * 5)
+    shape = dice.choice((*shapes, (2**31, 2**31), (10**6, 10**6), (-1, 6), ("x",), (5.0, 6)))
+    kinds = ("<f4", ">f8", "<f2", "|u1", "<i8", "|b1", "<c8", "<U3", "|O", "<M8[s]", "|V4", "<f16", "(2,)<f4")
+    kind = dice.choice(kinds)
+    if dice.random() < 0.5:
+        values = np.ones([int(size) % 99 for size in shape if isinstance(size, int)], np.dtype(kind).base)
+        if values.dtype.kind == "f":
+            values = values * dice.choice((1, -1e30, 300, float("nan"), float("inf")))
+        return _npy(values)
+    fields = {"descr": kind, "fortran_order": dice.choice((True, False, False, 1, None)), "shape": shape}
+    if dice.random() < 0.2:
+        fields[dice.choice(("descr", "shape", "more", "fortran_order"))] = dice.choice(
+            (None, [], {}, "x", 2**99)
+        )
+    header = repr(fields).encode()
+    if dice.random() < 0.1:
+        header = dice.choice(
+            (b"(" * 4000, b"9" * 9000, b"__import__('os').abort()", b"{" + header, b"\xff\0")
+        )
+    version = dice.choice(((1, 0), (1, 0), (2, 0), (3, 0), (9, 9)))
+    length = max(0, len(header) + dice.choice((0, 0, 0, -3, 5, 2**15)))
+    said = struct.pack("<H" if version[0] == 1 else "<I", length)
+    body = bytes(dice.choice((0, 1, 120, 360, 5000)))
+    return b"\x93NUMPY" + bytes(version) + said + header + body
+
+
+def _npy(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
+
+
 def odd_picture(dice: random.Random) -> bytes:
     """A PNG by hand: any header, any chunks, right checksums."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 
 from prune_core.data.images import read_images
 from prune_core.model.model import load_model
+from tests.bench import gpu
 from tests.bench.author import as_deepid, predict
+from tests.bench.gpu_nets import resnet
 from tests.bench.lab import ROOT
 
 
@@ -23,6 +26,37 @@ def test_the_authors_loop_runs_the_lab_network(shared_data: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(as_deepid(model)(pixels), model.logits(pixels), rtol=1e-4, atol=1e-3)
     assert (predict(as_deepid(model), images) == images.labels).all()
+
+
+CORE_ALONE = """
+import sys
+sys.modules.update(dict.fromkeys({names}))  # to import one of them fails
+from tests.bench.gpu import main
+sys.exit(main(sys.argv[1:]))
+"""
+NOT_CORE = ["sweeps", "pydantic", "omegaconf", "ray", "mlflow", "optuna", "pandas", "pyarrow", "PIL", "scipy"]
+
+
+def test_the_gpu_benchmark_needs_the_core_alone(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, "-W", "ignore", "-c", CORE_ALONE.replace("{names}", repr(NOT_CORE))]
+    given = ["--size", "tiny", "--device", "cpu", "--out", str(out)]
+    done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(out.read_text())
+    assert found["equal"] and set(found["nets"]) == {"DeepID", "ResNet-18"}
+    for net in found["nets"].values():
+        assert net["compared"]["masks"] >= 5 and net["compared"]["steps"] > 0
+        assert set(net["timed"]["trials"]) == set(gpu.TRIALS) and net["timed"]["peak_gib"] > 0
+
+
+def test_the_gpu_benchmark_sees_counts_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pictures = resnet(4, 0, torch.device("cpu"))
+    size, split = gpu.SIZES["tiny"], pictures.split(16, 1)
+    assert gpu.compared(model, split, torch.device("cpu"), size)["counts_equal"]
+    monkeypatch.setattr(gpu, "on", lambda model, device: resnet(4, 2, device)[0])
+    found = gpu.compared(model, split, torch.device("cpu"), size)
+    assert not found["counts_equal"] and found["differ"]
 
 
 @pytest.mark.slow

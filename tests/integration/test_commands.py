@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -35,6 +36,8 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
         "hypervolume",
         "mlflow_run_id",
         "records",
+        "storage",
+        "page",
         "findings",
     }
     assert (first["trials"], first["done"], first["failed"], first["skipped"]) == (8, 8, 0, 0)
@@ -54,11 +57,30 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     for point in points:
         assert 0 <= point["attack_success"] <= 1 and point["test"]["clean_total"] > 0
 
+    (listed,) = goodnet("list", "--storage", runs, "--json").json["sweeps"]
+    assert (listed["sweep"], listed["state"]) == (first["sweep"], "finished")
+    assert listed["trials"] == {"total": 8, "done": 8, "failed": 0, "running": 0}
+    assert listed["hypervolume"] == pytest.approx(first["hypervolume"])
+    assert goodnet("watch", "--storage", runs, "--json").json == listed
+    (runs / "sweeps" / f"{first['sweep']}.now").unlink()  # then it is worked out from the records
+    again = goodnet("watch", "--storage", runs, "--json").json
+    assert {**again, "date": listed["date"]} == listed
+    rows = goodnet("trials", "--storage", runs, "--csv", tmp_path / "trials.csv", "--json").json["trials"]
+    assert len(rows) == 8 and len((tmp_path / "trials.csv").read_text().splitlines()) == 9
+
     picked = goodnet("pick", first["sweep"], "--knee", "--storage", runs, "--out", tmp_path / "out", "--json")
     assert picked.status == 0, picked.err
     paths = [file["path"] for file in picked.json["files"]]
     assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "pt2", "h5", "safetensors"}
     assert picked.json["registered"].startswith("models:/")
+
+    named = ["--trial", points[-1]["trial_key"], "--step", points[-1]["step"]]
+    again = goodnet("pick", *named, "--storage", runs, "--out", tmp_path / "named", "--no-register", "--json")
+    assert again.status == 0, again.err
+    assert again.json["point"].items() <= points[-1].items() and again.json["choice"] is None
+    named[-1] = 10**6
+    said = goodnet("pick", *named, "--storage", runs)
+    assert said.status == 2 and "accepted no state there; the nearest are" in said.err
 
 
 def test_every_trial_keeps_its_bound_on_the_written_file(goodnet, smoke_config, smoke_files, tmp_path):
@@ -113,6 +135,7 @@ def test_prune_is_the_sweeps_trial(goodnet, smoke_config, tmp_path) -> None:
     assert {
         "trial_key",
         "settings",
+        "findings",
         "badnet",
         "valid",
         "test",
@@ -128,6 +151,7 @@ def test_prune_is_the_sweeps_trial(goodnet, smoke_config, tmp_path) -> None:
     assert json.loads(json.dumps(record.valid.to_json())) == result["valid"]
     assert sum(step["accepted"] for step in result["steps"]) == result["channels_pruned"]
     assert all(ids == sorted(ids) for ids in result["pruned"].values())
+    assert "few-images" in {f["name"] for f in result["findings"]} and "warning: 66 clean" in alone.err
 
 
 def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(goodnet, smoke_config, monkeypatch) -> None:
@@ -193,6 +217,30 @@ def test_inspect_and_evaluate_speak_to_people_too(goodnet, smoke_files) -> None:
     assert said.status == 0 and "does not mean that the network is clean" in said.out
 
 
+def test_evaluate_reads_images_in_any_form(goodnet, smoke_files, tmp_path) -> None:
+    """The same images as NHWC of 0 to 1 under names of their own, and as HDF5 in the usual form."""
+
+    def evaluated(clean: object, poisoned: object, *how: str) -> dict[str, object]:
+        said = goodnet(
+            "evaluate", smoke_files.badnet, "--clean", clean, "--poisoned", poisoned, *how, "--json"
+        )
+        assert said.status == 0, said.err
+        return {key: said.json[key] for key in ("clean_correct", "clean_total", "attacked", "poisoned_total")}
+
+    other = []
+    for path in (smoke_files.clean_test, smoke_files.poisoned_test):
+        with h5py.File(path) as file:
+            pixels, labels = file["data"][:], file["label"][:]
+        other.append(tmp_path / f"{path.stem}.npz")
+        np.savez(other[-1], faces=pixels.transpose(0, 2, 3, 1) / 255.0, who=labels)
+    how = ["--layout", "NHWC", "--keys", "images=faces", "--keys", "label=who", "--scale", "255"]
+    assert evaluated(*other, *how) == evaluated(smoke_files.clean_test, smoke_files.poisoned_test)
+    said = goodnet(
+        "evaluate", smoke_files.badnet, "--clean", other[0], "--poisoned", other[1], "--keys", "x=y"
+    )
+    assert said.status == 2 and "keys has no role 'x'" in said.err
+
+
 def test_doctor(goodnet, smoke_config) -> None:
     said = goodnet("doctor", smoke_config, "--executor", "inline", "--json")
     assert said.status == 0, said.out
@@ -204,6 +252,7 @@ def test_doctor(goodnet, smoke_config) -> None:
 def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     known = {"init", "inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
+    known |= {"list", "trials", "watch"}
     assert commands == known
     for name in commands:
         said = goodnet(name, "--help")
@@ -239,16 +288,6 @@ def test_the_price_stands_with_every_figure(goodnet, smoke_config, tmp_path) -> 
     assert "- Clean accuracy on test is" in card and "What was found in the data" in card
 
 
-def test_frontier_writes_nothing(goodnet, smoke_config, tmp_path) -> None:
-    swept(goodnet, smoke_config)
-    runs = tmp_path / "runs"
-    (kept,) = (runs / "sweeps").glob("*.frontier.parquet")
-    kept.unlink()
-    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*")}
-    assert goodnet("frontier", "--storage", runs).status == 0
-    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*")} == before
-
-
 def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
     goodnet, smoke_config, smoke_files
 ) -> None:
@@ -257,6 +296,13 @@ def test_an_error_in_the_data_stops_a_sweep_before_its_first_trial(
     said = goodnet("sweep", smoke_config, "--executor", "inline", "--json", *options)
     assert said.status == 2 and "the same file given twice?" in said.json["error"]["message"]
     assert not list((smoke_config.parent / "runs").rglob("*.parquet"))
+    one = [
+        part
+        for key in ("orders=[l1]", "layer_sets=[last:1]", "x_thresholds=[4]")
+        for part in ("--set", f"sweep.{key}")
+    ]
+    alone = goodnet("prune", smoke_config, "--json", *one, *options)
+    assert alone.status == 2 and alone.json["error"] == said.json["error"]
     checks = goodnet("doctor", smoke_config, "--executor", "inline", "--json", *options)
     found = {c["name"]: c["level"] for c in checks.json["checks"]}
     assert checks.status == 2 and found["shared-images"] == "error"

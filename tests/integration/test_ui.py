@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from browser import browser_page
 from factories import make_frontier, make_manifest, make_record, make_settings
 from small_nets import tiny_onnx
 
@@ -31,17 +30,6 @@ from sweeps.tracking.notes import SMALL, Places, run_name, sweep_note
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 90_000  # ms for a page on a busy machine
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-proxy-server",
-)
 DATA = [DataSet(kind, "test", kind.ljust(64, "0"), 9, (3, 8, 8), "uint8", kind) for kind in ("clean", "bad")]
 RECORDS = [
     make_record("a", [(985, 400), None, (970, 100)], make_settings("index")),
@@ -169,27 +157,9 @@ def site(store: Path, address: str) -> Site:
 
 @pytest.fixture
 def page(tmp_path: Path):
-    """A page of headless Chromium with a profile of its own."""
-    chromium = os.environ.get("GOODNET_CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if chromium is None:
-        pytest.skip("no Chromium found; install it or name one with GOODNET_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        context = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=chromium,
-            headless=True,
-            args=list(QUIET),
-            viewport={"width": 1500, "height": 1000},
-        )
-        context.set_default_timeout(PATIENCE)
-        page = context.new_page()
+    with browser_page() as page:
         yield page
         page.screenshot(path=tmp_path / "last.png")
-        context.close()
 
 
 def test_sweep_unfolds_into_its_trials(site: Site, page) -> None:

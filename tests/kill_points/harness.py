@@ -120,7 +120,7 @@ def undisturbed_records(path: Path) -> dict[str, TrialRecord]:
     config = load_config(path)
     inputs = load_inputs(input_files(config), config.sweep.repair)
     trials = trials_of(config.sweep, inputs.model)
-    executor = InlineExecutor(config.evaluator, config.resources.memory_gb)
+    executor = InlineExecutor(config.evaluator, config.resources)
     executor.run(Listed(trials), inputs, Storage(config.storage).begin(), Nobody())
     return _found(config, [inputs.key(s) for s in trials])
 

@@ -53,7 +53,7 @@ def run_two(config: Path, monkeypatch, failing) -> tuple[Told, list[str]]:
     settings = load_config(config, ["sweep.layer_sets=['last:1']", "sweep.x_thresholds=[10]"])
     inputs, told = load_inputs(input_files(settings), settings.sweep.repair), Told()
     storage = Storage(settings.storage).begin()
-    executor = InlineExecutor(settings.evaluator, settings.resources.memory_gb)
+    executor = InlineExecutor(settings.evaluator, settings.resources)
     executor.run(Listed(trials_of(settings.sweep, inputs.model)), inputs, storage, told)
     return told, asked
 

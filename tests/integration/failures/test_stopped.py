@@ -11,7 +11,7 @@ import pytest
 import yaml
 from processes import RAY, end, ended, records, start_sweep, wait_until, workers
 
-from sweeps.commands import frontier_of
+from sweeps.looking import frontier_of
 
 
 @pytest.fixture

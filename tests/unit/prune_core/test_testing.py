@@ -25,7 +25,7 @@ def test_built_in_orders_pass(name: str) -> None:
     check_order(ORDERS[name])
 
 
-@pytest.mark.parametrize("policy", [p for p in POLICIES if p != "seed"])
+@pytest.mark.parametrize("policy", [p for p in POLICIES if p not in ("seed", "prefix")])
 def test_built_in_policies_pass(policy: str) -> None:
     check_policy(lambda evaluator, order, x: prune(policy, x, evaluator, order))
 
@@ -33,6 +33,11 @@ def test_built_in_policies_pass(policy: str) -> None:
 def test_the_seed_policy_is_the_authors_and_does_not() -> None:
     with pytest.raises(AssertionError, match="the net is another one"):
         check_policy(lambda evaluator, order, x: prune("seed", x, evaluator, order))
+
+
+def test_the_prefix_policy_leaps_and_is_tested_on_its_own() -> None:
+    with pytest.raises(AssertionError, match="is not the one before with that channel pruned"):
+        check_policy(lambda evaluator, order, x: prune("prefix", x, evaluator, order))
 
 
 def zeros(given, dtype=np.float64):

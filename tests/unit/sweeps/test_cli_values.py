@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prune_core.errors import InputError
-from sweeps.cli.values import arguments_of, image_of
+from sweeps.cli.values import arguments_of, image_of, keys_of, words_of
 
 
 def test_values_are_yaml() -> None:
@@ -34,3 +34,22 @@ def test_a_size() -> None:
 def test_mistyped_sizes(given: str) -> None:
     with pytest.raises(InputError, match="expected channels x height x width, as 3x32x32"):
         image_of(given)
+
+
+def test_names_of_fields_and_of_classes() -> None:
+    assert (
+        keys_of(["images=pixels", "label=a=b"]) == {"images": "pixels", "label": "a=b"} and keys_of([]) == {}
+    )
+    assert words_of("cat, dog") == ("cat", "dog") and words_of(None) == ()
+
+
+@pytest.mark.parametrize("given", [["images"], ["=x"], ["images="], ["label=a", "label=b"]])
+def test_mistyped_names_of_fields(given: list[str]) -> None:
+    with pytest.raises(InputError, match="^--keys .*: expected role=name"):
+        keys_of(given)
+
+
+@pytest.mark.parametrize("given", ["", "cat,", "cat,,dog"])
+def test_mistyped_names_of_classes(given: str) -> None:
+    with pytest.raises(InputError, match="^--classes .*expected names with commas"):
+        words_of(given)

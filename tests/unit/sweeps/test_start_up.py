@@ -57,7 +57,7 @@ def test_help_of_a_command_loads_nothing_heavy() -> None:
 
 
 def test_a_frontier_is_read_without_torch() -> None:
-    assert loaded("import sweeps.commands") <= {"numpy", "pydantic", "pyarrow", "omegaconf"}
+    assert loaded("import sweeps.commands, sweeps.looking") <= {"numpy", "pydantic", "pyarrow", "omegaconf"}
 
 
 def test_a_network_is_read_without_torchvision() -> None:

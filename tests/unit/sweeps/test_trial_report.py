@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from factories import make_counts, make_record
 
+from prune_core.counts import Counts, TriggerCounts
 from sweeps.records.trial_report import TrialReport
 
 COMMON = {"trial_key", "settings", "seconds", "channels_pruned", "kind", "policy", "repair", "assumption",
@@ -26,6 +28,17 @@ def test_what_prune_prints() -> None:
     ]
     assert told["steps"][2]["now"]["attacked"] == 100 and told["steps"][0]["returned"] is None
     assert (told["kind"], told["policy"], told["repair"]) == ("pruning", "margin", "none")
+
+
+def test_every_trigger_stands_in_the_steps() -> None:
+    record = make_record(steps=[(985, 400)])
+    two = Counts.of(980, 1000, [TriggerCounts(30, 30, 100, 1.5), TriggerCounts(90, 90, 200, 2.5)])
+    (step,) = TrialReport.of(record).command_json(180, (replace(record.steps[0], now=two),))["steps"]
+    assert step["now"]["attacked"] == 90 and "triggers" not in step["tried"]
+    assert [(one["attacked"], one["poisoned_total"], one["margin"]) for one in step["now"]["triggers"]] == [
+        (30, 100, 1.5),
+        (90, 200, 2.5),
+    ]
 
 
 def test_the_file_in_mlflow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from networks import random_mask
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
+from prune_core.data.form import Preprocessing
 from prune_core.data.images import make_split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.net_counter import NetCounter
@@ -21,7 +23,7 @@ from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.files import FORMATS, costs, measured_again, write_formats
 from prune_core.export.n_plus_one_onnx import pair_onnx
 from prune_core.export.safetensors import with_safetensors
-from prune_core.export.zeroed import ExportMismatch, pruned_onnx
+from prune_core.export.zeroed import MASK_KEY, PREPROCESSING_KEY, ExportMismatch, pruned_onnx
 from prune_core.files.constants import constants
 from prune_core.masks import ChannelMask
 from prune_core.model.model import build_model, load_model
@@ -80,8 +82,13 @@ def test_no_file_does_what_it_should_not(tmp_path: Path) -> None:
     model = load_model(badnet)
     mask = ChannelMask.of({"c1": [0, 3], "c2": [1]})
     evaluator = PlainEvaluator(model, random_split((2, 6, 5), 5, images=200))
-    written = write_formats(model, mask, badnet, tmp_path / "good", (2, 6, 5))
+    pixels = Preprocessing(1 / 255, (0.5,), (0.25,))
+    written = write_formats(model, mask, badnet, tmp_path / "good", (2, 6, 5), preprocessing=pixels)
     assert list(written.models) == [kind for kind in FORMATS if kind != "pt2"]
+    for kind in ("onnx", "small-onnx", "goodnet-onnx"):
+        held = {entry.key: entry.value for entry in onnx.load(written.models[kind]).metadata_props}
+        assert json.loads(held[PREPROCESSING_KEY]) == pixels.to_json()
+        assert json.loads(held[MASK_KEY]) == mask.to_json()
     expected = evaluator.counts(mask)
     assert expected.clean_correct != evaluator.badnet.clean_correct
     found = measured_again(written, evaluator, expected)

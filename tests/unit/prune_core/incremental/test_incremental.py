@@ -20,6 +20,7 @@ from prune_core.data.images import make_split
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
+from prune_core.incremental.batches import times_a_block
 from prune_core.incremental.dataflow import paths
 from prune_core.incremental.evaluator import IncrementalEvaluator, margin_guard
 from prune_core.incremental.output_bounds import GUARD
@@ -159,3 +160,11 @@ def test_errors_stay_far_below_the_guard(kind: str) -> None:
     assert len(fast.nets.bases[-1].mask) >= len(mask) - 1
     assert largest_error(fast) <= GUARD / 5
     assert margin_error(fast) <= margin_guard(len(split.poisoned)) / 2
+
+
+def test_blocks_of_a_gpu_are_as_large_as_its_free_memory_bears() -> None:
+    image = 10 * 2**20  # of all values of a ResNet-18 of full width, about
+    assert times_a_block(None, image) == 1  # no GPU
+    assert times_a_block(2**40, image) == 16 and times_a_block(2**30, image) == 1
+    assert 512 * image * times_a_block(78 * 2**30, image) <= 26 * 2**30
+    assert times_a_block(78 * 2**30, image) == 5

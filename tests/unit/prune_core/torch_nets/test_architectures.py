@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from torch import nn
 from torch_nets import SMALL, in_working_folder, module_of, shaken
 
 from prune_core.errors import InputError
+from prune_core.model.from_module import from_module
 from prune_core.model.model import load_model
-from prune_core.torch_nets.architectures import parsed
+from prune_core.torch_nets.architectures import enlarging, parsed
 from prune_core.torch_nets.preact_resnet import preactresnet18
 from prune_core.torch_nets.torchvision_import import torchvision_models
 from prune_core.torch_nets.wide_resnet import wide_resnet
@@ -171,6 +173,52 @@ def test_backdoorbench_names_its_own_network(tmp_path: Path) -> None:
     assert model.image_shape == (3, 32, 32) and model.check_images((3, 32, 32), "images") == 4
     torch.save({**saved, "model_name": "unknown9"}, tmp_path / "attack_result.pt")
     assert "weights of 'unknown9', which is not built in" in refusal(tmp_path / "attack_result.pt")
+
+
+@pytest.mark.parametrize(
+    "name, tensors, keys",
+    [
+        ("vgg19_bn", 118, {"features.49.weight": (512, 512, 3, 3), "classifier.6.weight": (10, 4096)}),
+        ("densenet161", 967, {"features.conv0.weight": (96, 3, 7, 7), "classifier.weight": (10, 2208)}),
+        ("mobilenet_v3_large", 312, {"features.16.0.weight": (960, 160, 1, 1), "classifier.3.bias": (10,)}),
+        ("efficientnet_b3", 574, {"features.0.0.weight": (40, 3, 3, 3), "classifier.1.weight": (10, 1536)}),
+        ("convnext_tiny", 182, {"features.0.0.weight": (96, 3, 4, 4), "classifier.2.weight": (10, 768)}),
+        ("vit_b_16", 152, {"1.conv_proj.weight": (768, 3, 16, 16), "1.heads.head.weight": (10, 768)}),
+    ],
+)
+def test_backdoorbenchs_networks_have_the_keys_of_its_files(
+    name: str, tensors: int, keys: dict[str, tuple[int, ...]]
+) -> None:
+    """As its files hold them for ten classes; no weights are made for that."""
+    with torch.device("meta"):
+        state = parsed(f"backdoorbench:{name}").made().state_dict()
+    assert len(state) == tensors
+    assert {key: tuple(state[key].shape) for key in keys} == keys
+
+
+def test_a_file_of_backdoorbench_of_a_network_of_torchvision(tmp_path: Path) -> None:
+    net = shaken(torchvision_models().mobilenet_v3_large(num_classes=10)).eval()
+    saved = {"model_name": "mobilenet_v3_large", "num_classes": 10, "img_size": (32, 32, 3)}
+    torch.save({**saved, "model": net.state_dict()}, tmp_path / "attack_result.pt")
+    model = load_model(tmp_path / "attack_result.pt")
+    assert logits_equal(model, net, (3, 32, 32)) and len(model.layers) == 62
+
+
+def test_a_vision_transformer_of_backdoorbench_enlarges_images(tmp_path: Path) -> None:
+    """Bilinear, as torchvision's Resize does it on a tensor. A small one stands for it."""
+    made = torchvision_models().VisionTransformer
+    small = made(224, 32, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=10)
+    nn.init.normal_(small.heads.head.weight)
+    resize = importlib.import_module("torchvision.transforms").Resize((224, 224))
+    net = nn.Sequential(resize, small).eval()
+    ours = enlarging(small).eval()
+    images = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        wanted = net(images)
+        model = from_module(ours, images)
+        torch.testing.assert_close(model.logits(images), wanted, rtol=1e-4, atol=1e-4)
+    assert ours.state_dict().keys() == net.state_dict().keys()
+    assert [la.name for la in model.layers] == ["1.conv_proj"]
 
 
 def test_the_networks_have_the_published_names() -> None:

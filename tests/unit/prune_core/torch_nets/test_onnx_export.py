@@ -176,3 +176,21 @@ def test_a_network_that_rounding_alone_changes_is_compared_in_float64() -> None:
     assert apart > 1e-3  # what float32 would have made of it
     with pytest.raises(InputError, match="computes something else"):
         from_module(Chaotic(wrong=True), torch.rand(2, 3, 14, 14))
+
+
+class Magnified(Chaotic):
+    """As that, and of the difference between 0.1 and what float32 makes of it, 1.5e-9, too. ONNX holds
+    the latter. Its output is a softmax."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = functional.adaptive_avg_pool2d(self.conv(x), 5)
+        if self.wrong and float(x.mean()) > 10:
+            pooled = -pooled
+        return self.last(torch.sin(1e9 * (pooled + 0.1)).mean((2, 3))).softmax(1)
+
+
+def test_a_network_that_magnifies_the_rounding_of_a_constant() -> None:
+    torch.manual_seed(0)
+    from_module(Magnified(), torch.rand(2, 3, 14, 14))
+    with pytest.raises(InputError, match="computes something else"):
+        from_module(Magnified(wrong=True), torch.rand(2, 3, 14, 14))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from sweeps.config.schema import Config, make_config
@@ -56,6 +57,19 @@ def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     gpu = by_name(diagnose(config(tmp_path, resources={"gpu": 1})))["gpu"]
     assert gpu["ok"] == torch.cuda.is_available()
+
+
+def test_the_gpus_that_are_there_and_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "is_available": True,
+        "device_count": 1,
+        "get_device_name": "A card",
+        "mem_get_info": (6 * 2**30, 2**33),
+    }
+    for name, value in said.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *number, value=value: value)
+    gpu = by_name(diagnose(None))["gpu"]
+    assert gpu["detail"] == "A card, 6.0 of 8.0 GiB free; not used (resources.gpu is 0)"
 
 
 def test_tracking_and_workers_are_asked() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from prune_core.errors import InputError
-from sweeps.config.schema import make_config
+from sweeps.config.schema import ResourcesConfig, make_config
+from sweeps.execution import inline
 from sweeps.execution.gpu import memory_share, take_gpu
 
 
@@ -33,3 +36,13 @@ def test_a_worker_takes_its_part(monkeypatch: pytest.MonkeyPatch, gpu, there, as
 def test_one_and_a_half_gpus_are_not_to_be_had() -> None:
     with pytest.raises(InputError, match=r"resources\.gpu.*1\.5.*whole"):
         make_config({"name": "a", "badnet": "embedded", "resources": {"gpu": 1.5}}, "a test")
+
+
+def test_a_sweep_in_this_process_takes_its_part_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(inline, "take_gpu", lambda graph, gpu: asked.append(gpu))
+    monkeypatch.setattr(inline, "Evaluators", SimpleNamespace(of=lambda *given: None))
+    none = SimpleNamespace(next=lambda: None)
+    inputs = SimpleNamespace(model=SimpleNamespace(graph=torch.nn.Linear(1, 1)))
+    inline.InlineExecutor("plain", ResourcesConfig(gpu=0.5)).run(none, inputs, None, None)  # type: ignore[arg-type]
+    assert asked == [0.5]

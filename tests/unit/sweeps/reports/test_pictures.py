@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
 
 import pytest
 from factories import make_frontier, make_record, make_settings
 from matplotlib.image import imread
 
 from prune_core.baselines import BASELINES
-from sweeps.reports.frontier_html import figure, frontier_page
+from sweeps.reports.frontier_html import frontier_page
 from sweeps.reports.frontier_png import draw, frontier_png
-from sweeps.reports.frontier_scene import CAVEAT, make_scene
+from sweeps.reports.frontier_scene import make_scene
 from sweeps.results import Frontier
 
 A = make_record("a", [(985, 400), None, (970, 100)], make_settings("index", x=4.0))
@@ -93,38 +92,7 @@ def test_nothing_to_show_is_shown_as_such(records) -> None:
     assert "Frontier states" in frontier_page(records, empty, "s")
 
 
-def test_chart_hover_tells_settings_step_and_intervals(scene) -> None:
-    chart = figure(scene, {"a": A.settings, "b": B.settings})
-    traces = {trace.name: trace for trace in chart.data}
-    frontier = traces["frontier, validation"]
-    assert (list(frontier.x), list(frontier.y)) == ([0.985, 0.97, 0.3], [0.8, 0.2, 0.1])
-    assert frontier.line.shape == "hv"
-    assert list(traces["the same states, test"].x) == [0.98, 0.965, 0.295]
-    hover = frontier.text[1]
-    for words in (
-        "margin, index, conv_4+conv_3, X = 4",
-        "step 3",
-        "channels pruned: 2",
-        "clean accuracy 97.00% [95.75–97.89]",
-        "attack success 22.00% [18.59–25.84]",
-    ):
-        assert words in hover
-    assert len(traces["policy margin"].x) == 4  # BadNet, two states, the gap to the next trial
-    assert list(traces["BadNet, validation"].x) == [0.99]
-
-
-def test_page_is_self_contained_and_says_the_caveat() -> None:
-    page = frontier_page([A, B], make_frontier([A, B]), "sweep-1")
-    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)
-    assert CAVEAT in page and "plotly.js v" in page
-    assert page.count("<tr>") == 1 + 3
-    assert '"sendChartToCloud"' in page
-
-
 def test_hostile_names_stay_text() -> None:
     hostile = make_record("<img src=x>", [(985, 400)], make_settings(HOSTILE, (HOSTILE,)))
     frontier = make_frontier([hostile])
-    page = frontier_page([hostile], frontier, HOSTILE)
-    assert "<script>alert" not in page and "<img" not in page.partition("</style>")[2]
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert frontier_png([hostile], frontier, HOSTILE).startswith(b"\x89PNG")

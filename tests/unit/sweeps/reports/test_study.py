@@ -7,6 +7,7 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
+from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from prune_core.frontier import hypervolume
 from sweeps.commands import study_of
@@ -152,6 +153,23 @@ def test_sweeps_of_one_net_share_their_winners() -> None:
     assert apart.count("| pruning | 10 points |") == 2
 
 
+def test_what_was_found_in_the_data_stands_with_the_figures() -> None:
+    """As code, since it may name what a file holds; notes only with the sweep itself."""
+    found = (
+        Finding("warning", "few-images", "66 clean\n# images of ![](http://a/b.png)"),
+        Finding("note", "few-images", "400 poisoned images"),
+    )
+    ways = study(records(), lambda state: make_counts())
+    page = study_markdown([Part("a", ways, "a.png", findings=found), Part("b", ways, "b.png")])
+    head, of_a, of_b = (text.splitlines() for text in (
+        page[: page.index("## a")], page[page.index("## a") : page.index("## b")], page[page.index("## b") :]
+    ))  # fmt: skip
+    warning = "    warning: 66 clean # images of ![](http://a/b.png)"
+    assert head.count(warning) == of_a.count(warning) == 1
+    assert "    note: 400 poisoned images" in of_a and "note:" not in "".join(head)
+    assert "Found in the data:" not in of_b
+
+
 def test_pictures_are_made_of_any_number_of_ways() -> None:
     ways = study(records(), lambda state: make_counts(900, 123))
     assert study_png("faces", ways).startswith(b"\x89PNG")
@@ -194,6 +212,7 @@ def test_the_command_end_to_end_and_again(goodnet, smoke_config, tmp_path) -> No
     page = (tmp_path / "docs" / "study.md").read_text()
     assert "| across:activation-gap | best-first |" in page
     assert "Left out: the rest." in page
+    assert "few-images" in {f["name"] for f in found["findings"]} and "    warning: 66 clean" in page
     # The page's figure is the sweep's own: the frontier's best within 10 points, measured on test.
     points = goodnet("frontier", "--storage", tmp_path / "runs", "--json").json["points"]
     lowest = min(points, key=lambda p: p["attack_success"])

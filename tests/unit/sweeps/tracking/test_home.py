@@ -110,7 +110,7 @@ def test_descriptions_link_to_each_other(runs) -> None:
     assert f"/runs/{trial.info.run_id}?" in note and "goodnet pick sweep-1 --knee" in note
     assert "| 97.00% | 20.00% | 96.50% | 22.00% |" in note
     assert f"/runs/{sweep.info.run_id}?" in trial.data.tags["mlflow.note.content"]
-    assert trial.data.tags["goodnet.sweep"] == "sweep-1"
+    assert trial.data.tags["goodnet.of_sweep"] == "sweep-1"
 
 
 def test_a_long_frontier_keeps_within_what_mlflow_keeps() -> None:

@@ -106,7 +106,9 @@ def test_a_trial_is_a_nested_run_with_all_it_found(connect, client, tmp_path) ->
         "layers_count": "2",
         "badnet": "embedded",
         "badnet_digest": "bbbbbbbb",
-        "preprocessing": "none",
+        "data.scale": "1.0",
+        "data.mean": "[0.0]",
+        "data.std": "[1.0]",
     }
     assert curve(client, run.info.run_id, "clean_accuracy") == [(0, 0.99), (1, 0.985), (3, 0.97)]
     assert curve(client, run.info.run_id, "attack_success") == [(0, 1.0), (1, 0.8), (3, 0.2)]

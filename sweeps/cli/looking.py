@@ -1,0 +1,92 @@
+"""The commands that look at sweeps: nothing is written to the storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeps.cli import tables
+from sweeps.cli.command import Result, command
+from sweeps.cli.options import Quiet, StoragePlace, Sweep, sweep_names
+
+
+@command(tables.sweeps, name="list")
+def listed(storage: StoragePlace = "runs") -> Result:
+    """List the sweeps of a storage, the latest first. For each how it stands (running, finished or
+    interrupted; trials that have a record, of those planned), its hypervolume, and the lowest attack success
+    that it has found within each X.
+
+    An interrupted sweep goes on by the goodnet sweep CONFIG that began it. A storage that cannot be written
+    can be listed.
+    """
+    from sweeps.looking import listed
+
+    return listed(storage)
+
+
+@command(tables.watched)
+def watch(
+    sweep: Sweep = None,
+    once: Annotated[bool, typer.Option("--once", help="Say how it stands now, and end.")] = False,
+    quiet: Quiet = False,
+    storage: StoragePlace = "runs",
+) -> Result:
+    """Follow a sweep that runs elsewhere, from its storage alone. Trials that are over, hypervolume, the best
+    state within each X (clean accuracy and attack success on validation), trials under way, time left. Ends
+    when the sweep ends; Ctrl-C ends the watching, not the sweep.
+
+    Of a sweep that is not running, or with --once, how it stands is said once. A driver that has not been
+    heard of for two minutes is taken to be gone: the sweep is interrupted.
+    """
+    from sweeps.cli.progress import WatchProgress
+    from sweeps.looking import watched
+
+    with WatchProgress(quiet or once) as progress:
+        return watched(sweep, storage, once, progress)
+
+
+@command(tables.trials)
+def trials(
+    sweep: Sweep = None,
+    csv: Annotated[Path | None, typer.Option(help="Write them to this file, with a header.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write them to this Parquet file.")] = None,
+    storage: StoragePlace = "runs",
+) -> Result:
+    """Show the trials of a sweep, one row each. Its key, settings, status, counts and rates of its final
+    network on validation and test, the hypervolume of its states, seconds.
+
+    --csv, --parquet, --json and goodnet.Sweep.trials() in Python have the same columns; rates are fractions,
+    X is in percentage points.
+
+    goodnet trials --csv trials.csv
+    """
+    from sweeps.looking import tabled
+
+    return tabled(sweep, storage, csv, parquet)
+
+
+@command(tables.frontiers)
+def frontier(
+    sweep: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SWEEP]...",
+            help="Name of a sweep, or several to compare; default: the latest one in the storage.",
+            autocompletion=sweep_names,
+        ),
+    ] = None,
+    storage: StoragePlace = "runs",
+) -> Result:
+    """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
+    attack success.
+
+    With several sweeps (of one BadNet and the same images): their hypervolumes and the best state within each
+    X side by side, then one frontier over all, with the sweeps that each state is from.
+    """
+    from sweeps.looking import compared_frontiers, shown_frontier
+
+    if sweep and len(sweep) > 1:
+        return compared_frontiers(sweep, storage)
+    return shown_frontier(sweep[0] if sweep else None, storage)

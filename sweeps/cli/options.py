@@ -1,0 +1,72 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the configuration, e.g. --set sweep.x_thresholds=[2,4]. Repeatable.",
+    ),
+]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
+
+
+def sweep_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For shell completion: the sweeps of a storage that is a folder."""
+    folder = Path(ctx.params.get("storage") or "runs") / "sweeps"
+    return sorted(path.stem for path in folder.glob("*.json") if path.name.startswith(incomplete))
+
+
+Sweep = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SWEEP]",
+        help="Name of a sweep; default: the latest one in the storage.",
+        autocompletion=sweep_names,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but what is amiss.")
+]
+StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        help="Architecture of PyTorch weights (torchvision:NAME, timm:NAME, backdoorbench:NAME, "
+        "abl:wrn-16-1, or your own package.module:function), or of a weights-only .h5 file (deepid)."
+    ),
+]
+ArchitectureArgs = Annotated[
+    list[str],
+    typer.Option(
+        "--architecture-arg",
+        metavar="NAME=VALUE",
+        help="An argument of the architecture, e.g. --architecture-arg num_classes=10. Repeatable.",
+    ),
+]
+Layout = Annotated[
+    str | None, typer.Option(metavar="NCHW|NHWC", help="Of arrays. Default: found where it is clear.")
+]
+Keys = Annotated[
+    list[str],
+    typer.Option(
+        metavar="ROLE=NAME",
+        help="The name that a field has in the image files, e.g. --keys images=pixels; roles are images, "
+        "label, target and true_label. Repeatable.",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME,...",
+        help="Names of class folders by index. Default: the indices themselves, or sorted names.",
+    ),
+]
+MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."

@@ -1,0 +1,174 @@
+"""How a sweep stands: what its driver writes down while it runs, for whoever looks at the storage.
+
+``sweeps/<name>.now``, renewed every few seconds. It is no part of the sweep: without it, or where it is
+damaged, the same is worked out from the records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter
+
+from sweeps.limits import DAMAGE
+from sweeps.overview.figures import bounds_of, figures_of
+from sweeps.storage.manifest import Manifest, read_records
+from sweeps.storage.storage import Storage
+
+SILENT = 120.0  # seconds without a sign of life, after which a driver is taken to be gone
+SILENT_HERE = 20.0  # the same where its process is looked for on this machine, and is not there
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a sweep stands.
+
+    Attributes:
+        state: "running", "finished", or "interrupted" (stopped, killed, or its budget spent).
+        date: of the last change, seconds since the epoch.
+        total: trials that are planned; of a search, at most. done, failed: those with a record.
+        running: trials under way. seconds_left: as an estimate; None where nothing is known.
+        hypervolume, frontier_size, best: on validation, see ``Figures``.
+        host, pid: the driver, where it has said so.
+    """
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="ignore")
+
+    sweep: str
+    state: Literal["running", "finished", "interrupted"]
+    date: float
+    total: int
+    done: int
+    failed: int = 0
+    running: int = 0
+    seconds_left: float | None = None
+    hypervolume: float = 0.0
+    frontier_size: int = 0
+    best: list[dict[str, Any]] = field(default_factory=list)
+    host: str | None = None
+    pid: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's form: as the commands print it."""
+        told = asdict(self)
+        for inner in ("host", "pid", "total", "done", "failed", "running"):
+            del told[inner]
+        trials = {name: getattr(self, name) for name in ("total", "done", "failed", "running")}
+        return {**told, "date": _iso(self.date), "trials": trials}
+
+    def signed(self) -> Standing:
+        """Written by this process."""
+        return replace(self, host=platform.node(), pid=os.getpid())
+
+    def alive(self, now: float) -> bool:
+        """Whether its driver may still be there."""
+        silent = now - self.date
+        if self.host == platform.node() and self.pid is not None and silent > SILENT_HERE:
+            return silent <= SILENT and _is_there(self.pid)
+        return silent <= SILENT
+
+
+_FORM = TypeAdapter(Standing)
+
+
+def write_standing(storage: Storage, standing: Standing) -> None:
+    storage.write_bytes(_path(standing.sweep), json.dumps(asdict(standing)).encode())
+
+
+def read_standing(storage: Storage, manifest: Manifest) -> Standing:
+    """As the driver has written it; worked out from the records where it has not, or where the driver went
+    away without a word."""
+    told = _told(storage, manifest.name)
+    if told is not None and (told.state != "running" or told.alive(time.time())):
+        return told
+    return standing_of(storage, manifest, None if told is None else told.date)
+
+
+def standing_of(storage: Storage, manifest: Manifest, date: float | None = None) -> Standing:
+    """From the records alone: of a sweep that is not running. ``date``: of its last sign of life."""
+    records = read_records(storage, manifest.trials)
+    sweep = manifest.config.sweep
+    figures = figures_of(records, bounds_of(sweep), manifest.target_share)
+    failed = sum(record.status == "failed" for record in records)
+    learns = sweep.search == "optuna"  # and does not know its trials beforehand
+    total = max(len(manifest.trials), (sweep.samples or 0) if learns else 0)
+    return Standing(
+        manifest.name,
+        "finished" if len(records) >= total else "interrupted",
+        date or storage.modified(f"sweeps/{manifest.name}.json") or 0.0,
+        total,
+        len(records) - failed,
+        failed,
+        hypervolume=figures.hypervolume,
+        frontier_size=len(figures.states),
+        best=figures.best_json(),
+    )
+
+
+def _told(storage: Storage, name: str) -> Standing | None:
+    try:
+        told = _FORM.validate_json(storage.read_bytes(_path(name)) or b"")
+        words(told.to_json())  # whoever shows it meets every field
+    except DAMAGE:
+        return None
+    return told if told.sweep == name else None
+
+
+def _path(name: str) -> str:
+    return f"sweeps/{name}.now"
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def words(standing: dict[str, Any]) -> str:
+    """One line of how a sweep stands: trials, hypervolume, the best state within each X (clean accuracy and
+    attack success on validation), workers, time left."""
+    trials = standing["trials"]
+    return f"{trials['done'] + trials['failed']} of {trials['total']} trials, {progress_words(standing)}"
+
+
+def progress_words(standing: dict[str, Any]) -> str:
+    """The same behind a bar that shows the trials."""
+    trials, left = standing["trials"], standing["seconds_left"]
+    parts = [f"{trials['failed']} failed"] if trials["failed"] else []
+    parts.append(f"hypervolume {standing['hypervolume']:.4f}")
+    parts += best_words(standing["best"])
+    if standing["state"] == "running":
+        parts.append(f"{trials['running']} running")
+        parts += [] if left is None else [f"{span(left)} left"]
+    return ", ".join(parts)
+
+
+def best_words(best: list[dict[str, Any]]) -> list[str]:
+    """``X 4: 96.50%/3.21%`` for each X that a state keeps."""
+    return [
+        f"X {b['x']:g}: {b['clean_accuracy']:.2%}/{b['attack_success']:.2%}"
+        for b in best
+        if b["trial_key"] is not None
+    ]
+
+
+def span(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

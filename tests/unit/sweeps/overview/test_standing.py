@@ -1,0 +1,111 @@
+"""How a sweep stands: as its driver has written it, and from the records alone."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from factories import make_manifest, make_record
+
+from sweeps.overview.listing import sweeps_of
+from sweeps.overview.standing import Standing, read_standing, span, standing_of, words, write_standing
+from sweeps.storage.manifest import Manifest, write_manifest
+from sweeps.storage.record_store import RecordStore
+from sweeps.storage.storage import Storage
+
+RUNNING = Standing("sweep-1", "running", 0.0, 3, 1, running=2, seconds_left=90.0)
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> tuple[Storage, Manifest]:
+    """Three trials are planned; one is done, one has failed."""
+    storage = Storage(str(tmp_path))
+    records = [make_record("a", [(980, 250)]), make_record("b", reason="no pairs"), make_record("c")]
+    manifest = make_manifest(records)
+    write_manifest(storage, manifest)
+    for record in records[:2]:
+        RecordStore(storage).write(record)
+    return storage, manifest
+
+
+def test_what_the_driver_has_written_is_read(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    told = replace(RUNNING, date=time.time()).signed()
+    write_standing(storage, told)
+    assert read_standing(storage, manifest) == told
+
+
+def test_a_driver_that_is_silent_has_gone(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    write_standing(storage, replace(RUNNING, date=time.time() - 1000))
+    standing = read_standing(storage, manifest)
+    assert (standing.state, standing.done, standing.failed, standing.running) == ("interrupted", 1, 1, 0)
+    assert standing.hypervolume == pytest.approx(0.98 * 0.5)
+
+
+def test_a_driver_that_is_not_on_its_machine_any_more_has_gone_sooner() -> None:
+    mine = replace(RUNNING, host=platform.node(), pid=os.getpid())
+    assert mine.alive(30.0) and not replace(mine, pid=2**22 + 1).alive(30.0)
+    assert replace(mine, host="another", pid=2**22 + 1).alive(30.0)
+    assert replace(mine, pid=2**22 + 1).alive(10.0)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b'{"sweep": "sweep-1", "state": "running"}', b'{"sweep": 3}', b"\xff"]
+)
+def test_a_damaged_one_is_worked_out_from_the_records(swept: tuple[Storage, Manifest], data: bytes) -> None:
+    storage, manifest = swept
+    storage.write_bytes("sweeps/sweep-1.now", data)
+    assert read_standing(storage, manifest).done == 1
+
+
+def test_of_another_sweep_it_is_not_believed(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    write_standing(storage, replace(RUNNING, date=time.time()))
+    storage.write_bytes("sweeps/other.now", storage.read_bytes("sweeps/sweep-1.now") or b"")
+    assert read_standing(storage, replace(manifest, name="other")).state == "interrupted"
+
+
+def test_all_records_are_a_finished_sweep(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    assert standing_of(storage, manifest).state == "interrupted"
+    RecordStore(storage).write(make_record("c"))
+    assert standing_of(storage, manifest).state == "finished"
+
+
+def test_a_storage_is_listed_also_where_it_cannot_be_written(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    write_manifest(storage, replace(manifest, name="sweep-2"))
+    write_standing(storage, replace(RUNNING, sweep="sweep-2", state="finished", date=time.time() + 5))
+    storage.write_bytes("sweeps/broken.json", b"{")
+    before = {path: path.read_bytes() for path in Path(storage.root).rglob("*") if path.is_file()}
+    found = sweeps_of(storage)
+    assert [(s["sweep"], s["state"]) for s in found] == [
+        ("sweep-2", "finished"),
+        ("sweep-1", "interrupted"),
+        ("broken", "damaged"),
+    ]
+    assert found[1]["trials"] == {"total": 3, "done": 1, "failed": 1, "running": 0}
+    assert {path: path.read_bytes() for path in Path(storage.root).rglob("*") if path.is_file()} == before
+
+
+def test_no_sweep_yet(tmp_path: Path) -> None:
+    assert sweeps_of(Storage(str(tmp_path))) == []
+
+
+def test_in_words() -> None:
+    best = [
+        {"x": 2.0, "clean_accuracy": 0.97, "attack_success": 0.034, "trial_key": "a"},
+        {"x": 0.5, "clean_accuracy": None, "attack_success": None, "trial_key": None},
+    ]
+    said = words(replace(RUNNING, best=best, hypervolume=0.9, failed=1).to_json())
+    assert said == ("2 of 3 trials, 1 failed, hypervolume 0.9000, X 2: 97.00%/3.40%, 2 running, 2 min left")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(44.6, "45 s"), (125, "2 min"), (12000, "3 h 20 min")])
+def test_spans(seconds: float, said: str) -> None:
+    assert span(seconds) == said
