@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 BEAT = 5.0  # seconds between two writings of how it stands
 PAGE_EVERY = 15.0  # seconds between two pages, at least
+LAST = 30.0  # seconds that the sweep's end waits for a page, or for a storage that is away
 SHARE = 0.02  # of a core that pages may take; and of the time that has passed, an old sweep changes slowly
 Renew = Callable[[Mapping[str, bytes]], None]
 
@@ -85,7 +86,7 @@ class Live(SweepEvents):
     def _join(self) -> None:
         self._ending.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(LAST)
 
     def _work(self) -> None:
         while not self._ending.wait(BEAT):
