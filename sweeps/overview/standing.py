@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from sweeps.limits import DAMAGE
-from sweeps.overview.figures import bounds_of, figures_of
+from sweeps.overview.figures import BEST, bounds_of, figures_of
 from sweeps.storage.manifest import Manifest, read_records
 from sweeps.storage.storage import Storage
 
@@ -38,7 +38,7 @@ class Standing:
         host, pid: the driver, where it has said so.
     """
 
-    __pydantic_config__ = ConfigDict(strict=True, extra="ignore")
+    __pydantic_config__ = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
     sweep: str
     state: Literal["running", "finished", "interrupted"]
@@ -114,7 +114,9 @@ def standing_of(storage: Storage, manifest: Manifest, date: float | None = None)
 def _told(storage: Storage, name: str) -> Standing | None:
     try:
         told = _FORM.validate_json(storage.read_bytes(_path(name)) or b"")
-        words(told.to_json())  # whoever shows it meets every field
+        json.dumps(told.to_json(), allow_nan=False), words(told.to_json())  # as whoever shows it will
+        if any(set(best) != {"x", *BEST} for best in told.best):
+            return None
     except DAMAGE:
         return None
     return told if told.sweep == name else None
