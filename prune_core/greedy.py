@@ -214,10 +214,10 @@ def best_first(walk: Walk, order: Sequence[Channel], pool: int = 24, rescore: in
         best = max(candidates, key=lambda c: c.worth)
         candidates.remove(best)
         if best.fresh:
-            yield walk.accept(best.step)
-            accepted_since += 1
+            yield (step := walk.accept(best.step))
+            accepted_since += step.accepted
             for candidate in candidates:
-                candidate.fresh = False
+                candidate.fresh &= not step.accepted
         else:
             step = walk.try_net(best.channel)
             yield step

@@ -22,7 +22,7 @@ def prune_best_first_ranked(
 
     The totals of a step's ``tried`` say on how many images it was asked. A candidate that the part ranks
     first and all images refuse, for X or for want of gain, is a refused step, and not looked at again
-    until the next stage.
+    in that stage; the others stand as they were ranked.
     """
     walk = RankedWalk.over_all(evaluator, part, x)
     yield from best_first(walk, order)
