@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from sweeps.reports.channels import pruned_in
 from sweeps.reports.frontier_scene import CAVEAT, Scene
 from sweeps.reports.history import hypervolume_history
 from sweeps.reports.importance import importances, outcomes
-from sweeps.reports.page.links import RunLinks
+from sweeps.reports.page.script import script_json
 from sweeps.reports.page.states import Channels, Way, packed
 from sweeps.results import Frontier
 
@@ -32,7 +31,6 @@ class PageData:
         frontier: Frontier,
         scene: Scene,
         name: str,
-        links: RunLinks | None = None,
         others: Mapping[str, Sequence[TrialRecord]] | None = None,
         channels: Mapping[str, int] | None = None,
         storage: str | None = None,
@@ -49,7 +47,6 @@ class PageData:
             "name": name,
             "storage": storage,
             "caveat": CAVEAT,
-            "links": None if links is None else links.to_json(),
             "badnet": {"valid": _counts(scene.badnet), "test": _counts(scene.badnet_test)},
             "range": list(scene.accuracy),
             "trials": _trials(records),
@@ -82,8 +79,7 @@ class PageData:
         the page says so."""
         every, masks = 1, True
         while True:
-            text = json.dumps(self._with_states(every, masks), separators=(",", ":"))
-            text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+            text = script_json(self._with_states(every, masks))
             if len(text) <= room or every > max((len(way.states) for way in self.ways), default=0):
                 return text
             every, masks = (every, False) if masks else (2 * every, False)
