@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from prune_core.counts import Counts
 from prune_core.data.checks.findings import Finding
 from prune_core.data.images import Split
+from prune_core.data.subset import subset
 from prune_core.errors import InputError
 from prune_core.evaluation.look import look
 from prune_core.evaluation.plain import PlainEvaluator
@@ -33,6 +35,7 @@ from prune_core.policies.registry import empty_mask
 from prune_core.policies.registry import prune as steps_of
 
 _log = logging.getLogger("goodnet")
+PART = 0.2  # of the memory, for what ranks on a part of the images
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +154,7 @@ def prune(
     policy: str = "best-first",
     x: float = 4.0,
     seed: int = 0,
+    rank_images: int | None = None,
     evaluator: str = "incremental",
     memory_gb: float = 4.0,
     on_step: Callable[[PruneStep], None] | None = None,
@@ -172,7 +176,9 @@ def prune(
         policy: how the order is walked and what is accepted.
         x: the accuracy budget: the percentage points of clean accuracy that pruning may cost, 0 to 100.
             It is hard, but under ``seed``.
-        seed: of orders that draw lots.
+        seed: of orders that draw lots, and of the part that ``rank_images`` draws.
+        rank_images: under ``best-first``, candidates are ranked on so many images of each kind, a part drawn
+            once; what is accepted is counted on all. None: all is decided on all images.
         evaluator: "incremental", which reuses what does not change, or "plain"; both count the same.
         memory_gb: GiB that this process may take (``incremental`` only).
         on_step: called with every candidate's step.
@@ -194,6 +200,8 @@ def prune(
     find_order(order)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed is {seed!r}; expected a whole number, 0 or more")
+    if rank_images is not None and (type(rank_images) is not int or rank_images < 1):
+        raise InputError(f"rank_images is {rank_images!r}; expected a whole number, 1 or more, or None")
     net = net.at(data.clean.shape)
     chosen = layers if isinstance(layers, str) else tuple(layers)
     layer_set = resolve_layer_set(chosen, net)
@@ -202,10 +210,12 @@ def prune(
     for finding in findings:
         if finding.level != "note":
             _log.warning("%s", finding.detail)
-    counter = make_evaluator(net, data, evaluator, memory_gb)
+    counter = make_evaluator(net, data, evaluator, memory_gb * (1.0 if rank_images is None else 1 - PART))
     channels = channel_order(order, OrderInput.of(net, data, layer_set, seed))
     steps: list[PruneStep] = []
-    for step in steps_of(policy, points, counter, channels):
+    few = None if rank_images is None else subset(data, rank_images, seed)
+    part = None if few is None else partial(make_evaluator, net, few, evaluator, memory_gb * PART)
+    for step in steps_of(policy, points, counter, channels, part):
         steps.append(step)
         if on_step is not None:
             on_step(step)

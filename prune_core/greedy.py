@@ -154,6 +154,14 @@ class Walk:
         lost = Fraction(self.now.clean_correct - tried.clean_correct, tried.clean_total)
         return gain / (max(float(lost), 0.0) + LEAST_COST)
 
+    def spares(self, tried: Counts) -> bool:
+        """Whether nothing is lost: no trigger's attack success nor clean accuracy is worse, nor, while
+        every attack succeeds, the margin."""
+        gain, saturated = self.gain(tried), self.now.attacked == self.now.poisoned_total
+        if gain is None or (saturated and gain < 0):
+            return False
+        return tried.no_trigger_gains(self.now) and tried.clean_correct >= self.now.clean_correct
+
 
 @dataclass
 class _Candidate:
@@ -206,10 +214,10 @@ def best_first(walk: Walk, order: Sequence[Channel], pool: int = 24, rescore: in
         best = max(candidates, key=lambda c: c.worth)
         candidates.remove(best)
         if best.fresh:
-            yield walk.accept(best.step)
-            accepted_since += 1
+            yield (step := walk.accept(best.step))
+            accepted_since += step.accepted
             for candidate in candidates:
-                candidate.fresh = False
+                candidate.fresh &= not step.accepted
         else:
             step = walk.try_net(best.channel)
             yield step
@@ -217,18 +225,10 @@ def best_first(walk: Walk, order: Sequence[Channel], pool: int = 24, rescore: in
 
 
 def take_back(walk: Walk) -> Steps:
-    """Give back pruned channels that the net can do without: neither attack success (of any trigger) nor
-    clean accuracy is worse then, nor, while every attack succeeds, the margin."""
+    """Give back pruned channels that the net can do without (``Walk.spares``)."""
     for channel in walk.mask:
         step = walk.try_net(channel, returned=channel)
-        gain = walk.gain(step.tried)
-        saturated = walk.now.attacked == walk.now.poisoned_total
-        if (
-            gain is not None
-            and step.tried.no_trigger_gains(walk.now)
-            and step.tried.clean_correct >= walk.now.clean_correct
-            and (gain >= 0 or not saturated)
-        ):
+        if walk.spares(step.tried):
             step = walk.accept(step)
         yield step
 

@@ -62,6 +62,8 @@ class Sweep:
         max_accuracy_drop: float | None = None,
         max_attack_success: float | None = None,
         knee: bool = False,
+        trial: str | None = None,
+        step: int | None = None,
         out: str | Path = "goodnets",
         register: bool = False,
     ) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class Sweep:
                 success within.
             max_attack_success: a fraction: the highest clean accuracy at or under it.
             knee: the largest clean accuracy minus attack success.
+            trial, step: a state of the sweep, on the frontier or not, by its trial's key and its step.
             out: the folder for the files.
             register: put the model into MLflow's registry too.
 
@@ -88,7 +91,7 @@ class Sweep:
             self.name,
             self.config.storage,
             Path(out),
-            criterion_of(max_accuracy_drop, max_attack_success, knee),
+            criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step),
             register,
             _log.warning,
         )

@@ -15,7 +15,7 @@ from sweeps.looking import frontier_at, records_of
 from sweeps.progress import Progress
 from sweeps.records.trial_record import State
 from sweeps.results import FrontierPoint
-from sweeps.storage.manifest import read_manifest, read_records
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
@@ -151,6 +151,7 @@ def pick_from(
     MLflow too. A registry that fails costs a warning, not the files."""
     from prune_core.evaluation.plain import PlainEvaluator
     from sweeps.choosing.bias import choice_bias
+    from sweeps.choosing.named import Named, with_state
     from sweeps.inputs.load import input_files, load_inputs
     from sweeps.pick import pick, register
     from sweeps.sweep import TestCounter
@@ -161,7 +162,11 @@ def pick_from(
     files = input_files(config)
     inputs = load_inputs(files)
     counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
-    frontier = frontier_at(storage, manifest, records_of(storage, manifest), counter)
+    records = records_of(storage, manifest)
+    frontier = frontier_at(storage, manifest, records, counter)
+    named = isinstance(criterion, Named)
+    if isinstance(criterion, Named) and frontier.no_attack is None:
+        frontier = with_state(frontier, records, criterion, counter)
     store = RecordStore(storage)
 
     def registering(onnx: Path, result: Result) -> str | None:
@@ -190,7 +195,8 @@ def pick_from(
         criterion,
         registering if registered else None,
         weights,
-        lambda point: choice_bias(point, read_records(storage, manifest.trials), criterion, valid, weights),
+        # What a person's eye has chosen by, nobody can do again on other images.
+        None if named else lambda point: choice_bias(point, records, criterion, valid, weights),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 from prune_core.data.images import Split
+from prune_core.data.subset import subset
 from prune_core.evaluation.cached import RememberingEvaluator
 from prune_core.evaluation.evaluator import Evaluator
 from prune_core.evaluators import make_evaluator
@@ -14,14 +16,23 @@ from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.evaluation_cache import EvaluationCache
 from sweeps.storage.storage import Storage
 
+TEST, PART = 0.4, 0.2  # of the memory: for test, and of that for what counts on a part of validation
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluators:
-    """A worker's two evaluators, kept from trial to trial. Validation decides, test reports."""
+    """A worker's evaluators, kept from trial to trial. Validation decides, test reports.
+
+    ``remembering``: from a split and GiB to an evaluator and its memory; ``parts``: those of parts of
+    validation, on which candidates are only ranked, by size and seed.
+    """
 
     valid: Evaluator
-    test: Evaluator
-    memories: tuple[EvaluationCache, ...] = ()
+    test: RememberingEvaluator
+    memories: list[EvaluationCache]
+    remembering: Callable[[Split, float], tuple[RememberingEvaluator, EvaluationCache]]
+    memory_gb: float
+    parts: dict[tuple[int, int], Evaluator] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -29,12 +40,25 @@ class Evaluators:
     ) -> Evaluators:
         """What they find out is shared through ``storage``. A trial asks test only once, so its
         evaluator gets the smaller part of the memory."""
-        made = [
-            remembering(inputs.model, split, kind, memory_gb * share, storage)
-            for split, share in ((inputs.valid, 0.6), (inputs.test, 0.4))
-        ]
-        (valid, of_valid), (test, of_test) = made
-        return cls(valid, test, (of_valid, of_test))
+        make = partial(remembering, inputs.model, kind, storage)
+        valid, of_valid = make(inputs.valid, memory_gb * (1 - TEST))
+        test, of_test = make(inputs.test, memory_gb * TEST)
+        return cls(valid, test, [of_valid, of_test], make, memory_gb)
+
+    def part(self, size: int, seed: int) -> Evaluator:
+        """Counts on ``size`` images of each kind of validation, drawn by ``seed``; on all where there are no
+        more. A worker keeps one part, and its memory is taken from test's."""
+        if (size, seed) not in self.parts:
+            split = subset(self.valid.split, size, seed)
+            if split is None:
+                return self.valid
+            if not self.parts:
+                smaller, _ = self.remembering(self.test.split, self.memory_gb * (TEST - PART))
+                self.test.remake(smaller.make)
+            self.parts.clear()
+            self.parts[size, seed], memory = self.remembering(split, self.memory_gb * PART)
+            self.memories[2:] = [memory]
+        return self.parts[size, seed]
 
     def answered(self) -> tuple[int, int]:
         """Questions that were asked so far, and those of them that memory answered."""
@@ -48,7 +72,7 @@ class Evaluators:
 
 
 def remembering(
-    model: PrunableModel, split: Split, kind: str, memory_gb: float, storage: Storage | None
+    model: PrunableModel, kind: str, storage: Storage | None, split: Split, memory_gb: float
 ) -> tuple[RememberingEvaluator, EvaluationCache]:
     """An evaluator over what ``storage`` holds, and its memory."""
     memory = EvaluationCache(model.digest, split.digest, storage)

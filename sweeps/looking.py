@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from prune_core.frontier import hypervolume
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import Frontier, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
+from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -110,6 +112,24 @@ def listed(place: str) -> Result:
     from sweeps.overview.listing import sweeps_of
 
     return {"storage": place, "sweeps": sweeps_of(open_storage(place))}
+
+
+def watched(
+    name: str | None, place: str, once: bool, show: Callable[[Result], None], pause: float = 2.0
+) -> Result:
+    """How a sweep stands once it does not run any more, or now (``once``), in the form of
+    ``Standing.to_json``; ``show`` gets the same every ``pause`` seconds. A storage that is away is waited
+    for. Raises InputError."""
+    from sweeps.overview.standing import read_standing
+
+    storage = open_storage(place)
+    manifest = read_manifest(storage, name)
+    while True:
+        standing = patiently(lambda: read_standing(storage, manifest), place)
+        show(standing.to_json())
+        if once or standing.state != "running":
+            return standing.to_json()
+        time.sleep(pause)
 
 
 def tabled(name: str | None, place: str, csv: Path | None, parquet: Path | None) -> Result:

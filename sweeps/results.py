@@ -122,14 +122,14 @@ def hypervolumes(records: Sequence[TrialRecord]) -> dict[str, float]:
     groups: dict[str, list[State]] = {}
     for record in records:
         groups.setdefault(group_of(record.settings), []).extend(record.states())
-    return {
-        group: hypervolume(
-            np.array([s.counts.clean_accuracy for s in states]),
-            np.array([s.counts.attack_success for s in states]),
-        )
-        for group, states in groups.items()
-        if states
-    }
+    return {group: _volume(states) for group, states in groups.items() if states}
+
+
+def _volume(states: Sequence[State]) -> float:
+    return hypervolume(
+        np.array([s.counts.clean_accuracy for s in states]),
+        np.array([s.counts.attack_success for s in states]),
+    )
 
 
 def _plainest(state: State) -> tuple[bool, int]:
@@ -159,11 +159,7 @@ def measured_frontier(
     nothing is to be written (``keep``)."""
     file = f"sweeps/{name}.frontier.parquet"
     before = _kept_rows(storage.read_bytes(file))
-    known = _test_counts(before)
-    for record in records:
-        for state in record.states()[-1:]:
-            if record.test is not None and state.mask == record.mask:  # the trial's final net
-                known[net_digest(state)] = record.test
+    known = _known(before, records)
     points = []
     badnet = next((r.badnet_valid for r in records if r.badnet_valid is not None), None)
     control = badnet is not None and not attack_is_there(badnet, target_share)
@@ -181,6 +177,34 @@ def measured_frontier(
     if keep and _rows(frontier) != before:
         storage.write_bytes(file, parquet_bytes(frontier_table(frontier)))
     return frontier
+
+
+def known_frontier(
+    storage: Storage, name: str, records: Sequence[TrialRecord], target_share: float = 0.0
+) -> Frontier:
+    """Of a sweep that runs: nothing is measured and nothing written. Its points are the states whose test
+    counts are known that no other such state beats; the hypervolumes are of all states."""
+    known = _known(_kept_rows(storage.read_bytes(f"sweeps/{name}.frontier.parquet")), records)
+    badnet = next((r.badnet_valid for r in records if r.badnet_valid is not None), None)
+    if badnet is not None and not attack_is_there(badnet, target_share):
+        return Frontier((), 0.0, {}, badnet)
+    states = [s for r in records for s in r.states()]
+    tested = not_dominated([s for s in states if net_digest(s) in known])
+    points = tuple(
+        FrontierPoint(s.trial_key, s.step, s.mask, s.counts, known[net_digest(s)], s.settings, s.weights)
+        for s in tested
+    )
+    return Frontier(points, _volume(states), hypervolumes(records))
+
+
+def _known(before: list[dict[str, Any]] | None, records: Sequence[TrialRecord]) -> dict[str, Counts]:
+    """Test counts by ``net_digest``: those that an earlier call has kept, and of trials' final nets."""
+    known = _test_counts(before)
+    for record in records:
+        for state in record.states()[-1:]:
+            if record.test is not None and state.mask == record.mask:  # the trial's final net
+                known[net_digest(state)] = record.test
+    return known
 
 
 def frontier_table(frontier: Frontier) -> pa.Table:

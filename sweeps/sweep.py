@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 
 from prune_core.counts import Counts
@@ -13,6 +14,7 @@ from sweeps.config.schema import Config
 from sweeps.evaluators import remembering
 from sweeps.events import Everyone, SweepEvents
 from sweeps.execution.executor import Executor
+from sweeps.following.follow import followed
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.look import look_before
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -33,6 +35,10 @@ class Log(SweepEvents, ABC):
     @abstractmethod
     def start(self, manifest: Manifest) -> str | None:
         """Raises InputError when the place of logging does not answer. Returns the run's id."""
+
+    def renew(self, files: Mapping[str, bytes]) -> None:
+        """Files, by name, that show the sweep as it stands; told in a thread of its own. Those of the end
+        take their place."""
 
 
 def run_sweep(
@@ -58,6 +64,15 @@ def run_sweep(
     manifest = replace(manifest, mlflow_run_id=None if log is None else log.start(manifest))
     write_manifest(storage, manifest)
     events.looked(findings)
+    renew = (lambda files: None) if log is None else log.renew
+    with followed(manifest, inputs, storage, renew, events.trouble) as followers:
+        return _run(manifest, inputs, storage, executor, Everyone(followers, events))
+
+
+def _run(
+    manifest: Manifest, inputs: TrialInputs, storage: Storage, executor: Executor, events: SweepEvents
+) -> SweepResult:
+    config = manifest.config
     there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}
 
     def found(record: TrialRecord) -> None:
@@ -96,7 +111,7 @@ class TestCounter:
 
     def __init__(self, inputs: TrialInputs, kind: str, memory_gb: float, storage: Storage) -> None:
         """``kind``: of the evaluator, as ``make_evaluator`` has it."""
-        self.evaluator, self.memory = remembering(inputs.model, inputs.test, kind, memory_gb, storage)
+        self.evaluator, self.memory = remembering(inputs.model, kind, storage, inputs.test, memory_gb)
         self.counter = NetCounter(inputs.model, self.evaluator)
         self.store = RecordStore(storage)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier
-from sweeps.storage.manifest import Manifest
+from sweeps.storage.manifest import Manifest, page_path
 from sweeps.storage.storage import Storage
 
 
@@ -32,6 +32,7 @@ class SweepResult:
         """The contract's form: done by this call, failed, skipped (done before); trials is their sum,
         and those of a grid that a stopped call, or one whose budget was spent, has not come to."""
         failed = sum(r.status == "failed" for r in self.records)
+        page = page_path(self.manifest.name)
         return {
             "sweep": self.manifest.name,
             "trials": len(self.manifest.trials),
@@ -42,6 +43,8 @@ class SweepResult:
             "hypervolume": self.frontier.hypervolume,
             "mlflow_run_id": self.manifest.mlflow_run_id,
             "records": storage.full("trials"),
+            "storage": storage.place,
+            "page": None if storage.modified(page) is None else storage.full(page),
             **({"failures": dict(Counter(self._whose()))} if failed else {}),
             **({"stopped": True} if self.stopped else {}),
             **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),

@@ -13,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from prune_core.counts import Counts
 from prune_core.errors import InputError
@@ -117,7 +118,10 @@ def _prune(
     """Channels pruned along the order, as the policy says."""
     order = _order(settings, inputs)
     steps: list[PruneStep] = []
-    for step in prune(settings.policy, settings.x, evaluators.valid, order):
+    part = None
+    if settings.rank_images is not None:
+        part = partial(evaluators.part, settings.rank_images, settings.seed)
+    for step in prune(settings.policy, settings.x, evaluators.valid, order, part):
         steps.append(step)
         doing = f"trying channels of {step.channel.layer}"
         watch(Progress(doing, len(steps), max(len(order), len(steps)), len(step.mask)))

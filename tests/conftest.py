@@ -50,6 +50,7 @@ def smoke_config(smoke_files: EmbeddedFiles, tmp_path: Path) -> Path:
             "layer_sets": ["last:1", "last:2"],
             "x_thresholds": [4, 10],
             "policies": ["margin"],
+            "study": "none",  # half a second each
         },
         "storage": str(tmp_path / "runs"),
     }

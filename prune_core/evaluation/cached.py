@@ -97,6 +97,11 @@ class RememberingEvaluator:
     def inner(self) -> Evaluator:
         return self.make()
 
+    def remake(self, make: Callable[[], Evaluator]) -> None:
+        """Another evaluator from here on, that counts the same; the one that was made is let go."""
+        self.make = make
+        self.__dict__.pop("inner", None)
+
     @cached_property
     def badnet(self) -> Counts:
         """The unpruned net, margin included."""

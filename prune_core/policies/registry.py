@@ -10,6 +10,7 @@ from prune_core.greedy import Steps, prune_best_first, prune_in_one_pass
 from prune_core.masks import Channel, ChannelMask
 from prune_core.policies.plateau import prune_over_plateaus
 from prune_core.policies.prefix import prune_to_a_prefix
+from prune_core.policies.ranked import prune_best_first_ranked
 from prune_core.policies.registered import KnownPolicy, Walks, check_known, checked_steps, policy_plugins
 from prune_core.policies.seed import prune_as_the_author
 from prune_core.rules import RULES, check_x, make_rule
@@ -20,6 +21,7 @@ WALKS: dict[str, Callable[[Evaluator, Sequence[Channel], float], Steps]] = {
     "prefix": prune_to_a_prefix,
     "best-first": prune_best_first,
 }
+RANKING = ("best-first",)  # they ask questions that only rank candidates
 POLICIES = ("seed", *RULES, "prefix", "plateau", "best-first")
 # "scale" makes nets (``methods.NET_POLICIES``); the other names there cannot be registered anyway.
 OTHERS = policy_plugins(lambda: (*POLICIES, "scale"))
@@ -68,14 +70,26 @@ def policy_version(name: str) -> str | None:
     return None if other is None else other.version
 
 
-def prune(policy: str, x: float, evaluator: Evaluator, order: Sequence[Channel]) -> Steps:
-    """Every step of a trial: a policy at a bound of ``x`` points. Raises InputError at once."""
+def prune(
+    policy: str,
+    x: float,
+    evaluator: Evaluator,
+    order: Sequence[Channel],
+    part: Callable[[], Evaluator] | None = None,
+) -> Steps:
+    """Every step of a trial: a policy at a bound of ``x`` points. Raises InputError at once.
+
+    ``part``: what counts on a part of the images, where candidates are only to be ranked; of the policies of
+    ``RANKING``.
+    """
     other = None if policy in POLICIES else OTHERS.find(policy)
     if policy not in POLICIES and other is None:
         raise InputError(OTHERS.unknown(policy))
     if policy in RULES:
         return prune_in_one_pass(evaluator, order, make_rule(policy, x))
     check_x(x)
+    if part is not None and policy in RANKING:
+        return prune_best_first_ranked(evaluator, part(), order, x)
     if other is not None:
         return checked_steps(policy, other.value.walk, evaluator, order, x)
     return WALKS[policy](evaluator, order, x)

@@ -17,6 +17,7 @@ import numpy as np
 from prune_core.counts import Counts, exact_points
 from prune_core.errors import InputError
 from prune_core.frontier import knee as knee_of
+from sweeps.choosing.named import Named
 from sweeps.results import FrontierPoint
 
 Points = Sequence[FrontierPoint]
@@ -134,6 +135,8 @@ def criterion_of(
     max_accuracy_drop: float | None = None,
     max_attack_success: float | None = None,
     knee: bool = False,
+    trial: str | None = None,
+    step: int | None = None,
 ) -> Criterion:
     """The criterion that the options of ``goodnet pick`` name. Raises InputError unless there is
     exactly one, with a value that makes sense."""
@@ -144,10 +147,14 @@ def criterion_of(
         given.append(MaxAttackSuccess(max_attack_success))
     if knee:
         given.append(Knee())
+    if (trial is None) != (step is None):
+        raise InputError("--trial KEY and --step N name a state together; give both")
+    if trial is not None and step is not None:
+        given.append(Named(trial, step))
     if len(given) != 1:
         raise InputError(
             f"{len(given) or 'no'} criteria to pick by; give exactly one of --max-accuracy-drop, "
-            "--max-attack-success and --knee"
+            "--max-attack-success, --knee, and --trial with --step"
         )
     return given[0]
 

@@ -9,7 +9,7 @@ import typer
 
 from sweeps.cli import show
 from sweeps.cli.command import Result, app, command
-from sweeps.cli.console import SweepProgress, say
+from sweeps.cli.console import say
 from sweeps.cli.options import (
     MODEL_HELP,
     Architecture,
@@ -19,6 +19,7 @@ from sweeps.cli.options import (
     Keys,
     Layout,
     Overrides,
+    Quiet,
     StoragePlace,
     Sweep,
 )
@@ -80,6 +81,7 @@ def init(
     --trigger patch.png --row 28 --column 28
     """
     from prune_core.data.form import ImageForm, Preprocessing
+    from sweeps.cli.progress import SweepProgress
     from sweeps.cli.values import arguments_of, keys_of, words_of
     from sweeps.commands import set_up
     from sweeps.setup.initialise import Given
@@ -202,13 +204,14 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 @command(show.prune)
-def prune(config: ConfigFile, set: Overrides = []) -> Result:  # noqa: A002, B006
+def prune(config: ConfigFile, set: Overrides = [], quiet: Quiet = False) -> Result:  # noqa: A002, B006
     """Run one trial in this process. Each list under sweep in the configuration must have one entry. The data
     are looked at first, as by goodnet sweep."""
+    from sweeps.cli.progress import SweepProgress
     from sweeps.commands import prune_once
     from sweeps.config.schema import load_config
 
-    with SweepProgress() as progress:
+    with SweepProgress(quiet) as progress:
         return prune_once(load_config(config, set), progress.preparing, progress.looked)
 
 
@@ -217,21 +220,27 @@ def sweep(
     config: ConfigFile,
     set: Overrides = [],  # noqa: A002, B006
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+    quiet: Quiet = False,
 ) -> Result:
     """Run a search and draw the frontier. Trials that have a record already are not run again; all of them
     are logged to MLflow.
 
-    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was.
+    Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was. While it runs,
+    goodnet watch shows from any machine how it stands, and the page sweeps/NAME.html in the storage is
+    renewed.
+
+    goodnet sweep configs/default.yaml --set sweep.x_thresholds=[2,4] --executor inline
     """
     from sweeps.config.schema import load_config
     from sweeps.storage.storage import open_storage
 
     settings = load_config(config, set)
     storage = open_storage(settings.storage)
-    return _swept(settings, storage, executor).to_json(storage)
+    return _swept(settings, storage, executor, quiet).to_json(storage)
 
 
-def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
+def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> SweepResult:
+    from sweeps.cli.progress import SweepProgress
     from sweeps.execution.make import make_executor
 
     chosen = make_executor(executor, settings)
@@ -241,7 +250,7 @@ def _swept(settings: Config, storage: Storage, executor: str) -> SweepResult:
     log = SweepLog(settings.tracking, storage, say)
     with stoppable():
         try:
-            with SweepProgress() as progress:
+            with SweepProgress(quiet) as progress:
                 return run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
@@ -256,6 +265,7 @@ def study(
         "docs/study-remarks.md"
     ),
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
+    quiet: Quiet = False,
 ) -> Result:
     """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
     its pictures.
@@ -267,7 +277,7 @@ def study(
 
     return study_of(
         [(load_config(c, set), head_of(c)) for c in configs],
-        lambda c, storage: _swept(c, storage, executor),
+        lambda c, storage: _swept(c, storage, executor, quiet),
         out,
         remarks,
     )
@@ -287,16 +297,22 @@ def pick(
     knee: Annotated[
         bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
     ] = False,
+    trial: Annotated[
+        str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the trial, as frontier.html shows it.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
 ) -> Result:
     """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
-    measured again. Give exactly one of the three criteria."""
+    measured again. Give exactly one of the criteria."""
     from sweeps.choosing.criteria import criterion_of
     from sweeps.commands import pick_from
 
-    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee)
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
     return pick_from(sweep, storage, out, criterion, register, say)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from sweeps.cli import tables
 from sweeps.cli.command import Result, command
-from sweeps.cli.options import StoragePlace, Sweep
+from sweeps.cli.options import Quiet, StoragePlace, Sweep, sweep_names
 
 
 @command(tables.sweeps, name="list")
@@ -24,6 +24,27 @@ def listed(storage: StoragePlace = "runs") -> Result:
     from sweeps.looking import listed
 
     return listed(storage)
+
+
+@command(tables.watched)
+def watch(
+    sweep: Sweep = None,
+    once: Annotated[bool, typer.Option("--once", help="Say how it stands now, and end.")] = False,
+    quiet: Quiet = False,
+    storage: StoragePlace = "runs",
+) -> Result:
+    """Follow a sweep that runs elsewhere, from its storage alone. Trials that are over, hypervolume, the best
+    state within each X (clean accuracy and attack success on validation), trials under way, time left. Ends
+    when the sweep ends; Ctrl-C ends the watching, not the sweep.
+
+    Of a sweep that is not running, or with --once, how it stands is said once. A driver that has not been
+    heard of for two minutes is taken to be gone: the sweep is interrupted.
+    """
+    from sweeps.cli.progress import WatchProgress
+    from sweeps.looking import watched
+
+    with WatchProgress(quiet or once) as progress:
+        return watched(sweep, storage, once, progress)
 
 
 @command(tables.trials)
@@ -53,6 +74,7 @@ def frontier(
         typer.Argument(
             metavar="[SWEEP]...",
             help="Name of a sweep, or several to compare; default: the latest one in the storage.",
+            autocompletion=sweep_names,
         ),
     ] = None,
     storage: StoragePlace = "runs",

@@ -16,9 +16,24 @@ Overrides = Annotated[
     ),
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; see configs/.")]
+
+
+def sweep_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For shell completion: the sweeps of a storage that is a folder."""
+    folder = Path(ctx.params.get("storage") or "runs") / "sweeps"
+    return sorted(path.stem for path in folder.glob("*.json") if path.name.startswith(incomplete))
+
+
 Sweep = Annotated[
     str | None,
-    typer.Argument(metavar="[SWEEP]", help="Name of a sweep; default: the latest one in the storage."),
+    typer.Argument(
+        metavar="[SWEEP]",
+        help="Name of a sweep; default: the latest one in the storage.",
+        autocompletion=sweep_names,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but what is amiss.")
 ]
 StoragePlace = Annotated[str, typer.Option("--storage", help="Folder or URI of the sweep's results.")]
 Architecture = Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from sweeps.cli.command import Result
 from sweeps.cli.console import rates
 
@@ -106,9 +108,23 @@ def sweep(result: Result) -> str:
         f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}: {result['done']} done, "
         f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
         f"frontier: {counted(result['frontier_size'], 'point')}, hypervolume {result['hypervolume']:.4f}\n"
-        f"see it: goodnet frontier {result['sweep']}; take a GoodNet: goodnet pick "
-        f"{result['sweep']} --knee"
+        f"{_next(result)}"
     )
+
+
+def _next(result: Result) -> str:
+    """Three things to do next, as they can be copied."""
+    place = "" if result["storage"] == "runs" else f" --storage {shlex.quote(result['storage'])}"
+    name = f"{result['sweep']}{place}"
+    what = [
+        (
+            f"goodnet frontier {name}",
+            "see the frontier" + (f"; its page: {p}" if (p := result["page"]) else ""),
+        ),
+        (f"goodnet pick {name} --knee", "take a GoodNet"),
+        (f"goodnet trials {name}", "see why trials failed" if result["failed"] else "see every trial"),
+    ]
+    return "\n".join(["next:", *(f"  {do}  # {why}" for do, why in what)])
 
 
 def study(result: Result) -> str:

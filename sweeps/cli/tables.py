@@ -30,6 +30,14 @@ def sweeps(result: Result) -> str:
     return "\n".join(lines)
 
 
+def watched(result: Result) -> str:
+    """How one sweep stands."""
+    from sweeps.overview.standing import words
+
+    head = f"sweep {result['sweep']}, {result['state']}: {words({**result, 'best': []})}"
+    return "\n".join([head, *(f"  {line}" for line in _best(result["best"]))])
+
+
 def _best(best: list[Result]) -> list[str]:
     return [
         f"within X = {b['x']:g}: clean accuracy {b['clean_accuracy']:.2%}, attack success "

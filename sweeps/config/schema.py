@@ -19,7 +19,7 @@ from prune_core.errors import InputError
 from prune_core.methods import REPAIRS, method_of
 from prune_core.orders import find_order
 from prune_core.plugins.names import unknown
-from sweeps.config.search import BudgetConfig, Section, XRange, checked_x
+from sweeps.config.search import BudgetConfig, Section, XRange, checked_webhook, checked_x
 from sweeps.config.triggers import Goal, OneTriggerConfig, TriggerConfig, check_goal
 from sweeps.config.yaml_limits import check_yaml
 from sweeps.limits import DAMAGE
@@ -99,10 +99,32 @@ class SweepConfig(Section):
     policies: tuple[str, ...] = ("margin",)
     repair: tuple[str, ...] = ("none",)
     seeds: tuple[int, ...] = (0,)
+    rank_images: int | None = Field(
+        default=None, ge=1, description="images of each kind on which best-first ranks; unset: all"
+    )
     search: Literal["grid", "random", "optuna"] = "grid"
     samples: int | None = Field(default=None, ge=1, description="trials that a search draws")
     budget: BudgetConfig = BudgetConfig()
     warm_start: str | None = Field(default=None, description="a sweep that Optuna learns from")
+    # Who is told of a sweep is no part of what it is: not dumped, so neither kept, logged nor in its name.
+    notify: str | None = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="a webhook (http, https) that is told of it",
+    )
+    notify_below: float | None = Field(
+        default=None, ge=0, le=1, exclude=True, description="tell of the first state with such attack success"
+    )
+    notify_failures: int = Field(
+        default=3, ge=1, exclude=True, description="tell of so many trials that fail in a row"
+    )
+    study: str | None = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="a database (SQLAlchemy's address) that holds the sweep as an Optuna study, or none",
+    )
 
     @field_validator("orders", "layer_sets", "policies", "repair", "seeds", mode="before")
     @classmethod
@@ -136,6 +158,11 @@ class SweepConfig(Section):
     def _points(cls, value: Any) -> Any:
         return checked_x(value)
 
+    @field_validator("notify")
+    @classmethod
+    def _webhook(cls, value: str | None) -> str | None:
+        return value if value is None else checked_webhook(value)
+
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -156,6 +183,8 @@ class SweepConfig(Section):
             )
         if self.search != "optuna" and self.warm_start is not None:
             raise ValueError("sweep.warm_start (a sweep to learn from) goes with search: optuna")
+        if self.notify is None and self.notify_below is not None:
+            raise ValueError("sweep.notify_below (attack success to be told of) goes with sweep.notify")
         return self
 
 

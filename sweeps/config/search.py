@@ -1,8 +1,9 @@
-"""Parts of the configuration that say how far a search goes: X as a range, budgets."""
+"""Parts of the configuration that say how far a search goes and who hears of it: X as a range, budgets."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,3 +59,15 @@ def _point(x: Any) -> float:
     if not 0 <= points <= 100:  # also for NaN
         raise ValueError(f"X is {points:g}; expected percentage points of accuracy, 0 to 100")
     return points
+
+
+def checked_webhook(url: str) -> str:
+    """Raises ValueError, which does not repeat the address: whoever has it can write there."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(c.isspace() or not c.isprintable() for c in url):
+        raise ValueError("not the address of a webhook; expected one such as https://host/path")
+    return url

@@ -51,6 +51,8 @@ def _named(name: str, identity: list[Any]) -> str:
 def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
     """What a search that learns is: the same one goes on with more samples or another budget."""
     asked = {f: v for f, v in sweep.model_dump(mode="json").items() if f not in ("samples", "budget")}
+    if sweep.rank_images is None:  # sweeps keep the names that they had
+        del asked["rank_images"]
     versions = plugin_versions(sweep.orders, sweep.policies)
     return [asked, digests, ALGORITHM_VERSION, *([versions] if versions else [])]
 

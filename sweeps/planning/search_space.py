@@ -14,6 +14,7 @@ from prune_core.methods import method_of, repairable
 from prune_core.model.layer_sets import LayerSet, resolve_layer_set
 from prune_core.model.model import PrunableModel
 from prune_core.orders import find_order
+from prune_core.policies.registry import RANKING
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
 from sweeps.records.settings import FINAL_LAYER, NO_ORDER, TrialSettings
@@ -43,6 +44,7 @@ class SearchSpace:
     orders: tuple[str, ...]
     seeds: tuple[int, ...]
     x: tuple[float, ...] | XRange
+    rank_images: int | None = None
 
     @classmethod
     def of(cls, sweep: SweepConfig, model: PrunableModel) -> SearchSpace:
@@ -57,6 +59,7 @@ class SearchSpace:
             _once(sweep.orders),
             _once(sweep.seeds),
             x if isinstance(x, XRange) else _once(x),
+            sweep.rank_images,
         )
 
     @property
@@ -79,11 +82,12 @@ class SearchSpace:
         layers = choose("final layer", self.first_layers) if final else choose("layers", self.layer_sets)
         method = method_of(policy, repair)
         order = choose("order", self.orders) if method.ordered else NO_ORDER
-        chance = method.seeded or (method.ordered and find_order(order).chance)
+        ranked = self.rank_images if policy in RANKING else None
+        chance = method.seeded or ranked is not None or (method.ordered and find_order(order).chance)
         seed = choose("seed", self.seeds) if chance else 0
         x = choose("x", self.x)
         x = round(float(x), 2) if isinstance(self.x, XRange) else x
-        return TrialSettings(order, layers, x, policy, seed, repair)
+        return TrialSettings(order, layers, x, policy, seed, repair, ranked)
 
     def choices(self, settings: TrialSettings) -> dict[str, tuple[Options, Any]]:
         """What led to ``settings``: the options and the one taken, by name. Raises Outside."""

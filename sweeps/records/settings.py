@@ -25,7 +25,8 @@ class TrialSettings:
     """All that tells one trial of a sweep from another.
 
     ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
-    ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning.
+    ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning; ``rank_images``: on how
+    many images of each kind candidates are ranked, None for all.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
@@ -36,12 +37,16 @@ class TrialSettings:
     policy: str
     seed: int = 0
     repair: str = "none"
+    rank_images: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Without ``repair`` where there is none, so that trials keep the keys that they had."""
+        """Without ``repair`` and ``rank_images`` where there is none, so that trials keep the keys that they
+        had."""
         fields = {**asdict(self), "layers": list(self.layers)}
         if self.repair == "none":
             del fields["repair"]
+        if self.rank_images is None:
+            del fields["rank_images"]
         return fields
 
     @property
@@ -62,10 +67,12 @@ class TrialSettings:
 
     def __str__(self) -> str:
         known = None if self.order == NO_ORDER else known_order(self.order)
-        chance = self.method.seeded or (known is not None and known.chance)
+        ranked = self.rank_images is not None
+        chance = self.method.seeded or ranked or (known is not None and known.chance)
         seed = f", seed {self.seed}" if chance else ""
         order = "" if self.order == NO_ORDER else f", {self.order}"
-        return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}"
+        part = f", ranked on {self.rank_images:,} images" if ranked else ""
+        return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}{part}"
 
 
 _FORM = TypeAdapter(TrialSettings)

@@ -197,6 +197,9 @@ def _step_json(number: int, step: PruneStep) -> dict[str, Any]:
         "tried": _brief(step.tried.to_json()),
         "now": _brief(step.now.to_json()),
         "returned": back and {"layer": back.layer, "channel": back.index},
+        **(
+            {"tried_images": step.tried.clean_total} if step.tried.clean_total != step.now.clean_total else {}
+        ),
     }
 
 

@@ -91,6 +91,11 @@ def read_manifest(storage: Storage, name: str | None) -> Manifest:
     return manifest
 
 
+def page_path(name: str) -> str:
+    """A sweep's page, in its storage."""
+    return f"sweeps/{name}.html"
+
+
 def read_records(storage: Storage, keys: Iterable[str]) -> list[TrialRecord]:
     """The records that are there, in the order of ``keys``."""
     store = RecordStore(storage)

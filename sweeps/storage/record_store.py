@@ -55,6 +55,10 @@ _COUNTS = {
 }
 
 
+# On how many images each question was asked, where some were asked on a part of them.
+_TOTALS = {"tried_clean_total": pa.int64(), "tried_poisoned_total": pa.int64()}
+
+
 # Of each trigger, where there are several; a file without these columns knows one.
 _BY_TRIGGER = pa.list_(
     pa.struct(
@@ -159,8 +163,13 @@ def _to_table(record: TrialRecord) -> pa.Table:
         for side, counts in (("tried", step.tried), ("now", step.now)):
             row.update({f"{side}_{name}": getattr(counts, name) for name in _COUNTS})
             row[f"{side}_triggers"] = [asdict(one) for one in counts.triggers]
+        row["tried_clean_total"] = step.tried.clean_total
+        row["tried_poisoned_total"] = step.tried.in_all.poisoned_total
         rows.append(row)
     schema = _SCHEMA
+    if record.settings.rank_images is not None:
+        for name, kind in _TOTALS.items():
+            schema = schema.append(pa.field(name, kind))
     if record.badnet_valid is not None and record.badnet_valid.triggers:
         for side in _SIDES:
             schema = schema.append(pa.field(f"{side}_triggers", _BY_TRIGGER))
@@ -192,7 +201,8 @@ def _counts_of(row: dict[str, Any], side: str, badnet: Counts) -> Counts:
     """The counts of a step. Of several triggers a refusal's bounds are over all their images."""
     each = [TriggerCounts(**one) for one in row.get(f"{side}_triggers") or ()]
     numbers = {name: row[f"{side}_{name}"] for name in _COUNTS}
+    clean = row.get(f"{side}_clean_total", badnet.clean_total)
     if each:
-        return replace(Counts.of(numbers["clean_correct"], badnet.clean_total, each), **numbers).checked()
-    total = badnet.in_all.poisoned_total
-    return replace(badnet, **numbers, poisoned_total=total, triggers=()).checked()
+        return replace(Counts.of(numbers["clean_correct"], clean, each), **numbers).checked()
+    total = row.get(f"{side}_poisoned_total", badnet.in_all.poisoned_total)
+    return replace(badnet, **numbers, clean_total=clean, poisoned_total=total, triggers=()).checked()

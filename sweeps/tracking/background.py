@@ -25,6 +25,7 @@ class _Job:
     what: str
     do: Callable[[Tracking, str], None]
     last: bool = False  # done when no other job is left
+    passing: bool = False  # of no use once there is a later one
     attempts: int = 0
 
 
@@ -95,6 +96,19 @@ class BackgroundTracking:
             )
         )
 
+    def renew(self, files: Mapping[str, bytes]) -> None:
+        """Files of a sweep that goes on. Those that come later, and the end, take the place of what waits;
+        what is not taken is not told."""
+        with self._changed:
+            self._forget_passing()
+            self._add(_Job("the sweep so far", lambda to, run_id: to.log_files(run_id, files), passing=True))
+            self._changed.notify_all()
+
+    def _forget_passing(self) -> None:
+        for job in [job for job in self._jobs if job.passing]:
+            self._jobs.remove(job)
+            self._unlogged.remove(job)
+
     def finish_sweep(
         self,
         metrics: Mapping[str, float],
@@ -103,6 +117,8 @@ class BackgroundTracking:
         stopped: bool = False,
     ) -> None:
         """Done when all else is. Without it, ``close`` marks the sweep as interrupted."""
+        with self._changed:
+            self._forget_passing()
         self._hand_in(
             _Job(
                 "the sweep's results",
@@ -115,6 +131,7 @@ class BackgroundTracking:
         """Wait for what is under way, at most ``timeout`` seconds, and no longer than it takes to
         see that MLflow is down. Returns what was not logged, in words."""
         with self._changed:
+            self._forget_passing()
             if not self._finished and not any(job.last for job in self._unlogged):
                 self._add(_Job("the sweep's status", lambda to, run_id: to.stop_sweep(run_id), last=True))
             self._closing.set()
@@ -180,7 +197,9 @@ class BackgroundTracking:
                 f"{where}: {why(error)}; the sweep goes on without it, and what is missing there "
                 "is logged once it answers, at the latest when the sweep is run again"
             )
-        if job.attempts < ATTEMPTS:
-            with self._changed:
+        with self._changed:
+            if job.passing:
+                self._unlogged.remove(job)
+            elif job.attempts < ATTEMPTS:
                 self._jobs.append(job)
         self._closing.wait(min(LONGEST_PAUSE, 2.0 ** (self._failures - 1)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prune_core import ALGORITHM_VERSION
@@ -137,6 +137,10 @@ class SweepLog(Log):
             store, key = self.store, record.key
             background.log_trial(key, record.status, lambda: store.read(key))
 
+    def renew(self, files: Mapping[str, bytes]) -> None:
+        if self.background is not None:
+            self.background.renew(files)
+
     def finished(self, result: SweepResult, inputs: TrialInputs) -> None:
         self.holds = _of(result)
         if self.held == self.holds:
@@ -203,7 +207,7 @@ def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, byt
     rows = seed_table(result.records, {la.name: la.channels for la in inputs.model.layers[1:]})
     table = to_markdown(rows)
     files = {
-        **_pictures(result),
+        **_pictures(result, inputs),
         "frontier.parquet": parquet_bytes(frontier_table(result.frontier)),
         "seed_table.md": table.encode(),
         "seed_table.csv": to_csv(rows).encode(),
@@ -214,7 +218,7 @@ def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, byt
     return files, f"Metrics by method or accuracy loss\n\n{table}{said}"
 
 
-def _pictures(result: SweepResult) -> dict[str, bytes]:
+def _pictures(result: SweepResult, inputs: TrialInputs) -> dict[str, bytes]:
     if not installed("plots"):
         return {}
     from sweeps.reports.frontier_html import frontier_page  # plotly and matplotlib take their time
@@ -223,7 +227,14 @@ def _pictures(result: SweepResult) -> dict[str, bytes]:
     records, frontier, name = result.records, result.frontier, result.manifest.name
     return {
         "frontier.png": frontier_png(records, frontier, name),
-        "frontier.html": frontier_page(records, frontier, name).encode(),
+        "frontier.html": frontier_page(
+            records,
+            frontier,
+            name,
+            findings=result.manifest.findings,
+            channels={layer.name: layer.channels for layer in inputs.model.layers},
+            storage=result.manifest.config.storage,
+        ).encode(),
     }
 
 

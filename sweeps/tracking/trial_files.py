@@ -79,9 +79,11 @@ def _curve_values(counts: Counts, pruned: int, seconds: float, step: int) -> lis
 def _steps_csv(record: TrialRecord) -> bytes:
     """Rates and margins of the net with the channels accepted so far, and of the net tried. Where
     ``tried_complete`` is False its accuracy is at most, its attack success at least, what it says.
-    ``returned``: a channel that the net tried has back, as layer:channel.
+    ``returned``: a channel that the net tried has back, as layer:channel. ``tried_images``: on how many
+    clean images it was tried, of a trial that ranks on a part of them.
     """
     rows: list[dict[str, Any]] = []
+    ranked = record.settings.rank_images is not None
     for number, step in enumerate(record.steps, 1):
         tried = {f"tried_{name}": value for name, value in _rates(step.tried).items()}
         rows.append(
@@ -95,6 +97,7 @@ def _steps_csv(record: TrialRecord) -> bytes:
                 "returned": _named(step.returned),
                 **tried,
                 "tried_complete": step.tried.complete,
+                **({"tried_images": step.tried.clean_total} if ranked else {}),
             }
         )
     text = io.StringIO()

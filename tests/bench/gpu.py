@@ -39,7 +39,9 @@ T = TypeVar("T")
 X = 4.0
 ORDER = "across:activation-gap"
 KINDS = ("plain", "incremental")
-POLICIES = ("margin", "best-first")
+POLICIES = ("margin", "best-first")  # whose steps are compared
+TRIALS = ("prefix", *POLICIES)
+WHOLE = 400.0  # seconds for all, about: trials get what comparing counts has left of it
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,9 @@ def timed(model: PrunableModel, split: Split, layers: int, seconds: float) -> Fo
     found |= questions(model, split, memory_gb)
     order, found["order_seconds"] = clocked(lambda: last(model, split, layers))
     found["trials"] = {}
-    for number, policy in enumerate(POLICIES):
-        ends = time.monotonic() + seconds * (number + 1) / sum(range(len(POLICIES) + 1))
+    begun = time.monotonic()
+    for number, policy in enumerate(TRIALS, 1):
+        ends = begun + seconds * number / len(TRIALS)
         found["trials"][policy] = trial(model, split, order, policy, memory_gb, ends)
     if gpu:
         found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -196,8 +199,9 @@ def machine(device: torch.device) -> Found:
 
 def net_measured(
     made: tuple[PrunableModel, Pictures], images: int, checked: int, layers: int, device: torch.device,
-    size: Size,
+    size: Size, ends: float,
 ) -> Found:  # fmt: skip
+    """``ends``: when all of it should be done."""
     model, pictures = made
     told(f"{model.name}: counts compared")
     found: Found = {
@@ -206,16 +210,14 @@ def net_measured(
     }
     told(f"{model.name}: trials on {device.type}")
     split = pictures.split(images, 2)
-    found["timed"] = timed(on(model, device), split, layers, size.seconds)
+    seconds = max(1.0, min(size.seconds, 0.6 * (ends - time.monotonic())))
+    found["timed"] = timed(on(model, device), split, layers, seconds)
     if device.type == "cuda":
         threads = torch.get_num_threads()
         torch.set_num_threads(2)
         told(f"{model.name}: a trial on two cores")
-        ends = time.monotonic() + 0.4 * size.seconds
-        order = channel_order(
-            ORDER, OrderInput.of(model, split, resolve_layer_set(f"last:{layers}", model), 0)
-        )
-        found["two_cores"] = trial(model, split, order, "margin", 16.0, ends)
+        until = time.monotonic() + 0.4 * seconds
+        found["two_cores"] = trial(model, split, last(model, split, layers), "margin", 16.0, until)
         torch.set_num_threads(threads)
     return found
 
@@ -228,9 +230,11 @@ def measured(size: Size, device: torch.device) -> Found:
     begun = time.monotonic()
     found: Found = {"machine": machine(device), "size": asdict(size), "nets": {}}
     made = deepid(size.deepid_classes, size.deepid_seen, size.steps, device)
-    found["nets"]["DeepID"] = net_measured(made, size.deepid_images, size.checked[0], 3, device, size)
+    found["nets"]["DeepID"] = net_measured(made, size.deepid_images, size.checked[0], 3, device, size,
+                                            begun + WHOLE / 2)  # fmt: skip
     made = resnet(size.resnet_width, size.steps, device)
-    found["nets"]["ResNet-18"] = net_measured(made, size.resnet_images, size.checked[1], 8, device, size)
+    found["nets"]["ResNet-18"] = net_measured(made, size.resnet_images, size.checked[1], 8, device, size,
+                                               begun + WHOLE)  # fmt: skip
     each = [net["compared"] for net in found["nets"].values()]
     found["equal"] = all(one["counts_equal"] and one["steps_equal"] for one in each)
     found["seconds"] = time.monotonic() - begun

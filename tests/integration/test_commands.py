@@ -36,6 +36,8 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
         "hypervolume",
         "mlflow_run_id",
         "records",
+        "storage",
+        "page",
         "findings",
     }
     assert (first["trials"], first["done"], first["failed"], first["skipped"]) == (8, 8, 0, 0)
@@ -55,11 +57,30 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     for point in points:
         assert 0 <= point["attack_success"] <= 1 and point["test"]["clean_total"] > 0
 
+    (listed,) = goodnet("list", "--storage", runs, "--json").json["sweeps"]
+    assert (listed["sweep"], listed["state"]) == (first["sweep"], "finished")
+    assert listed["trials"] == {"total": 8, "done": 8, "failed": 0, "running": 0}
+    assert listed["hypervolume"] == pytest.approx(first["hypervolume"])
+    assert goodnet("watch", "--storage", runs, "--json").json == listed
+    (runs / "sweeps" / f"{first['sweep']}.now").unlink()  # then it is worked out from the records
+    again = goodnet("watch", "--storage", runs, "--json").json
+    assert {**again, "date": listed["date"]} == listed
+    rows = goodnet("trials", "--storage", runs, "--csv", tmp_path / "trials.csv", "--json").json["trials"]
+    assert len(rows) == 8 and len((tmp_path / "trials.csv").read_text().splitlines()) == 9
+
     picked = goodnet("pick", first["sweep"], "--knee", "--storage", runs, "--out", tmp_path / "out", "--json")
     assert picked.status == 0, picked.err
     paths = [file["path"] for file in picked.json["files"]]
     assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "pt2", "h5", "safetensors"}
     assert picked.json["registered"].startswith("models:/")
+
+    named = ["--trial", points[-1]["trial_key"], "--step", points[-1]["step"]]
+    again = goodnet("pick", *named, "--storage", runs, "--out", tmp_path / "named", "--no-register", "--json")
+    assert again.status == 0, again.err
+    assert again.json["point"].items() <= points[-1].items() and again.json["choice"] is None
+    named[-1] = 10**6
+    said = goodnet("pick", *named, "--storage", runs)
+    assert said.status == 2 and "accepted no state there; the nearest are" in said.err
 
 
 def test_every_trial_keeps_its_bound_on_the_written_file(goodnet, smoke_config, smoke_files, tmp_path):
@@ -231,6 +252,7 @@ def test_doctor(goodnet, smoke_config) -> None:
 def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     known = {"init", "inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
+    known |= {"list", "trials", "watch"}
     assert commands == known
     for name in commands:
         said = goodnet(name, "--help")

@@ -5,11 +5,11 @@ let picked = null; // [trial, step]
 // Quoted for a shell, unless it needs none.
 const quoted = (s) => (/^[\w@%+=:,.\/-]+$/.test(s) ? s : "'" + s.replace(/'/g, `'"'"'`) + "'");
 function commandOf(i, step) {
-  const place = D.storage === null ? "" : " --storage " + quoted(D.storage);
+  const place = D.storage === null || D.storage === "runs" ? "" : " --storage " + quoted(D.storage);
   return `goodnet pick ${quoted(D.name)} --trial ${quoted(T.key[i])} --step ${step}${place}`;
 }
 function linkOf(i) {
-  const links = D.links;
+  const links = LINKS;
   if (!links) return null;
   const run = Object.hasOwn(links.runs, T.key[i]) ? links.runs[T.key[i]] : null;
   if (run) return [links.base + run, "this trial's run in MLflow"];

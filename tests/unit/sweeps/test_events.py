@@ -7,7 +7,7 @@ import inspect
 import pytest
 from factories import make_record
 
-from sweeps.cli.console import SweepProgress
+from sweeps.cli.progress import SweepProgress
 from sweeps.events import Everyone, SweepEvents
 
 EVENTS = [name for name, _ in inspect.getmembers(SweepEvents, inspect.isfunction)]
@@ -37,4 +37,4 @@ def test_the_terminal_counts_what_is_over() -> None:
     progress = SweepProgress()
     progress.ended(make_record())
     progress.ended(make_record("b", reason="no pairs"))
-    assert progress.over == 2
+    assert progress.course.over == 2

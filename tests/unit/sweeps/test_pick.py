@@ -23,7 +23,9 @@ from prune_core.keras_files.h5 import write_keras
 from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
 from sweeps.choosing.criteria import Knee, MaxAccuracyDrop, criterion_of
+from sweeps.choosing.named import Named, with_state
 from sweeps.pick import choose, pick
+from sweeps.records.trial_record import State
 from sweeps.reports.model_card import card, cost_tags, in_torch_first
 from sweeps.results import Frontier, FrontierPoint
 from sweeps.storage.manifest import Manifest
@@ -98,6 +100,9 @@ def test_ties_go_to_accuracy_and_then_to_fewer_channels() -> None:
         ({"max_attack_success": float("nan")}, "from 0 to 1"),
         ({}, "no criteria"),
         ({"knee": True, "max_accuracy_drop": 4.0}, "2 criteria.*exactly one"),
+        ({"trial": "trial-1"}, "give both"),
+        ({"trial": "trial-1", "step": 99}, "not a state of the frontier"),
+        ({"knee": True, "trial": "trial-1", "step": 1}, "2 criteria"),
     ],
 )
 def test_a_choice_that_cannot_be_made(criterion: dict[str, Any], says: str) -> None:
@@ -116,6 +121,32 @@ def test_the_value_that_an_error_names_does_admit_the_point(option: str) -> None
     named = str(refused.value).removesuffix(" admits it").split()[-1]
     assert named in ("33.34", "0.3334")
     assert choose(one, badnet, criterion_of(**{option: float(named)}))[0] is one.points[0]
+
+
+def test_a_state_is_named_by_trial_and_step() -> None:
+    point, why = choose(FOUR, BADNET, criterion_of(trial=FOUR.points[1].trial_key, step=FOUR.points[1].step))
+    assert point is FOUR.points[1] and "as asked for" in why
+
+
+def test_a_named_state_need_not_be_on_the_frontier() -> None:
+    better = factories.make_record("a", [(985, 100)])
+    worse = factories.make_record("b", [(980, 300), None, (970, 90)])
+    found = factories.make_frontier([better, worse])
+    assert [p.trial_key for p in found.points] == ["a", "b"]
+    asked: list[int] = []
+
+    def test(state: State) -> Counts:
+        asked.append(state.step)
+        return factories.make_counts(977, 301)
+
+    wider = with_state(found, [better, worse], Named("b", 1), test)
+    point, _ = choose(wider, BADNET, Named("b", 1))
+    assert asked == [1] and (point.valid.clean_correct, point.test.clean_correct) == (980, 977)
+    assert with_state(found, [better, worse], Named("b", 3), test) is found and asked == [1]
+    with pytest.raises(InputError, match="accepted no state there; the nearest are 1, 3"):
+        with_state(found, [better, worse], Named("b", 2), test)
+    with pytest.raises(InputError, match="no such trial"):
+        with_state(found, [better, worse], Named("zz", 2), test)
 
 
 def test_an_empty_frontier() -> None:
