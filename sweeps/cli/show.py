@@ -33,6 +33,7 @@ def inspect(result: Result) -> str:
         total = sum(len(ids) for ids in changed.values())
         lines.append(f"kernels that differ from the BadNet's: {total}")
         lines += [f"  {layer}: {ids}" for layer, ids in changed.items() if ids]
+        lines += findings(result)
     return "\n".join(lines)
 
 
