@@ -17,11 +17,12 @@ from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.frontier_scene import CAVEAT, Scene, kind_of, make_scene
 from sweeps.reports.page.data import PageData
-from sweeps.reports.page.links import RunLinks
+from sweeps.reports.page.links import RunLinks, element
 from sweeps.reports.price import price
 from sweeps.results import Frontier, FrontierPoint
 
 LARGEST = 6_000_000  # bytes of a page, of which plotly.js takes 4.8 million
+LINK = 64  # bytes of a trial's link, which may be put in later (``links.linked``)
 # In this order: each uses what those before it have.
 SCRIPTS = ("base", "filters", "frontier", "detail", "table", "analysis", "workers", "start")
 
@@ -50,7 +51,7 @@ def frontier_page(
         running: the sweep goes on: importance, which takes seconds, is left to the last page.
     """
     scene = make_scene(records, frontier, name)
-    data = PageData(records, frontier, scene, name, links, others, channels, storage, running)
+    data = PageData(records, frontier, scene, name, others, channels, storage, running)
     settings = {r.key: r.settings for r in records}
     number = {r.key: at for at, r in enumerate(records)}
     shown: dict[str, Any] = {
@@ -63,13 +64,14 @@ def frontier_page(
             *_badnet_row(scene),
             *(_row(p, settings, number.get(p.trial_key), scene.badnet_test) for p in frontier.points),
         ],
+        "links": Markup(element(links)),
         "css": _file("page.css"),
         "plotlyjs": Markup(get_plotlyjs()),
         "plotlyjs_version": get_plotlyjs_version(),
         "scripts": [_file(f"{script}.js") for script in SCRIPTS],
     }
     page = _template()
-    room = LARGEST - len(page.render(shown, data="").encode())
+    room = LARGEST - len(page.render(shown, data="").encode()) - LINK * len(records) * (links is None)
     return page.render(shown, data=Markup(data.text(room)))
 
 

@@ -47,6 +47,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # n
 from prune_core.errors import InputError  # noqa: E402
 from sweeps.records.trial_record import TrialRecord  # noqa: E402
 from sweeps.records.trial_report import TrialReport  # noqa: E402
+from sweeps.reports.page.links import RunLinks, linked  # noqa: E402
 from sweeps.storage.manifest import Manifest  # noqa: E402
 from sweeps.tracking.address import SQLITE, check_address, shown, sqlite_path  # noqa: E402
 from sweeps.tracking.duplicates import PARENT, TRIAL, adopt, in_order, one_a_trial  # noqa: E402
@@ -56,6 +57,7 @@ from sweeps.tracking.trial_files import stepped_metrics, trial_files  # noqa: E4
 
 BATCH = 1000  # metrics that one log_batch takes
 TAGS = 100  # tags that one log_batch takes
+PAGE = "frontier.html"  # of a sweep's files, the one that leads to the runs
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 LOG, LOGGED = "goodnet.log", "2"  # of a trial's run: 2 since steps are the numbers of candidates
 _NOTE_LENGTH = 8000  # longest tag value
@@ -356,12 +358,17 @@ class Tracking:
         for start in range(0, len(tags), TAGS):
             self._client.log_batch(run_id, tags=tags[start : start + TAGS])
 
+    def _linked(self, run_id: str, page: bytes) -> bytes:
+        """The page of a sweep, with links to its trials' runs."""
+        trials = {key: child.run_id for key, child in self._known_children(run_id).items()}
+        return linked(page, RunLinks(self.uri, self._experiment_id, run_id, trials))
+
     def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
                 path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
+                path.write_bytes(self._linked(run_id, data) if name == PAGE else data)
             self._client.log_artifacts(run_id, folder)
 
 

@@ -2,6 +2,7 @@
 // What all parts of the page use: the data, rates with intervals, colours, charts. Text from files is only
 // ever set as textContent, or escaped where Plotly reads a little HTML.
 const D = JSON.parse(document.getElementById("data").textContent);
+const LINKS = JSON.parse(document.getElementById("links").textContent);
 const T = D.trials, N = T.names, TRIALS = T.key.length;
 const $ = (id) => document.getElementById(id);
 const esc = (s) => String(s).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +16,12 @@ from sweeps.reports.channels import pruned_in
 from sweeps.reports.frontier_scene import CAVEAT, Scene
 from sweeps.reports.history import hypervolume_history
 from sweeps.reports.importance import importances, outcomes
-from sweeps.reports.page.links import RunLinks
+from sweeps.reports.page.script import script_json
 from sweeps.reports.page.states import Channels, Way, packed
 from sweeps.results import Frontier
 
 Json = dict[str, Any]
+MOST_STATES = 2**20  # of a trial, far more than there are
 
 
 class PageData:
@@ -32,7 +33,6 @@ class PageData:
         frontier: Frontier,
         scene: Scene,
         name: str,
-        links: RunLinks | None = None,
         others: Mapping[str, Sequence[TrialRecord]] | None = None,
         channels: Mapping[str, int] | None = None,
         storage: str | None = None,
@@ -49,7 +49,6 @@ class PageData:
             "name": name,
             "storage": storage,
             "caveat": CAVEAT,
-            "links": None if links is None else links.to_json(),
             "badnet": {"valid": _counts(scene.badnet), "test": _counts(scene.badnet_test)},
             "range": list(scene.accuracy),
             "trials": _trials(records),
@@ -78,15 +77,19 @@ class PageData:
 
     def text(self, room: int) -> str:
         """JSON that may stand in a script element. Where it would take more than ``room`` bytes, first the
-        masks of states that are not on the frontier are left out, then every second such state, and so on;
-        the page says so."""
-        every, masks = 1, True
+        masks of states that are not on the frontier are left out, then all but every second such state, all
+        but every fourth, and so on; the page says so. With very many trials it may still be more."""
+        every, masks, fixed = 1, True, len(script_json(self.rest))
         while True:
-            text = json.dumps(self._with_states(every, masks), separators=(",", ":"))
-            text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+            text = script_json(self._with_states(every, masks))
             if len(text) <= room or every > max((len(way.states) for way in self.ways), default=0):
                 return text
-            every, masks = (every, False) if masks else (2 * every, False)
+            if not masks:
+                wanted = (len(text) - fixed) / max(
+                    1, room - fixed
+                )  # what is left of states is about 1 / every
+                every *= min(2 ** max(1, math.ceil(math.log2(max(1, wanted)))), MOST_STATES)
+            masks = False
 
     def _with_states(self, every: int, masks: bool) -> Json:
         channels = Channels() if masks else None

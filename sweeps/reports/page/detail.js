@@ -9,7 +9,7 @@ function commandOf(i, step) {
   return `goodnet pick ${quoted(D.name)} --trial ${quoted(T.key[i])} --step ${step}${place}`;
 }
 function linkOf(i) {
-  const links = D.links;
+  const links = LINKS;
   if (!links) return null;
   const run = Object.hasOwn(links.runs, T.key[i]) ? links.runs[T.key[i]] : null;
   if (run) return [links.base + run, "this trial's run in MLflow"];

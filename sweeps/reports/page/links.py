@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from sweeps.reports.page.script import script_json
+
+_ELEMENT = '<script type="application/json" id="links">{}</script>'
+
 
 @dataclass(frozen=True)
 class RunLinks:
@@ -41,3 +45,13 @@ class RunLinks:
             return None
         runs = {key: quote(run, safe="") for key, run in self.runs.items()}
         return {"base": self.base, "sweep": self.sweep and quote(self.sweep, safe=""), "runs": runs}
+
+
+def element(links: RunLinks | None) -> str:
+    """The page's element with the links."""
+    return _ELEMENT.format(script_json(None if links is None else links.to_json()))
+
+
+def linked(page: bytes, links: RunLinks) -> bytes:
+    """A page that was made without links, with them: it is made before MLflow has all of the sweep's runs."""
+    return page.replace(element(None).encode(), element(links).encode(), 1)

@@ -20,7 +20,7 @@ from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.frontier_html import SCRIPTS, frontier_page
 from sweeps.reports.frontier_scene import CAVEAT, make_scene
 from sweeps.reports.page.data import PageData
-from sweeps.reports.page.links import RunLinks
+from sweeps.reports.page.links import RunLinks, linked
 from sweeps.results import Frontier
 
 A = make_record("a", [(985, 400), None, (970, 100)], make_settings("index", x=4.0))
@@ -31,6 +31,11 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 
 
 def data_of(page: str) -> dict[str, Any]:
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    return json.loads(text)
+
+
+def links_of(page: str) -> Any:
+    (text,) = re.findall(r'<script type="application/json" id="links">(.*?)</script>', page, re.S)
     return json.loads(text)
 
 
@@ -154,12 +159,14 @@ def test_hostile_names_stay_text() -> None:
     )
     plain = frontier_page([A], make_frontier([A]), "s")
     assert len(re.findall("<script", page)) == len(re.findall("<script", plain))
-    assert len(re.findall("</script", page)) == len(re.findall("</script", plain)) == len(SCRIPTS) + 2
+    assert len(re.findall("</script", page)) == len(re.findall("</script", plain)) == len(SCRIPTS) + 3
     own = page.partition('<script type="application/json"')[0]
     assert "<img" not in own and "{{ 7*7 }}" in own and "alert(1)&lt;/script&gt;" in own
     data = data_of(page)
     assert data["name"] == HOSTILE and data["trials"]["key"][0] == HOSTILE and HOSTILE in data["channels"]
-    assert "<" not in data["links"]["base"] and data["links"]["base"].startswith("https://example.org/#/")
+    found = links_of(page)
+    assert "<" not in found["base"] and found["base"].startswith("https://example.org/#/")
+    assert HOSTILE in found["runs"] and links_of(plain) is None
 
 
 @pytest.mark.parametrize(
@@ -177,6 +184,13 @@ def test_hostile_names_stay_text() -> None:
 def test_links_lead_only_where_a_browser_can_go(address: str, base: str | None) -> None:
     links = RunLinks(address, "3")
     assert links.base == base and (links.to_json() is None) == (base is None)
+
+
+def test_links_come_when_mlflow_has_given_runs_their_ids() -> None:
+    links = RunLinks("http://lab", "3", "parent", {"a": "run-a"})
+    before = frontier_page([A], make_frontier([A]), "s").encode()
+    assert linked(before, links).decode() == frontier_page([A], make_frontier([A]), "s", links=links)
+    assert linked(before, RunLinks("sqlite:///x", "3")) == before and linked(b"other", links) == b"other"
 
 
 def test_nothing_to_show_is_a_page_too() -> None:
