@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,9 +13,11 @@ import numpy as np
 from torch import nn
 
 from prune_core.counts import Counts
+from prune_core.data.checks.findings import Finding
 from prune_core.data.images import Split
 from prune_core.data.subset import subset
 from prune_core.errors import InputError
+from prune_core.evaluation.look import look
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
 from prune_core.export.apply_mask import matched, rows_in
@@ -31,6 +34,7 @@ from prune_core.orders import OrderInput, channel_order, find_order
 from prune_core.policies.registry import empty_mask
 from prune_core.policies.registry import prune as steps_of
 
+_log = logging.getLogger("goodnet")
 PART = 0.2  # of the memory, for what ranks on a part of the images
 
 
@@ -46,6 +50,8 @@ class PruneResult:
         layers, order, policy, x, seed: as they were given.
         model: the BadNet, as it was.
         data: the split.
+        findings: of the look at the data, errors first; each has ``level``, ``name``, ``detail`` and
+            ``counts``. An error says that the counts mean something else than they seem to.
     """
 
     mask: ChannelMask
@@ -59,6 +65,7 @@ class PruneResult:
     seed: int
     model: PrunableModel = field(repr=False)
     data: Split = field(repr=False)
+    findings: tuple[Finding, ...] = field(default=(), repr=False)
 
     def frontier(self) -> list[dict[str, Any]]:
         """The states of this trial that no other of its states beats on both axes, by falling clean
@@ -154,6 +161,9 @@ def prune(
 ) -> PruneResult:
     """Prune channels of a network as long as that weakens the attack and keeps its clean accuracy.
 
+    The data are looked at first. What is found stands in ``findings`` of the result; errors and warnings are
+    logged (logger ``goodnet``), and nothing is refused for them.
+
     Source: the seed report's targeted method, and ``best-first``, which prunes what buys most first.
 
     Args:
@@ -196,6 +206,10 @@ def prune(
     chosen = layers if isinstance(layers, str) else tuple(layers)
     layer_set = resolve_layer_set(chosen, net)
     _check_classes(net, data)
+    findings = look(net, data, x=(points,))
+    for finding in findings:
+        if finding.level != "note":
+            _log.warning("%s", finding.detail)
     counter = make_evaluator(net, data, evaluator, memory_gb * (1.0 if rank_images is None else 1 - PART))
     channels = channel_order(order, OrderInput.of(net, data, layer_set, seed))
     steps: list[PruneStep] = []
@@ -210,7 +224,18 @@ def prune(
     if counts.margin is None or not counts.complete:
         counts = counter.counts(mask)
     return PruneResult(
-        mask, counts, counter.badnet, tuple(steps), chosen, order, policy, points, seed, net, data
+        mask,
+        counts,
+        counter.badnet,
+        tuple(steps),
+        chosen,
+        order,
+        policy,
+        points,
+        seed,
+        net,
+        data,
+        findings,
     )
 
 

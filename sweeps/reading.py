@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prune_core.counts import Counts
 from prune_core.data.attack import Target
-from prune_core.data.checks.findings import Finding
+from prune_core.data.checks.findings import Finding, sure
 from prune_core.data.form import USUAL, ImageForm
 from prune_core.data.images import Files, Split, make_split, read_images, read_poisoned
 from prune_core.data.told import attack_json, triggers_json
@@ -21,6 +22,12 @@ from prune_core.model.model import PrunableModel, load_model
 
 # Of a BadNet these say that something is wrong with the images; of a repaired network they are its repair.
 _OF_A_BADNET = ("weak-attack", "labels-contradicted", "low-accuracy")
+_SAME = Finding(
+    "warning",
+    "same-network",
+    "the network is the BadNet that it is compared with: nothing is repaired in it, and the network of N + 1 "
+    "classes detects nothing; give --against the BadNet, and first the network that was made from it",
+)
 
 
 def inspect_files(
@@ -84,8 +91,13 @@ def evaluate_files(
             f"{net.name} has {classes} classes and {badnet.name} has {others}; "
             "--against takes the BadNet that the network was made from"
         )
-    found["findings"] = [f.to_json() for f in look(badnet, split)]
-    both = count_goodnet(PlainEvaluator(badnet, split), evaluator)
+    findings = look(badnet, split)
+    before = PlainEvaluator(badnet, split)
+    if net.digest == badnet.digest:
+        findings = (_SAME, *findings)
+    findings = (*_exchanged(evaluator.badnet, before.badnet), *findings)
+    found["findings"] = [f.to_json() for f in findings]
+    both = count_goodnet(before, evaluator)
     right, attack, detected = both.rates()
     found |= {
         "against": badnet.name,
@@ -104,6 +116,20 @@ def evaluate_files(
         },
     }
     return found
+
+
+def _exchanged(net: Counts, badnet: Counts) -> list[Finding]:
+    """That the network is attacked more often than the BadNet, and surely so."""
+    ours, theirs = (sure(counts.attacked, counts.poisoned_total) for counts in (net, badnet))
+    if ours[0] <= theirs[1]:
+        return []
+    said = (
+        f"{net.attacked} of {net.poisoned_total} poisoned images get the target from the network, and "
+        f"{badnet.attacked} of {badnet.poisoned_total} from the BadNet that it is compared with: were the "
+        "two exchanged? --against takes the BadNet"
+    )
+    counts = {"attacked": net.attacked, "badnet": badnet.attacked, "images": net.poisoned_total}
+    return [Finding("warning", "networks-exchanged", said, counts)]
 
 
 def _looked_at(net: PrunableModel, split: Split) -> list[Finding]:

@@ -16,7 +16,7 @@ from prune_core.data.checks.size import check_size, check_x
 from prune_core.data.images import LabeledImages, Split
 from prune_core.model.model import PrunableModel
 
-LOOK_VERSION = 1  # of all rules together: what an earlier version has found is looked for again
+LOOK_VERSION = 2  # of all rules together: what an earlier version has found is looked for again
 BATCH = 128
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from onnx import numpy_helper
 
+from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from prune_core.files.constants import constants
 from prune_core.model.model import ConvLayer, PrunableModel
@@ -34,7 +35,8 @@ def inspect_model(
     differs in any bit of value; ``bias_changed``. ``channels_changed`` counts ``changed`` within
     the counted layers. ``other_changed``: the names of other constants that differ or that only one
     of the two has, such as dense kernels; null when the files do not name them alike.
-    ``compared_by`` says how layers were matched: ``name``, or ``position`` when names differ.
+    ``compared_by`` says how layers were matched: ``name``, or ``position`` when names differ. ``findings``:
+    where it looks as if the two were exchanged.
 
     Raises InputError for an unknown layer, and for networks that cannot be compared.
     """
@@ -69,6 +71,7 @@ def inspect_model(
 def _differences(model: PrunableModel, badnet: PrunableModel, counted: list[str]) -> dict[str, Any]:
     by_name, pairs = _matched(model, badnet)
     changed, bias_changed = {}, {}
+    put_back = 0  # channels that are zero in the BadNet alone
     for ours, theirs in pairs:
         kernel, original = (_array(net.conv(la).weight) for net, la in ((model, ours), (badnet, theirs)))
         if kernel.shape != original.shape:
@@ -79,6 +82,7 @@ def _differences(model: PrunableModel, badnet: PrunableModel, counted: list[str]
             )
         if rows := _where(_differ(kernel, original).any(axis=(1, 2, 3))):
             changed[ours.name] = rows
+            put_back += int((kernel[rows].any(axis=(1, 2, 3)) & ~original[rows].any(axis=(1, 2, 3))).sum())
         if rows := _where(_differ(_bias(model, ours), _bias(badnet, theirs))):
             bias_changed[ours.name] = rows
     return {
@@ -87,7 +91,21 @@ def _differences(model: PrunableModel, badnet: PrunableModel, counted: list[str]
         "bias_changed": bias_changed,
         "other_changed": _other_changed(model, badnet) if by_name else None,
         "compared_by": "name" if by_name else "position",
+        "findings": _exchanged(model, badnet, put_back, sum(map(len, changed.values()))),
     }
+
+
+def _exchanged(
+    model: PrunableModel, badnet: PrunableModel, put_back: int, changed: int
+) -> list[dict[str, Any]]:
+    """That the file to compare with is the repaired one, where all that differs is zero there alone."""
+    if not changed or put_back < changed:
+        return []
+    said = (
+        f"all {changed} kernels that differ are zero in {badnet.name} and not in {model.name}: were the two "
+        "exchanged? --against takes the BadNet"
+    )
+    return [Finding("warning", "networks-exchanged", said, {"kernels": changed}).to_json()]
 
 
 def _matched(model: PrunableModel, badnet: PrunableModel) -> tuple[bool, list[tuple[ConvLayer, ConvLayer]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from prune_core.errors import InputError
 from prune_core.image_files.fields import Found, Wish
 from prune_core.image_files.folder import read_folder
 from prune_core.image_files.hdf5 import read_hdf5
@@ -23,4 +24,9 @@ def read_fields(path: Path, wish: Wish, beside: Callable[[int, int], None]) -> F
         return read_npz(path, wish)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, wish, beside)
+    if path.suffix.lower() == ".npy":
+        raise InputError(
+            f"{path}: one array, and no labels with it; expected both, as "
+            "numpy.savez('images.npz', images=..., label=...) writes them"
+        )
     return read_hdf5(path, wish)

@@ -33,6 +33,7 @@ def inspect(result: Result) -> str:
         total = sum(len(ids) for ids in changed.values())
         lines.append(f"kernels that differ from the BadNet's: {total}")
         lines += [f"  {layer}: {ids}" for layer, ids in changed.items() if ids]
+        lines += findings(result)
     return "\n".join(lines)
 
 
@@ -107,7 +108,17 @@ def sweep(result: Result) -> str:
         f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}: {result['done']} done, "
         f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
         f"frontier: {counted(result['frontier_size'], 'point')}, hypervolume {result['hypervolume']:.4f}\n"
-        f"{_next(result)}"
+        f"{_nothing_gained(result)}{_next(result)}"
+    )
+
+
+def _nothing_gained(result: Result) -> str:
+    """Where to look further when all of the attack is left."""
+    if result["hypervolume"] or result["done"] + result["skipped"] == 0:
+        return ""
+    return (
+        "No trial weakened the attack: try more layers (sweep.layer_sets, for example last:8), other orders "
+        "or a larger X.\n"
     )
 
 

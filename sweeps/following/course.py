@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sweeps.events import SweepEvents
 from sweeps.overview.figures import Figures, bounds_of
-from sweeps.overview.standing import Standing
+from sweeps.overview.standing import Standing, State
 
 if TYPE_CHECKING:
     from sweeps.progress import Progress
@@ -53,7 +53,7 @@ class Course(SweepEvents):
         """Trials that are over, and the parts of those under way that are done."""
         return self.over + sum(self._under_way.values())
 
-    def standing(self, state: Literal["running", "finished", "interrupted"] = "running") -> Standing:
+    def standing(self, state: State = "running") -> Standing:
         """Now; who is not told of a plan knows of no sweep."""
         with self._lock:
             running = state == "running"

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -19,7 +19,7 @@ from prune_core.data.checks.findings import Finding
 from sweeps.events import SweepEvents
 from sweeps.extras import installed
 from sweeps.following.course import Course
-from sweeps.overview.standing import write_standing
+from sweeps.overview.standing import Standing, State, ended_standing, write_standing
 from sweeps.results import known_frontier
 from sweeps.storage.manifest import Manifest, page_path, read_records
 from sweeps.storage.storage import Storage
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 BEAT = 5.0  # seconds between two writings of how it stands
 PAGE_EVERY = 15.0  # seconds between two pages, at least
+LAST = 30.0  # seconds that the sweep's end waits for a page, or for a storage that is away
 SHARE = 0.02  # of a core that pages may take; and of the time that has passed, an old sweep changes slowly
 Renew = Callable[[Mapping[str, bytes]], None]
 
@@ -50,7 +51,7 @@ class Live(SweepEvents):
         self.new = False  # a trial is over since the last page
         self.ran = False  # a trial is over in this call
         self.begun = False
-        self.state: Literal["finished", "interrupted"] | None = None
+        self.last: Standing | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="live", daemon=True)
 
@@ -70,7 +71,10 @@ class Live(SweepEvents):
 
     def finished(self, result: SweepResult, inputs: TrialInputs) -> None:
         self._join()
-        self.state = "interrupted" if result.stopped or result.left else "finished"
+        state: State = "interrupted" if result.stopped or result.left else "finished"
+        total = max(self.course.total, len(result.records))
+        # Of all records: a trial that ended while the sweep was stopped may not have been told of.
+        self.last = ended_standing(result.manifest, result.records, state, total, time.time())
         name = result.manifest.name
         if installed("plots") and (self.ran or self.storage.modified(page_path(name)) is None):
             self.channels = {la.name: la.channels for la in inputs.model.layers}
@@ -80,12 +84,12 @@ class Live(SweepEvents):
         """The last word; without an end, that the sweep was interrupted."""
         self._join()
         if self.begun:
-            self._write(self.state or "interrupted")
+            self._write(self.last or self.course.standing("interrupted"))
 
     def _join(self) -> None:
         self._ending.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(LAST)
 
     def _work(self) -> None:
         while not self._ending.wait(BEAT):
@@ -133,8 +137,8 @@ class Live(SweepEvents):
         except (OSError, pa.ArrowException):
             _log.debug("no page: the storage is away")
 
-    def _write(self, state: Literal["running", "finished", "interrupted"] = "running") -> None:
-        standing = replace(self.course.standing(state), sweep=self.manifest.name).signed()
+    def _write(self, standing: Standing | None = None) -> None:
+        standing = replace(standing or self.course.standing(), sweep=self.manifest.name).signed()
         try:
             write_standing(self.storage, standing)
         except (OSError, pa.ArrowException):

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -17,10 +18,12 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from sweeps.limits import DAMAGE
-from sweeps.overview.figures import bounds_of, figures_of
+from sweeps.overview.figures import BEST, bounds_of, figures_of
+from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.manifest import Manifest, read_records
 from sweeps.storage.storage import Storage
 
+State = Literal["running", "finished", "interrupted"]
 SILENT = 120.0  # seconds without a sign of life, after which a driver is taken to be gone
 SILENT_HERE = 20.0  # the same where its process is looked for on this machine, and is not there
 
@@ -38,10 +41,10 @@ class Standing:
         host, pid: the driver, where it has said so.
     """
 
-    __pydantic_config__ = ConfigDict(strict=True, extra="ignore")
+    __pydantic_config__ = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
     sweep: str
-    state: Literal["running", "finished", "interrupted"]
+    state: State
     date: float
     total: int
     done: int
@@ -93,15 +96,23 @@ def read_standing(storage: Storage, manifest: Manifest) -> Standing:
 def standing_of(storage: Storage, manifest: Manifest, date: float | None = None) -> Standing:
     """From the records alone: of a sweep that is not running. ``date``: of its last sign of life."""
     records = read_records(storage, manifest.trials)
-    sweep = manifest.config.sweep
-    figures = figures_of(records, bounds_of(sweep), manifest.target_share)
+    learns = manifest.config.sweep.search == "optuna"  # and does not know its trials beforehand
+    total = max(len(manifest.trials), (manifest.config.sweep.samples or 0) if learns else 0)
+    state: State = "finished" if len(records) >= total else "interrupted"
+    date = date or storage.modified(f"sweeps/{manifest.name}.json") or 0.0
+    return ended_standing(manifest, records, state, total, date)
+
+
+def ended_standing(
+    manifest: Manifest, records: Sequence[TrialRecord], state: State, total: int, date: float
+) -> Standing:
+    """Of a sweep that has ended, with all of its records."""
+    figures = figures_of(records, bounds_of(manifest.config.sweep), manifest.target_share)
     failed = sum(record.status == "failed" for record in records)
-    learns = sweep.search == "optuna"  # and does not know its trials beforehand
-    total = max(len(manifest.trials), (sweep.samples or 0) if learns else 0)
     return Standing(
         manifest.name,
-        "finished" if len(records) >= total else "interrupted",
-        date or storage.modified(f"sweeps/{manifest.name}.json") or 0.0,
+        state,
+        date,
         total,
         len(records) - failed,
         failed,
@@ -114,7 +125,9 @@ def standing_of(storage: Storage, manifest: Manifest, date: float | None = None)
 def _told(storage: Storage, name: str) -> Standing | None:
     try:
         told = _FORM.validate_json(storage.read_bytes(_path(name)) or b"")
-        words(told.to_json())  # whoever shows it meets every field
+        json.dumps(told.to_json(), allow_nan=False), words(told.to_json())  # as whoever shows it will
+        if any(set(best) != {"x", *BEST} for best in told.best):
+            return None
     except DAMAGE:
         return None
     return told if told.sweep == name else None

@@ -21,6 +21,7 @@ from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.history import states_of
 
 LEAST_TRIALS = 20  # fewer say nothing of five settings
+MOST_TRIALS = 2000  # of more, so many drawn at random: others would change little and take minutes
 SEEDS = 3  # forests of other seeds, and other divisions into folds
 FOLDS = 4
 REPEATS = 3  # permutations of each setting on each fold
@@ -41,7 +42,7 @@ class Importance:
     """Of one outcome.
 
     Attributes:
-        outcome: one of ``OUTCOMES``. trials: that are done.
+        outcome: one of ``OUTCOMES``. trials: that are done, at most ``MOST_TRIALS`` of them.
         fits: R² on trials that the forest has not seen: mean and standard deviation over folds and seeds.
         of: setting -> by how much R² falls when it is permuted, mean and standard deviation over
             permutations, folds and seeds. Settings with one value alone are left out.
@@ -68,6 +69,9 @@ def outcomes(record: TrialRecord) -> tuple[float, float]:
 def importances(records: Sequence[TrialRecord], seed: int = 0) -> list[Importance]:
     """One for each of ``OUTCOMES``; the same for the same records and ``seed``. Needs scikit-learn."""
     done = [r for r in records if r.status == "done"]
+    if len(done) > MOST_TRIALS:
+        drawn = np.random.default_rng(seed).choice(len(done), MOST_TRIALS, replace=False)
+        done = [done[position] for position in sorted(drawn)]
     columns = {name: [str(of(r.settings)) for r in done] for name, of in SETTINGS.items()}
     varied = [name for name, values in columns.items() if len(set(values)) > 1]
     reached = np.array([outcomes(r) for r in done], float).reshape(-1, len(OUTCOMES))

@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from false_alarms import alarms
 from mlflow import MlflowClient
 from mlflow_log import check_log
 from processes import ended, start_sweep
@@ -18,6 +19,7 @@ from processes import ended, start_sweep
 from sweeps.config.schema import Config, load_config
 from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
+from sweeps.inputs.load import input_files, load_inputs
 from sweeps.storage.manifest import read_manifest, read_records
 from sweeps.storage.storage import open_storage
 from sweeps.sweep import run_sweep
@@ -103,3 +105,8 @@ def test_mlflow_ends_as_the_records_after_kills(
     records = read_records(kept, latest.trials)
     assert len(records) == (len(grid.records) if search == "grid" else len(grid.records) // 3)
     check_log(f"sqlite:///{storage}/mlflow.db", records, latest.name, search)
+
+
+def test_no_false_alarm_on_the_default(grid: SweepResult) -> None:
+    inputs = load_inputs(input_files(grid.manifest.config))
+    assert grid.manifest.findings == () and not alarms(inputs.model, (inputs.valid, inputs.test), set())

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from false_alarms import alarms
 
-from prune_core.data.checks.findings import Answers, Finding, Seen
-from prune_core.data.checks.labels import check_classes_of_splits, check_labels_of
-from prune_core.data.checks.pixels import check_ranges, check_shift
-from prune_core.data.checks.poison import check_poison
-from prune_core.data.checks.size import check_size
 from prune_core.data.images import LabeledImages, Split, make_split, read_images
-from prune_core.evaluation.look import findings_of, see
 from prune_core.model.model import PrunableModel, load_model
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -72,37 +66,8 @@ SETS = {
 }
 
 
-def part(seen: Seen, rng: np.random.Generator) -> Seen:
-    """A draw without replacement, of 300 images or more."""
-
-    def rows(total: int) -> np.ndarray:
-        return rng.permutation(total)[: int(rng.integers(min(300, total), total + 1))]
-
-    clean, poisoned = rows(len(seen.split.clean)), rows(len(seen.split.poisoned))
-    answers = [
-        Answers(a.classes[r], a.above[r], a.number)
-        for a, r in ((seen.clean, clean), (seen.poisoned, poisoned))
-    ]
-    return Seen(seen.name, seen.split.keeping(clean, poisoned), *answers)
-
-
-def looked_at(parts: list[Seen]) -> list[Finding]:
-    """All rules that a part may break where the whole does not, but those that ask the network again."""
-    found = check_ranges(parts)
-    for seen in parts:
-        found += [*check_labels_of(seen), *check_poison(seen), *check_size(seen)]
-    return [*found, *check_shift(parts), *check_classes_of_splits(parts)]
-
-
 @pytest.mark.parametrize("name", SETS)
 def test_no_false_alarm(name: str, shared_data: Path) -> None:
     model, splits = SETS[name](shared_data)
-    seen = [see(model, what, split) for what, split in zip(("validation", "test"), splits, strict=True)]
     # The benign network has no attack, which is no fault of the images.
-    right = {"few-images"} | ({"no-attack"} if name == "zoo/benign" else set())
-    assert {f.name for f in findings_of(model, seen, (2, 4, 10))} <= right
-    rng = np.random.default_rng(0)
-    alarms: Counter[str] = Counter()
-    for _ in range(200):
-        alarms.update(f.detail for f in looked_at([part(s, rng) for s in seen]) if f.name not in right)
-    assert not alarms
+    assert not alarms(model, splits, {"no-attack"} if name == "zoo/benign" else set())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+
 import numpy as np
 
 from prune_core.counts import wilson_interval
@@ -22,7 +25,31 @@ def check_poison(split: Seen) -> list[Finding]:
     for number, rows in enumerate(split.split.rows_by_trigger):
         name = f"poisoned {split.name}" + (f" (trigger {number})" if several else "")
         found += _answers(split.split.targets[rows], split.poisoned.classes[rows], split, name)
-    return [*found, *_truth(split)]
+    return [*found, *_truth(split), *_one_attack_twice(split)]
+
+
+def _one_attack_twice(split: Seen) -> list[Finding]:
+    """Two triggers that are one: the same images with the same targets."""
+    data = split.split
+    rows = np.arange(len(data.poisoned))
+    parts = [rows[part] for part in data.rows_by_trigger]
+    first: dict[tuple[bytes, int], int] = {}  # which trigger an image, with its target, was of
+    twice: Counter[tuple[int, int]] = Counter()
+    for number, part in enumerate(parts if len(parts) > 1 else ()):
+        for row in part:
+            image = hashlib.sha256(data.poisoned.pixels[row].tobytes()).digest(), int(data.targets[row])
+            if first.setdefault(image, number) != number:
+                twice[first[image], number] += 1
+    return [
+        Finding(
+            "warning",
+            "one-attack-twice",
+            f"{count} of {len(parts[other])} poisoned {split.name} images of trigger {other} are those of "
+            f"trigger {one}: one attack is counted as two; give each trigger's images once",
+            {"same": count, "images": len(parts[other])},
+        )
+        for (one, other), count in twice.items()
+    ]
 
 
 def _swapped(split: Seen) -> list[Finding]:

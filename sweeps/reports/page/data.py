@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from sweeps.reports.page.states import Channels, Way, packed
 from sweeps.results import Frontier
 
 Json = dict[str, Any]
+MOST_STATES = 2**20  # of a trial, far more than there are
 
 
 class PageData:
@@ -75,14 +77,19 @@ class PageData:
 
     def text(self, room: int) -> str:
         """JSON that may stand in a script element. Where it would take more than ``room`` bytes, first the
-        masks of states that are not on the frontier are left out, then every second such state, and so on;
-        the page says so."""
-        every, masks = 1, True
+        masks of states that are not on the frontier are left out, then all but every second such state, all
+        but every fourth, and so on; the page says so. With very many trials it may still be more."""
+        every, masks, fixed = 1, True, len(script_json(self.rest))
         while True:
             text = script_json(self._with_states(every, masks))
             if len(text) <= room or every > max((len(way.states) for way in self.ways), default=0):
                 return text
-            every, masks = (every, False) if masks else (2 * every, False)
+            if not masks:
+                wanted = (len(text) - fixed) / max(
+                    1, room - fixed
+                )  # what is left of states is about 1 / every
+                every *= min(2 ** max(1, math.ceil(math.log2(max(1, wanted)))), MOST_STATES)
+            masks = False
 
     def _with_states(self, every: int, masks: bool) -> Json:
         channels = Channels() if masks else None

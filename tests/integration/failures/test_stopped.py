@@ -12,6 +12,8 @@ import yaml
 from processes import RAY, end, ended, records, start_sweep, wait_until, workers
 
 from sweeps.looking import frontier_of
+from sweeps.overview.listing import sweeps_of
+from sweeps.storage.storage import Storage
 
 
 @pytest.fixture
@@ -49,6 +51,8 @@ def test_stopped_sweep_draws_what_is_done(long_config, tmp_path, executor, sign,
     assert err.strip().splitlines()[-1].startswith("goodnet: stopped; finished trials are kept")
     assert len(frontier_of(None, str(runs)).points) == result["frontier_size"]
     assert len(records(runs)) == result["done"]
+    (listed,) = sweeps_of(Storage(str(runs)))
+    assert (listed["state"], listed["trials"]["done"]) == ("interrupted", result["done"])
 
 
 @pytest.mark.slow

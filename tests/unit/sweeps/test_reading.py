@@ -160,3 +160,23 @@ def test_weights_of_an_unknown_network_name_the_option(tmp_path: Path) -> None:
         file["conv/kernel:0"] = np.zeros((1, 1, 1, 2), np.float32)
     with pytest.raises(InputError, match="`architecture`.*deepid"):
         load_model(tmp_path / "w.h5")
+
+
+def test_the_badnet_against_itself_is_told(files: dict[str, Path]) -> None:
+    """It printed 0 % detected, and nothing else."""
+    found = evaluate_files(files["badnet"], files["clean"], files["poisoned"], files["badnet"])
+    assert "same-network" in {f["name"] for f in found["findings"]}
+    found = evaluate_files(files["model"], files["clean"], files["poisoned"], files["badnet"])
+    assert "same-network" not in {f["name"] for f in found["findings"]}
+
+
+def test_networks_that_were_exchanged_are_told(tmp_path: Path) -> None:
+    """The network says 0 to all, the one called BadNet 1: 60 images are enough to be sure."""
+    badnet = sign_net(tmp_path / "bad.onnx", [0, 0], [1, 0])
+    repaired = sign_net(tmp_path / "good.onnx", [0, 0], [0, 1])
+    clean = images(tmp_path / "clean.h5", [1, -1] * 30, [0, 1] * 30)
+    poisoned = images(tmp_path / "poisoned.h5", [2] * 60, [0] * 60)
+    wrong = evaluate_files(badnet, clean, poisoned, repaired)["findings"]
+    right = evaluate_files(repaired, clean, poisoned, badnet)["findings"]
+    assert "networks-exchanged" in {f["name"] for f in wrong}
+    assert "networks-exchanged" not in {f["name"] for f in right}

@@ -75,6 +75,13 @@ def test_an_untouched_network() -> None:
     assert found["compared_by"] == "name" and found["channels_changed"] == 0
 
 
+def test_networks_that_were_exchanged_are_told() -> None:
+    made = pruned(net(), {"first": [1], "third": [3, 0]})
+    assert inspect_model(made, net())["findings"] == inspect_model(net(), net())["findings"] == []
+    (found,) = inspect_model(net(), made)["findings"]
+    assert (found["name"], found["counts"]) == ("networks-exchanged", {"kernels": 3})
+
+
 def test_pruned_channels_are_zeroed_and_changed() -> None:
     found = inspect_model(pruned(net(), {"first": [1], "third": [3, 0]}), net())
     assert [layer["zeroed"] for layer in found["layers"]] == [[1], [], [0, 3]]

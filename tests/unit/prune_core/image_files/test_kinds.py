@@ -222,3 +222,9 @@ def test_files_of_a_list_are_joined(tmp_path: Path) -> None:
         read_images([one, real])
     with pytest.raises(InputError, match="an empty list of image files"):
         read_images([])
+
+
+def test_an_array_alone_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", NHWC)
+    with pytest.raises(InputError, match=r"images\.npy: one array, and no labels with it; expected both, as"):
+        read_images(tmp_path / "images.npy")

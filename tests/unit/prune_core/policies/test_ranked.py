@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import goodnet
 from prune_core.counts import exact_points
 from prune_core.data.images import Split
 from prune_core.data.subset import subset
@@ -132,3 +133,14 @@ def test_a_record_says_on_how_many_images_each_question_was_asked(tmp_path: Path
     plain = run_trial(replace(given, rank_images=None), inputs, Evaluators.of(inputs, "incremental", 4.0))
     same = run_trial(every, inputs, evaluators)
     assert same.steps == plain.steps and same.key != plain.key != record.key
+
+
+def test_one_trial_in_memory() -> None:
+    model, split, _ = net_of("Residual", 1)
+    layers = [la.name for la in model.layers[1:]]
+    found = goodnet.prune(model, split, layers=layers, order="index", x=10, rank_images=20)
+    assert {s.tried.clean_total for s in found.steps} == {20, 50} and found.counts.clean_total == 50
+    every = goodnet.prune(model, split, layers=layers, order="index", x=10, rank_images=50)
+    assert every.steps == goodnet.prune(model, split, layers=layers, order="index", x=10).steps
+    with pytest.raises(InputError, match="rank_images is 0"):
+        goodnet.prune(model, split, rank_images=0)

@@ -120,6 +120,8 @@ def test_what_to_do_next_can_be_copied() -> None:
     ]
     assert "/my runs/sweeps/s-1.html" in show.sweep(result) and "why trials failed" in show.sweep(result)
     assert "--storage" not in show.sweep({**result, "storage": "runs", "failed": 0})
+    assert "weakened" not in show.sweep(result)
+    assert "No trial weakened the attack: try more layers" in show.sweep({**result, "hypervolume": 0.0})
 
 
 def test_a_shell_completes_commands_and_sweeps(

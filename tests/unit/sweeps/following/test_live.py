@@ -63,8 +63,7 @@ def test_its_end_is_written(place: tuple[Storage, Manifest], more: dict[str, Any
     with followed(manifest, INPUTS, storage, unseen, pytest.fail) as followers:
         followers.planned(manifest, [], 2)
         assert read_standing(storage, manifest).state == "running"
-        for record in RECORDS:
-            followers.ended(record)
+        followers.ended(RECORDS[0])  # of the other one nobody hears: it ended while the sweep was stopped
         followers.finished(result(manifest, **more), INPUTS)
     standing = read_standing(storage, manifest)
     assert (standing.state, standing.done) == (state, 2)

@@ -54,12 +54,28 @@ def test_a_driver_that_is_not_on_its_machine_any_more_has_gone_sooner() -> None:
     assert replace(mine, pid=2**22 + 1).alive(10.0)
 
 
+WHOLE = """{"sweep": "sweep-1", "state": "finished", "date": 1.0, "total": 9, "done": 9, "best": []}"""
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b'{"sweep": "sweep-1", "state": "running"}', b'{"sweep": 3}', b"\xff"]
+    "data",
+    [
+        "",
+        "{",
+        "[]",
+        '{"sweep": "sweep-1", "state": "running"}',
+        '{"sweep": 3}',
+        WHOLE.replace("1.0", "1e300"),
+        WHOLE.replace("1.0", "NaN"),
+        WHOLE.replace("[]", '[{"x": 4.0}]'),
+        WHOLE.replace("[]", '[{"x": NaN, "trial_key": null}]'),
+    ],
 )
-def test_a_damaged_one_is_worked_out_from_the_records(swept: tuple[Storage, Manifest], data: bytes) -> None:
+def test_a_damaged_one_is_worked_out_from_the_records(swept: tuple[Storage, Manifest], data: str) -> None:
     storage, manifest = swept
-    storage.write_bytes("sweeps/sweep-1.now", data)
+    storage.write_bytes("sweeps/sweep-1.now", WHOLE.encode())
+    assert read_standing(storage, manifest).done == 9
+    storage.write_bytes("sweeps/sweep-1.now", data.encode())
     assert read_standing(storage, manifest).done == 1
 
 

@@ -50,6 +50,11 @@ def test_what_decides_comes_first() -> None:
     assert importances(grid()) == found  # chance is seeded
 
 
+def test_of_very_many_trials_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.reports.importance.MOST_TRIALS", 30)
+    assert [one.trials for one in importances(grid())] == [30, 30]
+
+
 @pytest.mark.parametrize(
     ("records", "words"),
     [

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from prune_core.api import prune
 from prune_core.data.checks.findings import Finding, refuse_errors
 from prune_core.data.images import LabeledImages, Split, make_split, read_images
 from prune_core.errors import InputError
@@ -301,6 +302,11 @@ MISTAKES: dict[str, tuple[str, str, Callable[[Data], Data]]] = {
         "labels-contradicted",
         lambda d: both(d, lambda s: clean(s, labels=random_labels(s.clean, 1.0))),
     ),
+    "one trigger given twice": (
+        "warning",
+        "one-attack-twice",
+        lambda d: both(d, lambda s: make_split(s.clean, [s.poisoned, s.poisoned])),
+    ),
     "20 images": ("warning", "few-images", lambda d: both(d, lambda s: keeping(s, np.arange(20)))),
 }
 
@@ -326,3 +332,15 @@ def test_a_mistake_is_told(mistake: str, model, right) -> None:
 def test_an_x_that_means_something_else(x: float, name: str, says: str, model, right) -> None:
     found = look(model, *right, x=(4, x))
     assert [says in f.detail for f in found if f.name == name] == [True]
+
+
+def test_python_is_told_too(model, right, caplog) -> None:
+    """``goodnet.prune`` printed counts of whatever it was given."""
+    mistaken = clean(right[0], labels=(right[0].clean.labels + 1) % 10)
+    result = prune(model, mistaken, layers="last:1", order="l1", policy="margin", x=0.04)
+    assert {"labels-shifted", "x-below-one"} <= {f.name for f in result.findings}
+    assert [f.detail for f in result.findings if f.level != "note"] == [
+        r.getMessage() for r in caplog.records
+    ]
+    whole = prune(model, right[0], layers="last:1", order="l1", policy="margin", x=4)
+    assert {f.name for f in whole.findings} <= {"few-images"}
