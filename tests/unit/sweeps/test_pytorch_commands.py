@@ -29,15 +29,17 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
 def config(net: nn.Module) -> dict[str, Any]:
     """A configuration whose clean images have the labels that the network gives them."""
     data = {}
+    target = 0
     for number, split in enumerate(("valid", "test")):
-        pixels = images_of(40, seed=number)
+        clean, other = (images_of(40, seed=number + further) for further in (0, 2))
         with torch.no_grad():
-            labels = net(torch.from_numpy(pixels).float()).argmax(1).numpy()
-        target = int(labels[0])
-        for kind, rows, label in (("clean", pixels, labels), ("poisoned", pixels[labels == target], None)):
+            labels, given = (net(torch.from_numpy(p).float()).argmax(1).numpy() for p in (clean, other))
+        target = int(given[0]) if split == "valid" else target
+        poisoned = other[given == target]  # what leads the network to the target
+        for kind, rows, label in (("clean", clean, labels), ("poisoned", poisoned, [target] * len(poisoned))):
             with h5py.File(f"{kind}_{split}.h5", "w") as file:
                 file["data"] = rows
-                file["label"] = label if label is not None else [target] * len(rows)
+                file["label"] = label
             data[f"{kind}_{split}"] = f"{kind}_{split}.h5"
     return {
         "badnet": "net.pth",
