@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import goodnet
 from prune_core.defence import disarmed, not_clean
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(goodnet.__file__).resolve().parents[1]  # a checkout, or where the wheel is installed
 
 
 def test_one_trigger_and_several() -> None:
