@@ -33,15 +33,15 @@ SEEDS = range(5)
 # The driver kills itself when half of what it logs at one time has reached MLflow.
 KILL = """
 import os, signal
-from sweeps.tracking.mlflow_runs import Tracking
-log, calls = Tracking._log_metrics, []
-def half(self, run_id, metrics):
-    calls.append(run_id)
-    if len(calls) == {number}:
-        log(self, run_id, metrics[: len(metrics) // 2])
+from mlflow import MlflowClient
+log, calls = MlflowClient.log_batch, []
+def half(self, run_id, metrics=(), params=(), tags=(), **more):
+    calls.extend([run_id] if metrics else [])
+    if metrics and len(calls) == {number}:
+        log(self, run_id, metrics[: len(metrics) // 2], params, tags)
         os.kill(os.getpid(), signal.SIGKILL)
-    log(self, run_id, metrics)
-Tracking._log_metrics = half
+    return log(self, run_id, metrics, params, tags, **more)
+MlflowClient.log_batch = half
 """
 
 
