@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from sweeps.cli import app
 from sweeps.inputs.embedded import EmbeddedFiles, make_embedded
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test draws at random it draws again the next time."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
