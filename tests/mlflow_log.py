@@ -88,3 +88,10 @@ def _curves(counts: Counts, pruned: int) -> dict[str, float]:
     if counts.margin is not None and math.isfinite(counts.margin):
         found["margin"] = counts.margin
     return found
+
+
+def children(client: MlflowClient, run_id: str) -> dict[str, Any]:
+    """The runs below a sweep's run, by trial key."""
+    experiment = client.get_run(run_id).info.experiment_id
+    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    return {run.data.tags["goodnet.trial_key"]: run for run in runs}

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from prune_core.errors import InputError
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it. Raises InputError when that fails."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to under a temporary name, which gets its own at the end. Raises InputError when that
+    fails; an error within leaves nothing behind."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
+        with aside.open("wb") as file:
+            yield file
         aside.replace(path)
     except BaseException as error:
         with suppress(OSError):
@@ -22,3 +27,9 @@ def write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
         raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, then rename it. Raises InputError when that fails."""
+    with written_whole(path) as file:
+        file.write(data)

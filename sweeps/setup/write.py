@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 from prune_core.data.form import Preprocessing
 from prune_core.data.images import LabeledImages
 from prune_core.errors import InputError
+from prune_core.files.write import written_whole
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,8 @@ def write_images(path: Path, images: LabeledImages, poisoned: bool) -> None:
     fields = {"images": images.pixels, "label": images.labels}
     if poisoned and images.true_labels is not None:
         fields["true_label"] = images.true_labels
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            np.savez(file, **fields)  # type: ignore[arg-type]
-        aside.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            aside.unlink()
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-        raise
+    with written_whole(path) as file:
+        np.savez(file, **fields)  # type: ignore[arg-type]
 
 
 def yaml_of(chosen: Chosen) -> str:

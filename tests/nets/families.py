@@ -20,6 +20,7 @@ from torch import nn
 
 from prune_core.data.images import LabeledImages, Split, make_split
 from prune_core.torch_nets.onnx_export import attention_in_parts
+from prune_core.torch_nets.torchvision_import import torchvision_models
 
 CLASSES = 5
 WAYS = ("dynamo", "torchscript", "state_dict")
@@ -160,21 +161,6 @@ def file_of(name: str, net: nn.Module, way: str, folder: Path) -> tuple[Path, di
     return folder / "net.pth", {
         "architecture": found.architecture, "architecture_args": arguments, "image": image
     }  # fmt: skip
-
-
-@functools.cache
-def torchvision_models() -> Any:
-    """torchvision.models, with a torchvision built for another torch too (a CUDA build beside a CPU
-    torch): operators that it misses are declared first."""
-    for schema in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, schema):
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            library.define(f"{schema}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _declared.append(library)
-    return importlib.import_module("torchvision.models")
-
-
-_declared: list[torch.library.Library] = []  # a schema lives as long as its library object
 
 
 def settle(net: nn.Module, images: np.ndarray) -> None:

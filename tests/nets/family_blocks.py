@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from backdoor_nets import PreActBlock
-from families import CLASSES, torchvision_models
+from families import CLASSES
 from torch import nn
+
+from prune_core.torch_nets.torchvision_import import torchvision_models
 
 SIDE = 12
 STEM = 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,72 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_counts, make_manifest, make_record, make_settings
+from factories import make_manifest, make_record, make_settings
 from mlflow import MlflowClient
+from mlflow_log import children
 from small_nets import tiny_onnx
 
 from prune_core.errors import InputError
-from sweeps.records.trial_record import TrialRecord
 from sweeps.tracking.background import BackgroundTracking
-from sweeps.tracking.mlflow_runs import Tracking
 
 DONE = make_record("a", [(985, 400), None, (970, 100)])
 FAILED = make_record("b", reason="out of memory", settings=make_settings("l1"))
-
-
-FIRST_USE = """
-import sys
-from factories import make_manifest, make_record
-from sweeps.tracking.mlflow_runs import Tracking
-tracking = Tracking(f"sqlite:///{sys.argv[1]}/mlflow.db", "first use", f"{sys.argv[1]}/artifacts")
-record = make_record()
-run_id = tracking.start_sweep(make_manifest([record]), {})
-tracking.log_trial(run_id, record)
-tracking.finish_sweep(run_id, {}, {})
-"""
-
-
-@pytest.fixture(scope="module")
-def first_use(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A store that another process has just made, and what that process said."""
-    store, here = tmp_path_factory.mktemp("store"), Path(__file__).resolve().parents[3]
-    environment = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}"}
-    said = subprocess.run(
-        [sys.executable, "-c", FIRST_USE, str(store)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-    )
-    return store, said
-
-
-@pytest.fixture
-def store(first_use) -> Path:
-    """One database for all tests, since making one takes seconds; each has its own experiment."""
-    return first_use[0]
-
-
-@pytest.fixture
-def connect(store: Path, request):
-    """Makes a new Tracking, as another process would, on this test's own experiment."""
-
-    def make() -> Tracking:
-        return Tracking(f"sqlite:///{store}/mlflow.db", request.node.name, f"{store}/artifacts")
-
-    return make
-
-
-@pytest.fixture
-def client(store: Path) -> MlflowClient:
-    uri = f"sqlite:///{store}/mlflow.db"
-    return MlflowClient(uri, registry_uri=uri)
-
-
-def children(client: MlflowClient, run_id: str):
-    experiment = client.get_run(run_id).info.experiment_id
-    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
-    return {run.data.tags["goodnet.trial_key"]: run for run in runs}
 
 
 def curve(client: MlflowClient, run_id: str, metric: str) -> list[tuple[int, float]]:
@@ -358,52 +301,3 @@ def test_background_marks_an_interrupted_sweep(connect, client) -> None:
     run_id = background.run_id(timeout=60)
     assert background.close(timeout=60) == []
     assert client.get_run(run_id).info.status == "KILLED"
-
-
-def back_and_forth() -> TrialRecord:
-    """Channels are pruned and given back: the trial ends with fewer than it once had."""
-    record = make_record("e", [(985, 400), (980, 200), (970, 100), (960, 40)])
-    fewer = record.steps[1].mask
-    given_back = replace(
-        record.steps[3], mask=fewer, now=make_counts(982, 40), returned=record.steps[2].channel
-    )
-    return replace(record, steps=(*record.steps[:3], given_back), mask=fewer, valid=make_counts(982, 40))
-
-
-@pytest.mark.parametrize("record", [DONE, back_and_forth()], ids=["forward", "back and forth"])
-def test_the_last_value_of_every_metric_is_the_trials_end(record: TrialRecord, connect, client) -> None:
-    tracking = connect()
-    run_id = tracking.start_sweep(make_manifest([record]), {})
-    tracking.log_trial(run_id, record)
-    run = children(client, run_id)[record.key]
-    ends = {"clean_accuracy": record.valid.clean_accuracy, "attack_success": record.valid.attack_success}
-    ends |= {"margin": record.valid.margin, "channels_pruned": len(record.mask)}
-    assert {name: run.data.metrics[name] for name in ends} == ends
-    for split in ("valid", "test"):
-        counts = getattr(record, split)
-        assert run.data.metrics[f"{split}_clean_accuracy"] == counts.clean_accuracy
-        assert run.data.metrics[f"{split}_attack_success"] == counts.attack_success
-    for name in run.data.metrics:
-        history = client.get_metric_history(run.info.run_id, name)
-        by_step = sorted(history, key=lambda m: m.step)
-        assert [m.timestamp for m in by_step] == sorted(m.timestamp for m in history)
-        assert by_step[-1].step == len(record.steps)
-        assert len({m.step for m in history}) == len(history)
-
-
-def test_a_trial_logged_by_other_steps_is_logged_anew(connect, client) -> None:
-    """Of a version before: its values cannot be taken back, so the trial gets a new run."""
-    record = back_and_forth()
-    tracking = connect()
-    run_id = tracking.start_sweep(make_manifest([record]), {})
-    tracking.log_trial(run_id, record)
-    before = children(client, run_id)[record.key].info.run_id
-    client.delete_tag(before, "goodnet.log")
-    later = connect()
-    later.start_sweep(make_manifest([record]), {})
-    assert not later.has_trial(run_id, record.key, "done")
-    later.log_trial(run_id, record)
-    (after,) = children(client, run_id).values()
-    assert after.info.run_id != before and after.data.metrics["clean_accuracy"] == 0.982
-    assert client.get_run(before).info.lifecycle_stage == "deleted"
-    assert later.has_trial(run_id, record.key, "done")
