@@ -153,14 +153,15 @@ def tabled(name: str | None, place: str, csv: Path | None, parquet: Path | None)
 
 def _badnet_of(records: Sequence[TrialRecord]) -> dict[str, Counts]:
     """Counts of the BadNet by split, where a trial is done."""
-    done = next((record for record in records if record.status == "done"), None)
+    done = next((record for record in records if record.status != "failed"), None)
     splits = ("valid", "test") if done is not None else ()
     return {s: counts for s in splits if (counts := getattr(done, f"badnet_{s}")) is not None}
 
 
 def _fates(manifest: Manifest, records: Sequence[TrialRecord]) -> dict[str, int]:
-    failed = sum(record.status == "failed" for record in records)
-    return {"total": len(manifest.trials), "done": len(records) - failed, "failed": failed}
+    from sweeps.overview.standing import fates_of
+
+    return {"total": len(manifest.trials), **fates_of(records)}
 
 
 def records_of(storage: Storage, manifest: Manifest) -> list[TrialRecord]:

@@ -74,7 +74,8 @@ def _run(
     manifest: Manifest, inputs: TrialInputs, storage: Storage, executor: Executor, events: SweepEvents
 ) -> SweepResult:
     config = manifest.config
-    there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}
+    over = ("done",) if config.sweep.stop is None else ("done", "stopped")  # without a rule they go on
+    there = {r.key: r for r in read_records(storage, manifest.trials) if r.status in over}
 
     def found(record: TrialRecord) -> None:
         there[record.key] = record
@@ -85,7 +86,7 @@ def _run(
     stopped = False
     if queue.left:
         try:
-            executor.run(queue, inputs, storage, events)
+            executor.run(queue, inputs, storage, events, list(there.values()))
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, events.trouble)
@@ -100,7 +101,8 @@ def _run(
     )
     for memory in (counter.memory, EvaluationCache(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
-    result = SweepResult(closed, records, frontier, len(there), stopped, queue.spent, queue.left)
+    skipped = sum(record.status == "done" for record in there.values())
+    result = SweepResult(closed, records, frontier, skipped, stopped, queue.spent, queue.left)
     events.finished(result, inputs)
     return result
 

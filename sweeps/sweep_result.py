@@ -19,7 +19,7 @@ class SweepResult:
     manifest: Manifest
     records: list[TrialRecord]
     frontier: Frontier
-    skipped: int  # records that an earlier call, or another sweep, had made
+    skipped: int  # trials that an earlier call, or another sweep, had done
     stopped: bool = False  # by Ctrl-C or SIGTERM, before every trial had its record
     ended_by: str | None = None  # the part of the budget that was spent
     left: int = 0  # trials that the budget has left for the next call
@@ -29,14 +29,16 @@ class SweepResult:
         return [r.failure or "unknown" for r in self.records if r.status == "failed"]
 
     def to_json(self, storage: Storage) -> dict[str, Any]:
-        """The contract's form: done by this call, failed, skipped (done before); trials is their sum,
-        and those of a grid that a stopped call, or one whose budget was spent, has not come to."""
-        failed = sum(r.status == "failed" for r in self.records)
+        """The contract's form: done by this call, failed, skipped (done before), stopped_trials (by
+        ``sweep.stop``, now or before; only where there are any); trials is their sum, and those of a grid
+        that a stopped call, or one whose budget was spent, has not come to."""
+        fates = Counter(r.status for r in self.records)
+        failed, stopped = fates["failed"], fates["stopped"]
         page = page_path(self.manifest.name)
         return {
             "sweep": self.manifest.name,
             "trials": len(self.manifest.trials),
-            "done": len(self.records) - failed - self.skipped,
+            "done": fates["done"] - self.skipped,
             "failed": failed,
             "skipped": self.skipped,
             "frontier_size": len(self.frontier.points),
@@ -46,6 +48,7 @@ class SweepResult:
             "storage": storage.place,
             "page": None if storage.modified(page) is None else storage.full(page),
             **({"failures": dict(Counter(self._whose()))} if failed else {}),
+            **({"stopped_trials": stopped} if stopped else {}),
             **({"stopped": True} if self.stopped else {}),
             **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),
             **self.frontier.control_json(),

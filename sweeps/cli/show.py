@@ -106,10 +106,15 @@ def sweep(result: Result) -> str:
     ended = f"ended by {result['ended_by']}, {result['left']} left\n" if "ended_by" in result else ""
     return (
         f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}: {result['done']} done, "
-        f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
+        f"{result['skipped']} done before, {result['failed']} failed{_stopped(result)}\n{ended}"
         f"frontier: {counted(result['frontier_size'], 'point')}, hypervolume {result['hypervolume']:.4f}\n"
         f"{_nothing_gained(result)}{_next(result)}"
     )
+
+
+def _stopped(result: Result) -> str:
+    stopped = result.get("stopped_trials", 0)
+    return f", {stopped} stopped (sweep.stop=none goes on with them)" if stopped else ""
 
 
 def _nothing_gained(result: Result) -> str:
@@ -152,8 +157,8 @@ def study(result: Result) -> str:
 
 def frontier(result: Result) -> str:
     trials = result["trials"]
-    failed = f", {trials['failed']} failed" if trials["failed"] else ""
-    head = f"sweep {result['sweep']}: {trials['done']} of {counted(trials['total'], 'trial')} done{failed}"
+    more = "".join(f", {trials[fate]} {fate}" for fate in ("failed", "stopped") if trials[fate])
+    head = f"sweep {result['sweep']}: {trials['done']} of {counted(trials['total'], 'trial')} done{more}"
     if not result.get("attack_present", True):
         return "\n".join([head, str(result["note"]), *findings(result)])
     lines = [

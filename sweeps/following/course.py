@@ -24,7 +24,7 @@ class Course(SweepEvents):
         self._lock = threading.Lock()
         self._figures = Figures(())
         self._name = ""
-        self._there = self._failed = self.over = self.total = 0
+        self._there = self._failed = self._stopped = self.over = self.total = 0
         self._began = time.monotonic()
         self._under_way: dict[str, float] = {}
 
@@ -34,6 +34,7 @@ class Course(SweepEvents):
             self._figures = Figures(bounds_of(manifest.config.sweep), manifest.target_share)
             for record in there:
                 self._figures.add(record)
+            self._stopped = sum(record.status == "stopped" for record in there)
             self.over = self._there = len(there)
             self._began = time.monotonic()
 
@@ -46,6 +47,7 @@ class Course(SweepEvents):
             self._under_way.pop(record.key, None)
             self.over += 1
             self._failed += record.status == "failed"
+            self._stopped += record.status == "stopped"
             self._figures.add(record)
 
     @property
@@ -62,8 +64,9 @@ class Course(SweepEvents):
                 state,
                 time.time(),
                 self.total,
-                self.over - self._failed,
+                self.over - self._failed - self._stopped,
                 self._failed,
+                self._stopped,
                 len(self._under_way) if running else 0,
                 self._left() if running else None,
                 self._figures.hypervolume,

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -35,7 +36,8 @@ class Standing:
     Attributes:
         state: "running", "finished", or "interrupted" (stopped, killed, or its budget spent).
         date: of the last change, seconds since the epoch.
-        total: trials that are planned; of a search, at most. done, failed: those with a record.
+        total: trials that are planned; of a search, at most. done, failed, stopped (by ``sweep.stop``): those
+            with a record.
         running: trials under way. seconds_left: as an estimate; None where nothing is known.
         hypervolume, frontier_size, best: on validation, see ``Figures``.
         host, pid: the driver, where it has said so.
@@ -49,6 +51,7 @@ class Standing:
     total: int
     done: int
     failed: int = 0
+    stopped: int = 0
     running: int = 0
     seconds_left: float | None = None
     hypervolume: float = 0.0
@@ -60,9 +63,9 @@ class Standing:
     def to_json(self) -> dict[str, Any]:
         """The contract's form: as the commands print it."""
         told = asdict(self)
-        for inner in ("host", "pid", "total", "done", "failed", "running"):
+        for inner in ("host", "pid", *_FATES):
             del told[inner]
-        trials = {name: getattr(self, name) for name in ("total", "done", "failed", "running")}
+        trials = {name: getattr(self, name) for name in _FATES}
         return {**told, "date": _iso(self.date), "trials": trials}
 
     def signed(self) -> Standing:
@@ -77,6 +80,7 @@ class Standing:
         return silent <= SILENT
 
 
+_FATES = ("total", "done", "failed", "stopped", "running")
 _FORM = TypeAdapter(Standing)
 
 
@@ -108,14 +112,15 @@ def ended_standing(
 ) -> Standing:
     """Of a sweep that has ended, with all of its records."""
     figures = figures_of(records, bounds_of(manifest.config.sweep), manifest.target_share)
-    failed = sum(record.status == "failed" for record in records)
+    fates = fates_of(records)
     return Standing(
         manifest.name,
         state,
         date,
         total,
-        len(records) - failed,
-        failed,
+        fates["done"],
+        fates["failed"],
+        fates["stopped"],
         hypervolume=figures.hypervolume,
         frontier_size=len(figures.states),
         best=figures.best_json(),
@@ -155,13 +160,24 @@ def words(standing: dict[str, Any]) -> str:
     """One line of how a sweep stands: trials, hypervolume, the best state within each X (clean accuracy and
     attack success on validation), workers, time left."""
     trials = standing["trials"]
-    return f"{trials['done'] + trials['failed']} of {trials['total']} trials, {progress_words(standing)}"
+    return f"{over(trials)} of {trials['total']} trials, {progress_words(standing)}"
+
+
+def over(trials: dict[str, int]) -> int:
+    """Trials with a record: done, stopped or failed."""
+    return trials["done"] + trials["stopped"] + trials["failed"]
+
+
+def fates_of(records: Sequence[TrialRecord]) -> dict[str, int]:
+    """How many trials are done, failed, stopped."""
+    fates = Counter(record.status for record in records)
+    return {fate: fates[fate] for fate in ("done", "failed", "stopped")}
 
 
 def progress_words(standing: dict[str, Any]) -> str:
     """The same behind a bar that shows the trials."""
     trials, left = standing["trials"], standing["seconds_left"]
-    parts = [f"{trials['failed']} failed"] if trials["failed"] else []
+    parts = [f"{trials[fate]} {fate}" for fate in ("failed", "stopped") if trials[fate]]
     parts.append(f"hypervolume {standing['hypervolume']:.4f}")
     parts += best_words(standing["best"])
     if standing["state"] == "running":

@@ -67,8 +67,13 @@ class Listed(TrialQueue):
     next, and two workers are put on one walk only when there is no other.
     """
 
-    def __init__(self, trials: Iterable[TrialSettings], budget: BudgetConfig | None = None) -> None:
+    def __init__(
+        self, trials: Iterable[TrialSettings], budget: BudgetConfig | None = None, in_turn: bool = False
+    ) -> None:
+        """``in_turn``: one trial of each walk after the other, so that trials are soon there to compare with
+        (``sweep.stop``)."""
         super().__init__(budget or BudgetConfig())
+        self.in_turn = in_turn
         self.walks: dict[Walk, list[TrialSettings]] = {}
         for settings in trials:
             self.walks.setdefault(_walk(settings), []).append(settings)
@@ -80,7 +85,7 @@ class Listed(TrialQueue):
     def _next(self) -> TrialSettings | None:
         walk = (
             self.last
-            if self.last in self.walks and not self.out[self.last]
+            if not self.in_turn and self.last in self.walks and not self.out[self.last]
             else min(self.walks, key=lambda w: (self.out[w], -len(self.walks[w])))
         )
         settings = self.walks[walk].pop()

@@ -105,7 +105,7 @@ def test_a_storage_is_listed_also_where_it_cannot_be_written(swept: tuple[Storag
         ("sweep-1", "interrupted"),
         ("broken", "damaged"),
     ]
-    assert found[1]["trials"] == {"total": 3, "done": 1, "failed": 1, "running": 0}
+    assert found[1]["trials"] == {"total": 3, "done": 1, "failed": 1, "stopped": 0, "running": 0}
     assert {path: path.read_bytes() for path in Path(storage.root).rglob("*") if path.is_file()} == before
 
 
