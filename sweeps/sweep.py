@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from prune_core.counts import Counts
 from prune_core.data.checks.findings import refuse_errors
+from prune_core.errors import InputError
 from prune_core.evaluation.look import LOOK_VERSION
 from prune_core.evaluation.net_counter import NetCounter
 from sweeps.config.schema import Config
@@ -53,6 +54,11 @@ def run_sweep(
     Ctrl-C and SIGTERM stop the trials; what is done by then is logged and drawn all the same. A second
     one, or one before the first trial is done, comes through as KeyboardInterrupt.
     """
+    if len(config.sweep.search_seeds) > 1:
+        raise InputError(
+            "sweep.search_seeds: several seeds are a sweep each; expected one of them here (goodnet "
+            "sweep runs one after the other)"
+        )
     events = watcher if log is None else Everyone(watcher, log)
     storage.check_writable()
     storage.begin()

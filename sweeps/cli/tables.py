@@ -30,7 +30,7 @@ def sweeps(result: Result) -> str:
             f"{sweep['hypervolume']:>11.4f}  "
             f"{sweep['date'][:16].replace('T', ' ')}"
         )
-        lines += [f"  {line}" for line in _best(sweep["best"])]
+        lines += [f"  {line}" for line in [*_within(sweep), *_best(sweep["best"])]]
     return "\n".join(lines)
 
 
@@ -40,6 +40,12 @@ def watched(result: Result) -> str:
 
     head = f"sweep {result['sweep']}, {result['state']}: {words({**result, 'best': []})}"
     return "\n".join([head, *(f"  {line}" for line in _best(result["best"]))])
+
+
+def _within(sweep: Result) -> list[str]:
+    from sweeps.overview.standing import within_words
+
+    return [] if sweep.get("within") is None else [within_words(sweep["within"])]
 
 
 def _best(best: list[Result]) -> list[str]:

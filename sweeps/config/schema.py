@@ -260,6 +260,15 @@ class Config(Section):
     evaluator: Literal["incremental", "plain"] = "incremental"
     data_hint: str | None = Field(default=None, description="where to get the files, if missing")
 
+    @property
+    def of_each_seed(self) -> list[Config]:
+        """A configuration for each of ``sweep.search_seeds``; where there is at most one, this one."""
+        seeds = self.sweep.search_seeds
+        if len(seeds) < 2:
+            return [self]
+        sweeps = [self.sweep.model_copy(update={"search_seeds": (seed,)}) for seed in dict.fromkeys(seeds)]
+        return [self.model_copy(update={"sweep": sweep}) for sweep in sweeps]
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:

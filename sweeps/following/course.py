@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sweeps.config.constraint import constraints_of
 from sweeps.events import SweepEvents
 from sweeps.overview.figures import Figures, bounds_of
 from sweeps.overview.standing import Standing, State
@@ -31,7 +32,9 @@ class Course(SweepEvents):
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         with self._lock:
             self._name, self.total = manifest.name, total
-            self._figures = Figures(bounds_of(manifest.config.sweep), manifest.target_share)
+            sweep = manifest.config.sweep
+            constraints = constraints_of(sweep.constraint)
+            self._figures = Figures(bounds_of(sweep), manifest.target_share, constraints)
             for record in there:
                 self._figures.add(record)
             self._stopped = sum(record.status == "stopped" for record in there)
@@ -72,6 +75,7 @@ class Course(SweepEvents):
                 self._figures.hypervolume,
                 len(self._figures.states),
                 self._figures.best_json(),
+                within=self._figures.within,
             )
 
     def _left(self) -> float | None:

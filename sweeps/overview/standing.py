@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
+from sweeps.config.constraint import constraints_of
 from sweeps.limits import DAMAGE
 from sweeps.overview.figures import BEST, bounds_of, figures_of
 from sweeps.records.trial_record import TrialRecord
@@ -41,6 +42,7 @@ class Standing:
         running: trials under way. seconds_left: as an estimate; None where nothing is known.
         hypervolume, frontier_size, best: on validation, see ``Figures``.
         host, pid: the driver, where it has said so.
+        within: states of the frontier within ``sweep.constraint``; None without one.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
@@ -59,6 +61,7 @@ class Standing:
     best: list[dict[str, Any]] = field(default_factory=list)
     host: str | None = None
     pid: int | None = None
+    within: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The contract's form: as the commands print it."""
@@ -111,7 +114,9 @@ def ended_standing(
     manifest: Manifest, records: Sequence[TrialRecord], state: State, total: int, date: float
 ) -> Standing:
     """Of a sweep that has ended, with all of its records."""
-    figures = figures_of(records, bounds_of(manifest.config.sweep), manifest.target_share)
+    sweep = manifest.config.sweep
+    constraints = constraints_of(sweep.constraint)
+    figures = figures_of(records, bounds_of(sweep), manifest.target_share, constraints)
     fates = fates_of(records)
     return Standing(
         manifest.name,
@@ -124,6 +129,7 @@ def ended_standing(
         hypervolume=figures.hypervolume,
         frontier_size=len(figures.states),
         best=figures.best_json(),
+        within=figures.within,
     )
 
 
@@ -179,11 +185,17 @@ def progress_words(standing: dict[str, Any]) -> str:
     trials, left = standing["trials"], standing["seconds_left"]
     parts = [f"{trials[fate]} {fate}" for fate in ("failed", "stopped") if trials[fate]]
     parts.append(f"hypervolume {standing['hypervolume']:.4f}")
+    if standing.get("within") is not None:
+        parts.append(within_words(standing["within"]))
     parts += best_words(standing["best"])
     if standing["state"] == "running":
         parts.append(f"{trials['running']} running")
         parts += [] if left is None else [f"{span(left)} left"]
     return ", ".join(parts)
+
+
+def within_words(states: int) -> str:
+    return f"within the constraint: {states} state{'s' if states != 1 else ''}"
 
 
 def best_words(best: list[dict[str, Any]]) -> list[str]:

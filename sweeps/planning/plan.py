@@ -54,7 +54,9 @@ def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
     another rule for stopping trials."""
     left_out = ("samples", "budget", "stop")
     asked = {f: v for f, v in sweep.model_dump(mode="json").items() if f not in left_out}
-    for field in ("rank_images", "sampler", "search_seeds", "constraint"):  # sweeps keep the names they had
+    if sweep.search_seed == sweep.seeds[0]:
+        del asked["search_seeds"]
+    for field in ("rank_images", "sampler", "constraint"):  # sweeps keep the names that they had
         if getattr(sweep, field) == SweepConfig.model_fields[field].default:
             del asked[field]
     versions = plugin_versions(sweep.orders, sweep.policies)

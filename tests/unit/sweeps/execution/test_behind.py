@@ -9,10 +9,11 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
+from factories import make_record, make_settings  # noqa: E402
+
 from sweeps.config.search import StopConfig  # noqa: E402
 from sweeps.execution.behind import Milestones, StoppingRule  # noqa: E402
 from sweeps.trial import judged, volume_of  # noqa: E402
-from tests.factories import make_record, make_settings  # noqa: E402
 
 ASHA = StopConfig(rule="asha", grace_period=2, reduction_factor=2)
 MEDIAN = StopConfig(rule="median", grace_period=2, min_samples=2)

@@ -6,11 +6,12 @@ import pytest
 
 optuna = pytest.importorskip("optuna")
 
+from factories import make_counts, make_record  # noqa: E402
+
 from sweeps.config.constraint import Constraint, constraints_of, within  # noqa: E402
 from sweeps.planning.objectives import objectives, violations_in  # noqa: E402
 from sweeps.planning.optuna_queue import Study, Suggested  # noqa: E402
 from sweeps.planning.search_space import SearchSpace  # noqa: E402
-from tests.factories import make_counts, make_record  # noqa: E402
 
 SPACE = SearchSpace(
     policies=("margin", "in-order"),
