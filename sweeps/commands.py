@@ -213,7 +213,8 @@ def report_from(
 
     need("plots", "goodnet report")
     at = _opened(name, place, criterion)
-    check_same_inputs(at.manifest, at.valid, at.test)
+    digests = {"badnet": at.valid.model.digest, "valid": at.valid.split.digest, "test": at.test.split.digest}
+    check_same_inputs(at.manifest, digests)
     page = out or Path(f"{at.manifest.name}-report.html")
     if at.frontier.no_attack is not None or not at.frontier.points:
         return _write_report(at, None, None, criterion, page, scan)

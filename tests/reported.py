@@ -103,7 +103,7 @@ def facts_of(page: str) -> Any:
 def rest_of(page: str) -> str:
     """What a person reads but for figures, quoted words, names and digests (``code``)."""
     body = page.partition("<body>")[2].partition("<script")[0]
-    body = _TEXT.sub("", _FIGURE.sub("", body))
+    body = re.sub(r'<small class="setting">.*?</small>', "", _TEXT.sub("", _FIGURE.sub("", body)))
     for element in ("code", "pre", "h1"):
         body = re.sub(rf"<{element}[^>]*>.*?</{element}>", "", body, flags=re.S)
     return html.unescape(re.sub(r"<[^>]+>", " ", body))

@@ -31,6 +31,7 @@ _ORDER = (
     "frontier",
     "trials",
     "pick",
+    "audit",
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.results import FrontierPoint
+from sweeps.storage.audit_store import AuditStore
 from sweeps.storage.manifest import Manifest
 from sweeps.storage.storage import Storage
 
@@ -32,4 +33,7 @@ def evidence_of(
     storage: Storage, manifest: Manifest, point: FrontierPoint | None, scan: Path | None
 ) -> Evidence:
     """What is given or lies in the storage."""
-    return Evidence()
+    audit = None
+    if point is not None:
+        audit = AuditStore(storage).state(manifest.name, point.trial_key, point.step)
+    return Evidence(audit=audit)

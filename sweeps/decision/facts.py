@@ -23,6 +23,7 @@ from prune_core.version import __version__
 from sweeps.choosing.criteria import Criterion
 from sweeps.choosing.named import Named
 from sweeps.decision import examples as shown
+from sweeps.decision.audits import audit_rows
 from sweeps.decision.channels import carriers
 from sweeps.decision.evidence import Evidence
 from sweeps.decision.ladder import TestCounts, baselines, inverted_takes, ladder
@@ -116,6 +117,7 @@ def tell(given: Given) -> Told:
         "methods": baselines(given.records, valid.badnet, rule, given.counter),
         "scan": given.evidence.scan,
         "audit": given.evidence.audit,
+        "lights": audit_rows(given.evidence.audit)["count"],
         "files": [] if given.chosen is None else files_json(given.chosen),
         "repeat": repeat_json(given),
     }

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from prune_core.data.told import goal_words
 from prune_core.defence import LEAST_ATTACK
+from sweeps.decision.audits import LIGHTS, audit_rows
 from sweeps.decision.facts import Told
 from sweeps.decision.figures import Figures
 from sweeps.decision.images import uri
@@ -19,8 +20,6 @@ from sweeps.decision.ladder import drawn
 from sweeps.decision.pictures import channels_svg, ladder_svg
 from sweeps.reports.page.script import script_json
 
-LIGHTS = {"green": "held", "amber": "weakened", "red": "broken"}
-WORSE = {"green": 0, "amber": 1, "red": 2}
 SVG = "image/svg+xml"
 
 
@@ -57,7 +56,7 @@ def report_html(told: Told) -> str:
         least=LEAST_ATTACK,
         goal=goal_words,
         named=lambda c: _has_name(facts["data"]["names"], c),
-        audits=_audits(facts["audit"]),
+        audits=audit_rows(facts["audit"]),
         css=Markup(_file("report.css")),
         data=Markup(script_json(facts)),
     )
@@ -66,38 +65,6 @@ def report_html(told: Told) -> str:
 def _has_name(names: Sequence[str], number: int) -> bool:
     """Whether a class has a name beside its number."""
     return number < len(names) and names[number] != str(number)
-
-
-def _audits(audit: dict[str, Any] | None) -> dict[str, Any]:
-    """Rows of the table: an audit at one setting, the worst light of its seeds, and for each subject the
-    places of its entries."""
-    subjects = {} if audit is None else audit["subjects"]
-    shown = [s for s in ("goodnet", "badnet", "benign") if s in subjects]
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for subject in shown:
-        for place, entry in enumerate(subjects[subject]):
-            key = (str(entry["audit"]), _words(entry["setting"]))
-            row = rows.setdefault(
-                key, {"audit": key[0], "setting": key[1], "light": "green", "why": "",
-                      "at": {s: [] for s in shown}}
-            )  # fmt: skip
-            row["at"][subject].append(place)
-            if subject == "goodnet" and (not row["why"] or WORSE[entry["light"]] > WORSE[row["light"]]):
-                row |= {"light": entry["light"], "why": entry["why"]}
-    told = [row for row in rows.values() if row["at"].get("goodnet")]
-    return {
-        "rows": told,
-        "subjects": [s for s in ("goodnet", "badnet", "benign") if s in ("goodnet", "badnet") or s in shown],
-        "benign": "benign" in shown,
-        "count": {light: sum(row["light"] == light for row in told) for light in LIGHTS},
-    }
-
-
-def _words(setting: Any) -> str:
-    """An audit's setting for people."""
-    if isinstance(setting, dict):
-        return ", ".join(f"{key} {value}" for key, value in setting.items())
-    return str(setting)
 
 
 def _of(example: Any) -> dict[str, bytes | None]:

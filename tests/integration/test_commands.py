@@ -100,7 +100,7 @@ def _reported(goodnet, runs, folder, picked) -> None:
     assert again.status == 0, again.err
     assert again.json["files"] == facts["files"] and again.json["chosen"]["point"] == picked["point"]
     assert (folder / "page.html").stat().st_size < 2_000_000
-    with open(picked["mask_file"], "a") as mask:
+    with Path(picked["mask_file"]).open("a") as mask:
         mask.write(" ")
     assert goodnet(*knee).json["files"] == []
 
@@ -274,7 +274,7 @@ def test_doctor(goodnet, smoke_config) -> None:
 def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     known = {"init", "inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
-    known |= {"list", "trials", "watch", "report"}
+    known |= {"audit", "list", "report", "trials", "watch"}
     assert commands == known
     for name in commands:
         said = goodnet(name, "--help")

@@ -19,6 +19,7 @@ from prune_core.data.checks.findings import Finding
 from prune_core.data.images import LabeledImages, Split, make_split
 from sweeps.choosing.criteria import MaxAccuracyDrop
 from sweeps.config.schema import make_config
+from sweeps.decision.audits import audit_rows
 from sweeps.decision.evidence import Evidence
 from sweeps.decision.facts import Given, Told
 from sweeps.decision.figures import FORMS, looked_up
@@ -230,11 +231,12 @@ AUDIT = {
     "step": 1,
     "subjects": {
         "goodnet": [
-            entry("finetune", {"poisoned": 5}, 0, 0.1, "amber"),
-            entry("finetune", {"poisoned": 5}, 1, 0.6, "red"),
-            entry("moved", "2 pixels", 0, 0.0, "green"),
+            entry("finetune", {"poisoned_images": 5, "steps": 40}, 0, 0.1, "amber"),
+            entry("finetune", {"poisoned_images": 5, "steps": 40}, 1, 0.6, "red"),
+            entry("changed-trigger", {"change": HOSTILE}, 0, 0.0, "green"),
+            entry("changed-trigger", {"change": "moved"}, 0, 0.0, "green"),
         ],
-        "badnet": [entry("finetune", {"poisoned": 5}, 0, 0.9, "red")],
+        "badnet": [entry("finetune", {"poisoned_images": 5, "steps": 40}, 0, 0.9, "red")],
     },
     "skipped": [{"audit": "int8", "why": HOSTILE}],
 }
@@ -243,14 +245,14 @@ AUDIT = {
 def test_scan_and_audits_stand_on_the_page(small: tuple[Told, Given]) -> None:
     picture = png(np.zeros((3, 6, 6)), 0, 1)
     evidence = Evidence(SCAN, {(0, "pattern"): picture}, AUDIT)
-    told = replace(small[0], evidence=evidence, facts={**small[0].facts, "scan": SCAN, "audit": AUDIT})
-    page = report_html(told)
+    more = {"scan": SCAN, "audit": AUDIT, "lights": audit_rows(AUDIT)["count"]}
+    told = replace(small[0], evidence=evidence, facts={**small[0].facts, **more})
+    page = checked(told)
     assert "<script>alert" not in page and "<img src=x" not in page
     rows = re.findall(r"<tr>(?:(?!</tr>).)*?class=\"light.*?</tr>", page, re.S)
-    assert len(rows) == 2 and "red" in rows[0] and rows[0].count("attack_success") == 3
+    assert len(rows) == 3 and "red" in rows[0] and rows[0].count("attack_success") == 3
     assert "97.00 %" in page and 'alt="trigger found"' in page
-    for path, form, text in figures_of(page):
-        assert FORMS[form](looked_up(told.facts, path)) == text
+    assert more["lights"] == {"green": 2, "amber": 0, "red": 1}
     assert "Nobody has attacked" not in page and "Nobody has searched" not in page
 
 
