@@ -32,6 +32,7 @@ _ORDER = (
     "frontier",
     "trials",
     "pick",
+    "audit",
 )
 
 
