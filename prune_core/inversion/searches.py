@@ -123,14 +123,17 @@ class Searches:
 
 def _packed(found: Inverted, seconds: float) -> bytes:
     out = io.BytesIO()
-    arrays = {
-        "size": found.size,
-        "margin": found.margin,
-        "mask": found.stamps.mask,
-        "pattern": found.stamps.pattern,
-        "sized": found.stamps.size,
-    }
-    np.savez(out, seconds=seconds, **{name: a.detach().cpu().numpy() for name, a in arrays.items()})
+    size, margin, mask, pattern, sized = (
+        tensor.detach().cpu().numpy()
+        for tensor in (
+            found.size,
+            found.margin,
+            found.stamps.mask,
+            found.stamps.pattern,
+            found.stamps.size,
+        )
+    )
+    np.savez(out, size=size, margin=margin, mask=mask, pattern=pattern, sized=sized, seconds=seconds)
     return out.getvalue()
 
 
