@@ -24,6 +24,7 @@ _ORDER = (
     "doctor",
     "inspect",
     "evaluate",
+    "scan",
     "prune",
     "sweep",
     "watch",
