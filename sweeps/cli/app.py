@@ -17,11 +17,16 @@ from sweeps.cli.options import (
     Classes,
     ConfigFile,
     Keys,
+    Knee,
     Layout,
+    MaxAccuracyDrop,
+    MaxAttackSuccess,
     Overrides,
     Quiet,
+    Step,
     StoragePlace,
     Sweep,
+    TrialKey,
 )
 from sweeps.execution.stopping import stoppable
 
@@ -169,10 +174,10 @@ def evaluate(
     """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both. Images are
     read as a configuration's data.scale, mean, std, layout, keys and classes say."""
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of, keys_of, words_of
+    from sweeps.cli.values import arguments_of, keys_of, numbers_of, words_of
     from sweeps.reading import evaluate_files
 
-    pixels = Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std))
+    pixels = Preprocessing.of(scale, numbers_of("--mean", mean), numbers_of("--std", std))
     form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
@@ -189,18 +194,6 @@ def _target(text: str | None) -> int | Literal["next"] | None:
     if not text.isdecimal():
         raise InputError(f"--target {text}: expected a class, 0 or more, or next")
     return int(text)
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    """Raises InputError."""
-    from prune_core.errors import InputError
-
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(
-            f"{option} {text}: expected a number, or one for each channel as 0.5,0.5,0.5"
-        ) from None
 
 
 @command(show.prune)
@@ -294,34 +287,24 @@ def study(
 @command(show.pick)
 def pick(
     sweep: Sweep = None,
-    max_accuracy_drop: Annotated[
-        float | None,
-        typer.Option(help="The weakest attack within so many percentage points of clean accuracy."),
-    ] = None,
-    max_attack_success: Annotated[
-        float | None,
-        typer.Option(help="The best clean accuracy with attack success of at most this rate (0 to 1)."),
-    ] = None,
-    knee: Annotated[
-        bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
-    ] = False,
-    trial: Annotated[
-        str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
-    ] = None,
-    step: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the trial, as frontier.html shows it.")
-    ] = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    max_attack_success: MaxAttackSuccess = None,
+    knee: Knee = False,
+    trial: TrialKey = None,
+    step: Step = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
+    report: Annotated[bool, typer.Option(help="Make the page for who decides, too.")] = True,
 ) -> Result:
     """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
-    measured again. Give exactly one of the criteria."""
+    measured again. Give exactly one of the criteria. Beside the files: a card, and a page for who decides
+    (see goodnet report)."""
     from sweeps.choosing.criteria import criterion_of
     from sweeps.commands import pick_from
 
     criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
-    return pick_from(sweep, storage, out, criterion, register, say)
+    return pick_from(sweep, storage, out, criterion, register, say, report)
 
 
 @command(show.doctor)

@@ -56,7 +56,7 @@ def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
     asked = {f: v for f, v in sweep.model_dump(mode="json").items() if f not in left_out}
     if sweep.search_seed == sweep.seeds[0]:
         del asked["search_seeds"]
-    for field in ("rank_images", "sampler", "constraint"):  # sweeps keep the names that they had
+    for field in ("rank_images", "screen", "sampler", "constraint"):  # sweeps keep the names that they had
         if getattr(sweep, field) == SweepConfig.model_fields[field].default:
             del asked[field]
     versions = plugin_versions(sweep.orders, sweep.policies)

@@ -26,7 +26,8 @@ class TrialSettings:
 
     ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
     ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning; ``rank_images``: on how
-    many images of each kind candidates are ranked, None for all.
+    many images of each kind candidates are ranked, None for all; ``screen``: how many candidates an estimate
+    chooses at a time, None where the order does.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
@@ -38,15 +39,17 @@ class TrialSettings:
     seed: int = 0
     repair: str = "none"
     rank_images: int | None = None
+    screen: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Without ``repair`` and ``rank_images`` where there is none, so that trials keep the keys that they
-        had."""
+        """Without those of ``repair``, ``rank_images`` and ``screen`` that are not asked for, so that trials
+        keep the keys that they had."""
         fields = {**asdict(self), "layers": list(self.layers)}
         if self.repair == "none":
             del fields["repair"]
-        if self.rank_images is None:
-            del fields["rank_images"]
+        for name in ("rank_images", "screen"):
+            if fields[name] is None:
+                del fields[name]
         return fields
 
     @property
@@ -72,6 +75,7 @@ class TrialSettings:
         seed = f", seed {self.seed}" if chance else ""
         order = "" if self.order == NO_ORDER else f", {self.order}"
         part = f", ranked on {self.rank_images:,} images" if ranked else ""
+        part += f", {self.screen:,} screened" if self.screen is not None else ""
         return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}{part}"
 
 
@@ -89,7 +93,9 @@ def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> st
 
 
 def plugin_versions(orders: Iterable[str], policies: Iterable[str]) -> dict[str, str]:
-    """Of those that are not built in; empty where all are."""
+    """Of those that are not built in, or have come to other results since; empty where there are none."""
     found = {f"order {name}": order_version(name) for name in orders if name != NO_ORDER}
-    found |= {f"policy {name}": policy_version(name) for name in policies if name not in ALL_POLICIES}
+    for name in policies:
+        known = ALL_POLICIES.get(name)
+        found[f"policy {name}"] = policy_version(name) if known is None else known.version
     return {what: version for what, version in found.items() if version is not None}
