@@ -87,7 +87,7 @@ def ladder(
     test: TestCounts,
     inverted: str | None = None,
 ) -> list[Json]:
-    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that are done, ``states``,
+    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that have not failed, ``states``,
     ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion`` takes of this
     rung alone, with its counts on both splits; None, with ``why_none``, where there is none.
 
@@ -96,7 +96,7 @@ def ladder(
     """
     by: dict[str, list[TrialRecord]] = {}
     for record in records:
-        if record.status == "done":
+        if record.status != "failed":
             by.setdefault(takes(record.settings, inverted), []).append(record)
     return [_rung(rung, by.get(rung.takes, []), badnet, criterion, test) for rung in RUNGS]
 
