@@ -87,9 +87,9 @@ def ladder(
     test: TestCounts,
     inverted: str | None = None,
 ) -> list[Json]:
-    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that have not failed, ``states``,
-    ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion`` takes of this
-    rung alone, with its counts on both splits; None, with ``why_none``, where there is none.
+    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that did not fail,
+    ``states``, ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion``
+    takes of this rung alone, with its counts on both splits; None, with ``why_none``, where there is none.
 
     Args:
         badnet: counts on validation. test: of a state on test; asked once a rung.
