@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sweeps.config.schema import load_config
 from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
 from sweeps.planning.plan import _asked
+from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import open_storage
 from sweeps.sweep import run_sweep
 
@@ -19,12 +22,12 @@ class Killed(BaseException):
     """Nothing catches it."""
 
 
-def swept(config, *more):
+def swept(config, *more, executor="inline"):
     """Without MLflow, which takes longer than the trials."""
     overrides = [text for text in (*GRID, *more) if text != "--set"]
     loaded = load_config(config, overrides)
     storage = open_storage(loaded.storage)
-    result = run_sweep(loaded, storage, make_executor("inline", loaded), SweepEvents())
+    result = run_sweep(loaded, storage, make_executor(executor, loaded), SweepEvents())
     return result.to_json(storage)
 
 
@@ -125,3 +128,24 @@ def test_a_rule_changes_neither_a_sweeps_name_nor_its_trials(smoke_config) -> No
         for more in ([], ["sweep.stop=none"], ["sweep.stop=asha"])
     ]
     assert asked[0] == asked[1] == asked[2]
+
+
+@pytest.mark.slow
+def test_ray_stops_trials_that_leave_their_records(smoke_config, tmp_path) -> None:
+    """Which ones depends on which worker is faster; what is kept of them does not."""
+    said = swept(smoke_config, *STOP, executor="ray")
+    assert said["failed"] == 0 and said["stopped_trials"] >= 1
+    store = RecordStore(open_storage(str(tmp_path / "runs")))
+    manifest = json.loads((tmp_path / "runs" / "sweeps" / f"{said['sweep']}.json").read_text())
+    records = [store.read(key) for key in manifest["trials"]]
+    behind = [record for record in records if record.status == "stopped"]
+    assert len(behind) == said["stopped_trials"]
+    never = swept(smoke_config, "--set", f"storage={tmp_path}/other")
+    alone = RecordStore(open_storage(str(tmp_path / "other")))
+    for record in records:
+        whole = alone.read(record.key)
+        assert record.steps == whole.steps[: len(record.steps)]
+        assert (len(record.steps) < len(whole.steps)) == (record.status == "stopped")
+    assert 0 < said["hypervolume"] <= never["hypervolume"]
+    again = swept(smoke_config, *STOP, executor="ray")
+    assert again["stopped_trials"] == said["stopped_trials"] and again["done"] == 0
