@@ -34,6 +34,7 @@ from sweeps.sweep import run_sweep
 from sweeps.trial import volume_of
 
 SEEDS = range(5)
+LEAST = 1e-6  # of a logarithmic axis: nothing is missing
 Point = tuple[int, int, float]  # questions, networks, hypervolume so far
 
 
@@ -155,25 +156,30 @@ def table(runs: Runs, whole: Point, trials: str) -> str:
     return "\n".join(lines)
 
 
-def picture(found: dict[str, tuple[Runs, Runs]], out: Path) -> None:
-    """Hypervolume against networks: the median of five, and their range."""
+def picture(found: dict[str, tuple[Runs, Runs, float]], out: Path) -> None:
+    """What is missing of the whole grid's hypervolume, against networks: the median of five, their range, and
+    where each of them ends."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.2 * len(found)), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(found), 2, squeeze=False)
-    for row, (name, both) in enumerate(found.items()):
+    for row, (name, (*both, whole)) in enumerate(found.items()):
         for place, runs, what in zip(axes[row], both, ("stopping", "searching"), strict=True):
-            for label, five in runs.items():
+            for (label, five), style in zip(runs.items(), ("-", "--", ":", "-."), strict=False):
                 most = max(points[-1][1] for points, _ in five)
                 grid = np.linspace(0, most, 200)
                 curves = np.array([_steps(points, grid) for points, _ in five])
-                (line,) = place.plot(grid, np.median(curves, axis=0), label=label)
+                curves = np.maximum(whole - curves, LEAST)
+                (line,) = place.plot(grid, np.median(curves, axis=0), style, label=label)
+                ends = [(p[-1][1], max(whole - p[-1][2], LEAST)) for p, _ in five]
+                place.plot(*zip(*ends, strict=True), "o", color=line.get_color(), markersize=5)
                 place.fill_between(grid, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.15)
-            place.set(title=f"{name}, {what}", xlabel="networks evaluated", ylabel="hypervolume")
+            place.set(title=f"{name}, {what}", xlabel="networks evaluated", ylabel="missing hypervolume")
+            place.set_yscale("log")
             place.grid(color="#E8EAEE", linewidth=0.8)
-            place.legend(loc="lower right")
+            place.legend(loc="upper right")
     figure.tight_layout()
     figure.savefig(out, dpi=90)
 
@@ -196,7 +202,7 @@ def main() -> None:
         whole = grid.course(grid.records, None)[0][-1]
         print(f"\n{grid.name}: {len(grid.records)} trials, {whole[0]:,} questions, {whole[1]:,} networks, "
               f"hypervolume {whole[2]:.4f}\n", flush=True)  # fmt: skip
-        found[grid.name] = measured(grid, given.samplers)
+        found[grid.name] = (*measured(grid, given.samplers), whole[2])
         print(table(found[grid.name][0], whole, "stopped"), end="\n\n")
         print(table(found[grid.name][1], whole, "trials"), flush=True)
     if given.out is not None:
