@@ -37,23 +37,21 @@ class Stages:
         classes: int,
         plan: Plan,
         tell: Tell,
-        say: Say,
     ) -> None:
         self.plan, self.held, self.raw, self.classes = plan, held, raw, classes
         self.doing, self.done, self.tell = "", 0, tell
         self.searches = replace(searches, tell=self._passed)
         self.held_pixels = tensor_of(held, searches.net.device)
         self.held_labels = torch.tensor(held.labels, device=searches.net.device)
-        self.say = say
 
     def _passed(self, passes: int) -> None:
         self.done += passes
         self.tell(self.doing, min(1.0, self.done / self.plan.passes))
 
-    def result(self, given: LabeledImages) -> ScanResult:
+    def result(self, given: LabeledImages, say: Say) -> ScanResult:
         """Everything, in turn."""
         searches, plan = self.searches, self.plan
-        self._foretell()
+        self._foretell(say)
         rows: list[ScanRow] = []
         candidates: list[Candidate] = []
         null: dict[str, Any] = {}
@@ -90,7 +88,7 @@ class Stages:
         found = self.searches(pool, kind, FULL)
         sizes = found.size.cpu().numpy().astype(np.float64)
         others = others_of(sizes)
-        hits, totals = self._measured(pool, found.stamps)
+        hits, totals = self.measured(pool, found.stamps)
         odd = [int(i) for i in np.argsort(sizes, kind="stable") if others.anomaly(sizes[i]) >= ODD]
         odd = odd[:CANDIDATES]
         starts = {i: [float(size)] for i, size in enumerate(sizes)}
@@ -105,9 +103,9 @@ class Stages:
                     best[i] = (size, again.stamps.of(slice(place, place + 1)))
         candidates = []
         for i in odd:
-            h, t = self._measured([pool[i]], best[i][1])
+            h, t = self.measured([pool[i]], best[i][1])
             hits[i], totals[i] = h[0], t[0]
-            trigger = self._trigger(pool[i], kind, best[i][1], int(h[0]), int(t[0]))
+            trigger = self.trigger(pool[i], kind, best[i][1], int(h[0]), int(t[0]))
             candidates.append(self._candidate(trigger, starts[i], others))
         rows = [
             row_of(one, kind, starts[i], others, int(hits[i]), int(totals[i])) for i, one in enumerate(pool)
@@ -126,7 +124,8 @@ class Stages:
         drawn = np.random.default_rng([self.searches.seed, len(rest)]).permutation(len(rest))[:OTHERS]
         return [targets[i] for i in order[:EASIEST]] + sorted(targets[rest[int(k)]] for k in drawn)
 
-    def _measured(self, targets: Sequence[int], stamps: Stamps) -> tuple[np.ndarray, np.ndarray]:
+    def measured(self, targets: Sequence[int], stamps: Stamps) -> tuple[np.ndarray, np.ndarray]:
+        """(targets,) held-out images of other classes that get the target with its trigger, and all such."""
         goals = torch.tensor(list(targets), device=self.held_pixels.device)
         hits, totals = success_of(
             self.searches.net, self.held_pixels, self.held_labels, goals, stamps, self.searches.span
@@ -143,7 +142,7 @@ class Stages:
             size = float(again.size[0])
         return Candidate(trigger, tuple(others.anomaly(s) for s in starts), copy, size, others)
 
-    def _trigger(self, target: int, kind: str, stamps: Stamps, hits: int, total: int) -> FoundTrigger:
+    def trigger(self, target: int, kind: str, stamps: Stamps, hits: int, total: int) -> FoundTrigger:
         """In raw pixels."""
         given = self.held.preprocessing
         pattern = stamps.pattern[0].detach().cpu().numpy().astype(np.float64)
@@ -156,10 +155,10 @@ class Stages:
             target, kind, pattern.astype(np.float32), mask.astype(np.float32), size, hits, total, self.raw
         )
 
-    def _foretell(self) -> None:
+    def _foretell(self, say: Say) -> None:
         """How long it will take, by a short search that is timed; its first steps warm the machine up."""
         if self.searches.begun:
-            self.say("searches that were finished before are taken over")
+            say("searches that were finished before are taken over")
             return
         searches = replace(self.searches, folder=None, spent=[])
         few, batch = list(self.plan.targets[:4]), min(FULL.images, len(searches.pixels))
