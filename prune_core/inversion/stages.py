@@ -15,7 +15,7 @@ from prune_core.data.images import LabeledImages
 from prune_core.inversion.anomaly import Others, others_of
 from prune_core.inversion.found import FoundTrigger
 from prune_core.inversion.kinds import Stamps
-from prune_core.inversion.plan import CANDIDATES, EASIEST, FULL, ODD, OTHERS, SCREEN, STARTS, Plan
+from prune_core.inversion.plan import CANDIDATES, EASIEST, ODD, OTHERS, SCREEN, STARTS, Plan
 from prune_core.inversion.result import ScanResult, ScanRow
 from prune_core.inversion.search import Effort, success_of
 from prune_core.inversion.searches import VERSION, Searches, tensor_of
@@ -85,7 +85,7 @@ class Stages:
         """All classes under one kind of trigger."""
         pool = self._screened(kind)
         self.doing = f"{kind}: {len(pool)} classes"
-        found = self.searches(pool, kind, FULL)
+        found = self.searches(pool, kind, self.plan.effort)
         sizes = found.size.cpu().numpy().astype(np.float64)
         others = others_of(sizes)
         hits, totals = self.measured(pool, found.stamps)
@@ -95,7 +95,7 @@ class Stages:
         best = {i: (float(sizes[i]), found.stamps.of(slice(i, i + 1))) for i in odd}
         self.doing = f"{kind}: {len(odd)} of them from other starts"
         for start in range(1, STARTS if odd else 0):
-            again = self.searches([pool[i] for i in odd], kind, FULL, start)
+            again = self.searches([pool[i] for i in odd], kind, self.plan.effort, start)
             for place, i in enumerate(odd):
                 size = float(again.size[place])
                 starts[i].append(size)
@@ -138,7 +138,7 @@ class Stages:
         size = None
         if copy is not None:
             self.doing = f"{trigger.kind}: class {trigger.target} in a copy without its shortcut"
-            again = self.searches([trigger.target], trigger.kind, FULL, 0, copy.mask)
+            again = self.searches([trigger.target], trigger.kind, self.plan.effort, 0, copy.mask)
             size = float(again.size[0])
         return Candidate(trigger, tuple(others.anomaly(s) for s in starts), copy, size, others)
 
@@ -161,7 +161,7 @@ class Stages:
             say("searches that were finished before are taken over")
             return
         searches = replace(self.searches, folder=None, spent=[])
-        few, batch = list(self.plan.targets[:4]), min(FULL.images, len(searches.pixels))
+        few, batch = list(self.plan.targets[:4]), self.plan.effort.images
         at: list[float] = []
         replace(searches, tell=lambda passes: at.append(time.perf_counter()))(
             few, self.plan.kinds[0], Effort(4, batch)
@@ -169,7 +169,7 @@ class Stages:
         each = min(b - a for a, b in zip(at, at[1:], strict=False)) / (len(few) * batch)
         minutes = each * self.plan.passes / 60
         told = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{max(1, round(minutes * 60))} seconds"
-        self.say(f"{len(self.plan.targets)} classes, {', '.join(self.plan.kinds)}: at most about {told} here")
+        say(f"{len(self.plan.targets)} classes, {', '.join(self.plan.kinds)}: at most about {told} here")
 
 
 def row_of(target: int, kind: str, starts: list[float], others: Others, hits: int, total: int) -> ScanRow:
