@@ -173,6 +173,22 @@ def test_pictures_that_are_no_pairs_are_shown_alone(tmp_path: Path) -> None:
     assert "is not known, so it is shown alone" in page and "may rightly be of the attacker" in page
 
 
+@pytest.mark.parametrize(
+    ("attacked", "says"),
+    [
+        (0, "this trigger works"),
+        (20, "The repair is not sure:"),
+        (60, "Nor is the network proposed here:"),
+    ],
+)
+def test_the_answer_is_as_sure_as_the_counts(small: tuple[Told, Given], attacked: int, says: str) -> None:
+    facts = json.loads(json.dumps(small[0].facts))
+    facts["chosen"]["point"]["test"] = make_counts(95, attacked, 96, 73 if attacked else 400).to_json()
+    page = checked(replace(small[0], facts=facts))
+    answers = ("this trigger works", "The repair is not sure:", "Nor is the network proposed here:")
+    assert [words for words in answers if words in page] == [says]
+
+
 def test_nothing_to_repair(tmp_path: Path) -> None:
     """A control: poisoned images that no backdoor answers to."""
     splits = []
