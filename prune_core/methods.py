@@ -60,6 +60,8 @@ REPAIRS: dict[str, Method | None] = {
     "finetune-margin": Method("finetune-margin", POISONED, seeded=True),
     "unlearn": Method("unlearn", TRUE_LABELS, seeded=True),
 }
+# Of repairs that come to other nets than they did; "1" are those that are not named.
+REPAIR_VERSIONS = {"finetune": "2", "finetune-margin": "2", "unlearn": "2"}
 # The final-layer policy looks at clean accuracy alone; the other rules ask for the attack too.
 _RULES = {name: Method("pruning", CLEAN if name == "final-layer" else POISONED) for name in POLICIES}
 ALL_POLICIES: dict[str, Method] = {**_RULES, **NET_POLICIES}
