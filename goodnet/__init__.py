@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from prune_core.export.apply_mask import apply_mask as apply_mask
     from prune_core.export.zeroed import ExportMismatch as ExportMismatch
     from prune_core.greedy import PruneStep as PruneStep
+    from prune_core.inversion.result import ScanResult as ScanResult
+    from prune_core.inversion.scan import scan as scan
     from prune_core.masks import Channel as Channel
     from prune_core.masks import ChannelMask as ChannelMask
     from prune_core.model.from_module import from_module as from_module
@@ -56,6 +58,8 @@ _FROM = {
     "from_module": "prune_core.model.from_module:from_module",
     "load": "prune_core.model.model:load_model",
     "prune": "prune_core.api:prune",
+    "scan": "prune_core.inversion.scan:scan",
+    "ScanResult": "prune_core.inversion.result:ScanResult",
     "register_order": "prune_core.orders:register_order",
     "register_policy": "prune_core.policies.registry:register_policy",
     "sweep": "sweeps.api:sweep",

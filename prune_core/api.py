@@ -33,6 +33,7 @@ from prune_core.model.model import PrunableModel
 from prune_core.orders import OrderInput, channel_order, find_order
 from prune_core.policies.registry import empty_mask
 from prune_core.policies.registry import prune as steps_of
+from prune_core.policies.screening import Screen
 
 _log = logging.getLogger("goodnet")
 PART = 0.2  # of the memory, for what ranks on a part of the images
@@ -155,6 +156,7 @@ def prune(
     x: float = 4.0,
     seed: int = 0,
     rank_images: int | None = None,
+    screen: int | None = None,
     evaluator: str = "incremental",
     memory_gb: float = 4.0,
     on_step: Callable[[PruneStep], None] | None = None,
@@ -179,6 +181,8 @@ def prune(
         seed: of orders that draw lots, and of the part that ``rank_images`` draws.
         rank_images: under ``best-first``, candidates are ranked on so many images of each kind, a part drawn
             once; what is accepted is counted on all. None: all is decided on all images.
+        screen: under ``best-first``, a first-order estimate chooses so many channels at a time, and only they
+            are asked about; for layers with many channels. None: the order chooses.
         evaluator: "incremental", which reuses what does not change, or "plain"; both count the same.
         memory_gb: GiB that this process may take (``incremental`` only).
         on_step: called with every candidate's step.
@@ -200,8 +204,9 @@ def prune(
     find_order(order)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed is {seed!r}; expected a whole number, 0 or more")
-    if rank_images is not None and (type(rank_images) is not int or rank_images < 1):
-        raise InputError(f"rank_images is {rank_images!r}; expected a whole number, 1 or more, or None")
+    for option, value in {"rank_images": rank_images, "screen": screen}.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise InputError(f"{option} is {value!r}; expected a whole number, 1 or more, or None")
     net = net.at(data.clean.shape)
     chosen = layers if isinstance(layers, str) else tuple(layers)
     layer_set = resolve_layer_set(chosen, net)
@@ -215,7 +220,8 @@ def prune(
     steps: list[PruneStep] = []
     few = None if rank_images is None else subset(data, rank_images, seed)
     part = None if few is None else partial(make_evaluator, net, few, evaluator, memory_gb * PART)
-    for step in steps_of(policy, points, counter, channels, part):
+    chosen_by = None if screen is None else partial(Screen, net, data, screen)
+    for step in steps_of(policy, points, counter, channels, part, chosen_by):
         steps.append(step)
         if on_step is not None:
             on_step(step)

@@ -38,30 +38,41 @@ class Method:
         validation images are used in every case.
     seeded: chance is in it, so that the seed matters.
     ordered: it walks a channel order.
+    version: a part of the key of its trials; None of what makes the same nets as ever.
     """
 
     kind: str
     assumption: str
     seeded: bool = False
     ordered: bool = True
+    version: str | None = None
 
 
+_TRAINED = Method("baseline", CLEAN, seeded=True, ordered=False, version="2")
 # Policies that return nets rather than walk an order under a rule.
 NET_POLICIES: dict[str, Method] = {
     "scale": Method("scaling", POISONED, seeded=True, ordered=False),
-    "baseline:fine-pruning": Method("baseline", CLEAN, seeded=True, ordered=False),
-    "baseline:anp": Method("baseline", CLEAN, seeded=True, ordered=False),
-    "baseline:clp": Method("baseline", WEIGHTS_ALONE, ordered=False),
-    "baseline:rnp": Method("baseline", CLEAN, seeded=True, ordered=False),
+    "baseline:fine-pruning": _TRAINED,
+    "baseline:anp": _TRAINED,
+    "baseline:clp": Method("baseline", WEIGHTS_ALONE, ordered=False, version="2"),
+    "baseline:rnp": _TRAINED,
+    # Other settings, as many of each, to be chosen among on validation; CLP has only u, and walks it.
+    "baseline:fine-pruning:long": _TRAINED,
+    "baseline:fine-pruning:fast": _TRAINED,
+    "baseline:fine-pruning:long-fast": _TRAINED,
+    "baseline:anp:plain": _TRAINED,
+    "baseline:anp:mild": _TRAINED,
+    "baseline:anp:mild-plain": _TRAINED,
+    "baseline:rnp:plain": _TRAINED,
+    "baseline:rnp:slow": _TRAINED,
+    "baseline:rnp:slow-plain": _TRAINED,
 }
 REPAIRS: dict[str, Method | None] = {
     "none": None,
-    "finetune": Method("finetune", CLEAN, seeded=True),
-    "finetune-margin": Method("finetune-margin", POISONED, seeded=True),
-    "unlearn": Method("unlearn", TRUE_LABELS, seeded=True),
+    "finetune": Method("finetune", CLEAN, seeded=True, version="2"),
+    "finetune-margin": Method("finetune-margin", POISONED, seeded=True, version="2"),
+    "unlearn": Method("unlearn", TRUE_LABELS, seeded=True, version="2"),
 }
-# Of repairs that come to other nets than they did; "1" are those that are not named.
-REPAIR_VERSIONS = {"finetune": "2", "finetune-margin": "2", "unlearn": "2"}
 # The final-layer policy looks at clean accuracy alone; the other rules ask for the attack too.
 _RULES = {name: Method("pruning", CLEAN if name == "final-layer" else POISONED) for name in POLICIES}
 ALL_POLICIES: dict[str, Method] = {**_RULES, **NET_POLICIES}

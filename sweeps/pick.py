@@ -67,7 +67,8 @@ def pick(
     last, so that a registry that fails leaves the files. Returns the contract's form. Raises InputError, and
     ExportMismatch when a file does not do what the record says (the models written are removed).
     """
-    _check_same_inputs(manifest, valid, test)
+    digests = {"badnet": valid.model.digest, "valid": valid.split.digest, "test": test.split.digest}
+    check_same_inputs(manifest, digests)
     if frontier.no_attack is not None:
         raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
     source = Source(badnet_path, manifest.config.architecture, valid, test)
@@ -217,12 +218,9 @@ def _badnet_json(source: Source) -> Result:
     }
 
 
-def _check_same_inputs(manifest: Manifest, valid: PlainEvaluator, test: PlainEvaluator) -> None:
-    now: Mapping[str, str] = {
-        "badnet": valid.model.digest,
-        "valid": valid.split.digest,
-        "test": test.split.digest,
-    }
+def check_same_inputs(manifest: Manifest, now: Mapping[str, str]) -> None:
+    """``now``: the digests of what is to be worked on, as ``TrialInputs`` has them. Raises InputError unless
+    the sweep worked on the same."""
     names = {"badnet": "the BadNet", "valid": "the validation set", "test": "the test set"}
     for key, digest in now.items():
         if manifest.digests[key] != digest:

@@ -118,6 +118,22 @@ def evaluate_files(
     return found
 
 
+def scan_files(
+    model: str | Path,
+    clean: Files,
+    architecture: str | None = None,
+    form: ImageForm = USUAL,
+    architecture_args: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> dict[str, Any]:
+    """``inversion.scan`` of files, as JSON; ``how`` goes to it. Raises InputError."""
+    from prune_core.inversion.scan import scan
+
+    images = read_images(clean, form)
+    net = load_model(model, architecture, architecture_args=architecture_args, image=images.shape)
+    return scan(net, images, **how).to_json()
+
+
 def _exchanged(net: Counts, badnet: Counts) -> list[Finding]:
     """That the network is attacked more often than the BadNet, and surely so."""
     ours, theirs = (sure(counts.attacked, counts.poisoned_total) for counts in (net, badnet))

@@ -26,6 +26,7 @@ from prune_core.model.memory import out_of_memory, typed
 from prune_core.orders import OrderInput, channel_order
 from prune_core.policies.prefix import prefix_of
 from prune_core.policies.registry import empty_mask, prune
+from prune_core.policies.screening import Screen
 from prune_core.repair.nets import Given, MadeNet
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -121,7 +122,10 @@ def _prune(
     part = None
     if settings.rank_images is not None:
         part = partial(evaluators.part, settings.rank_images, settings.seed)
-    for step in prune(settings.policy, settings.x, evaluators.valid, order, part):
+    screen = None
+    if settings.screen is not None:
+        screen = partial(Screen, inputs.model, inputs.valid, settings.screen)
+    for step in prune(settings.policy, settings.x, evaluators.valid, order, part, screen):
         steps.append(step)
         doing = f"trying channels of {step.channel.layer}"
         watch(Progress(doing, len(steps), max(len(order), len(steps)), len(step.mask)))

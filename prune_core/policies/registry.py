@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import Evaluator
-from prune_core.greedy import Steps, prune_best_first, prune_in_one_pass
+from prune_core.greedy import Steps, Walk, prune_best_first, prune_in_one_pass
 from prune_core.masks import Channel, ChannelMask
 from prune_core.policies.plateau import prune_over_plateaus
 from prune_core.policies.prefix import prune_to_a_prefix
-from prune_core.policies.ranked import prune_best_first_ranked
+from prune_core.policies.ranked import RankedWalk, prune_best_first_ranked
 from prune_core.policies.registered import KnownPolicy, Walks, check_known, checked_steps, policy_plugins
+from prune_core.policies.screened import prune_best_first_screened
 from prune_core.policies.seed import prune_as_the_author
 from prune_core.rules import RULES, check_x, make_rule
+
+if TYPE_CHECKING:
+    from prune_core.policies.screening import Screen
 
 WALKS: dict[str, Callable[[Evaluator, Sequence[Channel], float], Steps]] = {
     "seed": prune_as_the_author,
@@ -76,11 +81,12 @@ def prune(
     evaluator: Evaluator,
     order: Sequence[Channel],
     part: Callable[[], Evaluator] | None = None,
+    screen: Callable[[Sequence[Channel]], Screen] | None = None,
 ) -> Steps:
     """Every step of a trial: a policy at a bound of ``x`` points. Raises InputError at once.
 
-    ``part``: what counts on a part of the images, where candidates are only to be ranked; of the policies of
-    ``RANKING``.
+    ``part``: what counts on a part of the images, where candidates are only to be ranked; ``screen``: from an
+    order to the estimates by which candidates are chosen. Both are of the policies of ``RANKING``.
     """
     other = None if policy in POLICIES else OTHERS.find(policy)
     if policy not in POLICIES and other is None:
@@ -88,6 +94,9 @@ def prune(
     if policy in RULES:
         return prune_in_one_pass(evaluator, order, make_rule(policy, x))
     check_x(x)
+    if screen is not None and policy in RANKING:
+        walk = Walk.start(evaluator, x) if part is None else RankedWalk.over_all(evaluator, part(), x)
+        return prune_best_first_screened(walk, screen(order))
     if part is not None and policy in RANKING:
         return prune_best_first_ranked(evaluator, part(), order, x)
     if other is not None:

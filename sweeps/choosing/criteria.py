@@ -47,8 +47,8 @@ class MaxAccuracyDrop:
     points: float
 
     def __post_init__(self) -> None:
-        if not self.points >= 0:
-            raise InputError(f"--max-accuracy-drop {self.points:g}: expected percentage points, 0 or more")
+        if not 0 <= self.points <= 100:
+            raise InputError(f"--max-accuracy-drop {self.points:g}: expected percentage points, 0 to 100")
 
     def choose(self, points: Points, badnet: Counts) -> tuple[FrontierPoint, str]:
         def fell(point: FrontierPoint) -> Fraction:

@@ -169,10 +169,10 @@ def evaluate(
     """Measure clean accuracy and attack success. Counts and 95 % intervals are given with both. Images are
     read as a configuration's data.scale, mean, std, layout, keys and classes say."""
     from prune_core.data.form import ImageForm, Preprocessing
-    from sweeps.cli.values import arguments_of, keys_of, words_of
+    from sweeps.cli.values import arguments_of, keys_of, numbers_of, words_of
     from sweeps.reading import evaluate_files
 
-    pixels = Preprocessing.of(scale, _numbers("--mean", mean), _numbers("--std", std))
+    pixels = Preprocessing.of(scale, numbers_of("--mean", mean), numbers_of("--std", std))
     form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
@@ -189,18 +189,6 @@ def _target(text: str | None) -> int | Literal["next"] | None:
     if not text.isdecimal():
         raise InputError(f"--target {text}: expected a class, 0 or more, or next")
     return int(text)
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    """Raises InputError."""
-    from prune_core.errors import InputError
-
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(
-            f"{option} {text}: expected a number, or one for each channel as 0.5,0.5,0.5"
-        ) from None
 
 
 @command(show.prune)

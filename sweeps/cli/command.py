@@ -24,6 +24,7 @@ _ORDER = (
     "doctor",
     "inspect",
     "evaluate",
+    "scan",
     "prune",
     "sweep",
     "watch",
@@ -31,6 +32,7 @@ _ORDER = (
     "frontier",
     "trials",
     "pick",
+    "audit",
 )
 
 

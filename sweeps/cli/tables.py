@@ -118,3 +118,34 @@ def _short(best: Result) -> str:
 
 def _rates(net: Result) -> str:
     return f"{net['clean_accuracy']:.2%}/{net['attack_success']:.2%}"
+
+
+def scanned(result: Result) -> str:
+    """The verdict, the triggers, and the classes that need the least."""
+    lines = [f"{result['model']}: {result['verdict']}: {result['why']}"]
+    if result["verdict"] == "nothing found":
+        lines.append("That is not to say that the network is clean; see docs/scan.md for what is not found.")
+    lines.append(
+        f"searched on {counted(result['images'], 'clean image')}, measured on {result['held_out']} others"
+    )
+    for one in result["triggers"]:
+        files = f" ({one['stamped']})" if one.get("stamped") else ""
+        lines.append(
+            f"  class {one['class']}, {one['kind']} of {_size(one['kind'], one['size'])}: leads "
+            f"{one['success']:.1%} of held-out images there{files}"
+        )
+    lines.append(f"{'class':>6}  {'kind':5}  {'size':>12}  {'success':>8}  {'95 % interval':>15}  anomaly")
+    for row in result["rows"][:10]:
+        size = "none found" if row["size"] is None else _size(row["kind"], row["size"])
+        odd = "" if row["anomaly"] is None else f"{row['anomaly']:.1f}"
+        if row["starts"] > 1 and odd:
+            odd += f" ({row['anomaly_low']:.1f} to {row['anomaly_high']:.1f} over {row['starts']} starts)"
+        lines.append(
+            f"{row['class']:>6}  {row['kind']:5}  {size:>12}  {row['success']:>8.1%}  "
+            f"{row['success_low']:>6.1%} - {row['success_high']:>6.1%}  {odd}"
+        )
+    return "\n".join(lines)
+
+
+def _size(kind: str, size: float) -> str:
+    return f"{size:.1f} pixels" if kind == "patch" else f"{size:.1%}"

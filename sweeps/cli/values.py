@@ -54,3 +54,21 @@ def words_of(given: str | None) -> tuple[str, ...]:
     if not all(words):
         raise InputError(f"--classes {given}: expected names with commas between them, as cat,dog")
     return words
+
+
+def numbers_of(option: str, text: str) -> list[float]:
+    """Numbers with commas between them. Raises InputError."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"{option} {text}: expected a number, or one for each channel as 0.5,0.5,0.5"
+        ) from None
+
+
+def indices_of(option: str, text: str) -> list[int]:
+    """``K,K,...`` as whole numbers. Raises InputError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise InputError(f"{option} {text}: expected classes with commas between them, as 0,3")
+    return [int(part) for part in parts]

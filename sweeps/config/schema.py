@@ -102,6 +102,9 @@ class SweepConfig(Section):
     rank_images: int | None = Field(
         default=None, ge=1, description="images of each kind on which best-first ranks; unset: all"
     )
+    screen: int | None = Field(
+        default=None, ge=1, description="how many channels a gradient chooses for best-first to ask about"
+    )
     search: Literal["grid", "random", "optuna"] = "grid"
     samples: int | None = Field(default=None, ge=1, description="trials that a search draws")
     budget: BudgetConfig = BudgetConfig()

@@ -19,6 +19,7 @@ from prune_core.methods import NET_POLICIES
 from prune_core.model.layer_sets import resolve_layer_set
 from prune_core.orders import find_order
 from prune_core.policies.prefix import FILL
+from prune_core.policies.registry import RANKING
 from sweeps.config.schema import Config
 from sweeps.config.search import XRange
 from sweeps.doctor.findings import Check, check, failed, told
@@ -30,6 +31,8 @@ from sweeps.records.settings import TrialSettings
 
 ENOUGH = 10.0  # seconds that are spent on asking questions
 QUESTIONS = {"best-first": 5.0, "plateau": 1.3}  # for each channel; 1 of the others (docs/methods.md)
+SCREENED = 12  # questions for each channel that is chosen at a time, at most those of above
+MANY = 512  # candidates; with more, best-first had better be told whom to ask about
 
 
 def diagnose_sweep(config: Config, inputs: TrialInputs) -> list[Check]:
@@ -75,6 +78,7 @@ def diagnose_sweep(config: Config, inputs: TrialInputs) -> list[Check]:
     checks.append(check("search space", resolves))
     if trials and checks[-1]["ok"]:
         checks.append(_effort(config, inputs, trials))
+        checks += _unscreened(trials, inputs)
     return checks
 
 
@@ -144,6 +148,19 @@ def _effort(config: Config, inputs: TrialInputs, trials: list[TrialSettings]) ->
     return {"name": name, "ok": True, "level": level, "detail": said}
 
 
+def _unscreened(trials: list[TrialSettings], inputs: TrialInputs) -> list[Check]:
+    """Whether best-first goes through more channels than it has to."""
+    asking = {s.layers for s in trials if s.policy in RANKING and s.screen is None}
+    sizes = [sum(len(channels) for _, channels in resolve_layer_set(ls, inputs.model)) for ls in asking]
+    if max(sizes, default=0) <= MANY:
+        return []
+    said = (
+        f"best-first goes through {max(sizes):,} channels; with sweep.screen: 32 it asks only about those "
+        "that a gradient chooses (docs/performance.md)"
+    )
+    return [{"name": "screen", "ok": True, "level": "note", "detail": said}]
+
+
 def _layers(trials: list[TrialSettings], inputs: TrialInputs) -> list[str]:
     sets = {settings.layers for settings in trials}
     return sorted({name for layers in sets for name, _ in resolve_layer_set(layers, inputs.model)})
@@ -175,8 +192,11 @@ def _questions(
     if settings.policy == "prefix":  # few questions, each about many channels: as long as the longest
         asked = 2 * math.log2(2 + sum(len(channels) for _, channels in layers)) + FILL
         return asked, asked * max(seconds[layer] for layer, _ in layers)
+    total = sum(len(channels) for _, channels in layers)
+    if settings.screen is not None:
+        each = min(each, SCREENED * settings.screen / total)
     return (
-        each * sum(len(channels) for _, channels in layers),
+        each * total,
         each * math.fsum(len(channels) * seconds[layer] for layer, channels in layers),
     )
 

@@ -51,8 +51,9 @@ def _named(name: str, identity: list[Any]) -> str:
 def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
     """What a search that learns is: the same one goes on with more samples or another budget."""
     asked = {f: v for f, v in sweep.model_dump(mode="json").items() if f not in ("samples", "budget")}
-    if sweep.rank_images is None:  # sweeps keep the names that they had
-        del asked["rank_images"]
+    for name in ("rank_images", "screen"):
+        if asked[name] is None:  # sweeps keep the names that they had
+            del asked[name]
     versions = part_versions(sweep.orders, sweep.policies, sweep.repair)
     return [asked, digests, ALGORITHM_VERSION, *([versions] if versions else [])]
 

@@ -45,6 +45,7 @@ class SearchSpace:
     seeds: tuple[int, ...]
     x: tuple[float, ...] | XRange
     rank_images: int | None = None
+    screen: int | None = None
 
     @classmethod
     def of(cls, sweep: SweepConfig, model: PrunableModel) -> SearchSpace:
@@ -60,6 +61,7 @@ class SearchSpace:
             _once(sweep.seeds),
             x if isinstance(x, XRange) else _once(x),
             sweep.rank_images,
+            sweep.screen,
         )
 
     @property
@@ -82,12 +84,12 @@ class SearchSpace:
         layers = choose("final layer", self.first_layers) if final else choose("layers", self.layer_sets)
         method = method_of(policy, repair)
         order = choose("order", self.orders) if method.ordered else NO_ORDER
-        ranked = self.rank_images if policy in RANKING else None
+        ranked, screen = (self.rank_images, self.screen) if policy in RANKING else (None, None)
         chance = method.seeded or ranked is not None or (method.ordered and find_order(order).chance)
         seed = choose("seed", self.seeds) if chance else 0
         x = choose("x", self.x)
         x = round(float(x), 2) if isinstance(self.x, XRange) else x
-        return TrialSettings(order, layers, x, policy, seed, repair, ranked)
+        return TrialSettings(order, layers, x, policy, seed, repair, ranked, screen)
 
     def choices(self, settings: TrialSettings) -> dict[str, tuple[Options, Any]]:
         """What led to ``settings``: the options and the one taken, by name. Raises Outside."""

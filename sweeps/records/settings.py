@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from prune_core import ALGORITHM_VERSION
-from prune_core.methods import ALL_POLICIES, REPAIR_VERSIONS, Method, method_of
+from prune_core.methods import ALL_POLICIES, REPAIRS, Method, method_of
 from prune_core.orders import known_order, order_version
 from prune_core.policies.registry import policy_version
 
@@ -26,7 +26,8 @@ class TrialSettings:
 
     ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
     ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning; ``rank_images``: on how
-    many images of each kind candidates are ranked, None for all.
+    many images of each kind candidates are ranked, None for all; ``screen``: how many candidates an estimate
+    chooses at a time, None where the order does.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
@@ -38,15 +39,17 @@ class TrialSettings:
     seed: int = 0
     repair: str = "none"
     rank_images: int | None = None
+    screen: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Without ``repair`` and ``rank_images`` where there is none, so that trials keep the keys that they
-        had."""
+        """Without those of ``repair``, ``rank_images`` and ``screen`` that are not asked for, so that trials
+        keep the keys that they had."""
         fields = {**asdict(self), "layers": list(self.layers)}
         if self.repair == "none":
             del fields["repair"]
-        if self.rank_images is None:
-            del fields["rank_images"]
+        for name in ("rank_images", "screen"):
+            if fields[name] is None:
+                del fields[name]
         return fields
 
     @property
@@ -72,6 +75,7 @@ class TrialSettings:
         seed = f", seed {self.seed}" if chance else ""
         order = "" if self.order == NO_ORDER else f", {self.order}"
         part = f", ranked on {self.rank_images:,} images" if ranked else ""
+        part += f", {self.screen:,} screened" if self.screen is not None else ""
         return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}{part}"
 
 
@@ -89,9 +93,12 @@ def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> st
 
 
 def part_versions(orders: Iterable[str], policies: Iterable[str], repairs: Iterable[str]) -> dict[str, str]:
-    """Of orders and policies that are not built in, and of repairs that are not what they were; empty where
-    there is none of these."""
+    """Of those that are not built in, or have come to other results since; empty where there are none."""
     found = {f"order {name}": order_version(name) for name in orders if name != NO_ORDER}
-    found |= {f"policy {name}": policy_version(name) for name in policies if name not in ALL_POLICIES}
-    found |= {f"repair {name}": REPAIR_VERSIONS[name] for name in repairs if name in REPAIR_VERSIONS}
+    for name in policies:
+        known = ALL_POLICIES.get(name)
+        found[f"policy {name}"] = policy_version(name) if known is None else known.version
+    for name in repairs:
+        repair = REPAIRS[name]
+        found[f"repair {name}"] = None if repair is None else repair.version
     return {what: version for what, version in found.items() if version is not None}

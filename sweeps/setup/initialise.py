@@ -20,7 +20,7 @@ from prune_core.files.write import write_whole
 from prune_core.model.model import PrunableModel, load_model
 from sweeps.config.schema import load_config
 from sweeps.setup.finding import Tried, aimed_at, read_fitting, try_all
-from sweeps.setup.layers import layer_sets
+from sweeps.setup.layers import layer_sets, screen
 from sweeps.setup.splitting import split_rows
 from sweeps.setup.write import Chosen, write_images, yaml_of
 
@@ -97,6 +97,7 @@ def initialise(given: Given, progress: Callable[[str, float], None]) -> dict[str
         best.preprocessing,
         _orders(split, counts),
         sets,
+        screen(model, sets),
         remarks,
     )
     write_whole(given.output, yaml_of(chosen).encode())

@@ -29,6 +29,7 @@ class Chosen:
     preprocessing: Preprocessing
     orders: list[str]
     layer_sets: list[str]
+    screen: int | None
     remarks: Mapping[str, str]  # by the place where they stand
 
 
@@ -78,8 +79,10 @@ def yaml_of(chosen: Chosen) -> str:
         f"  layer_sets: {_value(chosen.layer_sets)}  # {say['layers']}",
         "  x_thresholds: [2, 4, 10]  # points of clean accuracy that a trial may cost",
         "  policies: [margin, best-first]  # margin is quick, best-first looks further",
-        "storage: runs",
     ]
+    if chosen.screen is not None:
+        lines.append(f"  screen: {chosen.screen}  # asked about at a time; a gradient chooses them")
+    lines.append("storage: runs")
     return "\n".join(lines) + "\n"
 
 

@@ -252,7 +252,7 @@ def test_doctor(goodnet, smoke_config) -> None:
 def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     known = {"init", "inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
-    known |= {"list", "trials", "watch"}
+    known |= {"audit", "list", "trials", "watch", "scan"}
     assert commands == known
     for name in commands:
         said = goodnet(name, "--help")

@@ -1,0 +1,142 @@
+"""Which audits there are, and their run: one piece after the other, none twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prune_core.audits import changed_triggers as changed
+from prune_core.audits.entries import Entry, Skipped, entry_key
+from prune_core.audits.perturbation import perturbation_settings, perturbed
+from prune_core.audits.quantised import int8_settings, quantised
+from prune_core.audits.subject import Asked, Exhibits, Subject, hits, unchanged
+from prune_core.audits.tuning import clean_tuned, reactivated, tuning_settings
+from prune_core.data.images import Split
+from prune_core.errors import InputError
+from prune_core.plugins.names import unknown
+
+SEEDS = (0, 1, 2)
+POISONED = (1, 5, 10, 50)  # images that an attacker has
+
+AUDITS: Mapping[str, str] = {
+    "as-it-is": "the attack as it was, on the images of the other audits",
+    "reactivation": "fine-tuned with 1, 5, 10, 50 poisoned images among clean ones",
+    "clean-tuning": "fine-tuned on clean images alone",
+    "perturbation": "a small perturbation of all images beside the trigger, and without it",
+    "changed-trigger": "the trigger moved, resized, fainter, of the opposite colour, blended",
+    "int8": "quantised to eight bits",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A part of an audit: what names its entry, and what makes it."""
+
+    audit: str
+    setting: Mapping[str, Any]
+    seed: int | None
+    run: Callable[[], Entry | Skipped]
+
+    @property
+    def key(self) -> str:
+        return entry_key(self.audit, self.setting, self.seed)
+
+
+def check_audits(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, in the order of ``AUDITS``; all of them where none is given. Raises InputError for one that
+    is not there."""
+    for name in names:
+        if name not in AUDITS:
+            raise InputError(unknown("audit", name, AUDITS))
+    return tuple(name for name in AUDITS if not names or name in names)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What the audits of all nets of one pair of splits share.
+
+    Attributes:
+        triggers: worked out from pairs; None where they cannot be.
+    """
+
+    exhibits: Exhibits
+    triggers: list[changed.FoundTrigger] | None
+
+    @classmethod
+    def of(cls, subject: Subject, valid: Split, test: Split) -> Bench:
+        """``subject``: any of the nets, for the number of classes. Raises InputError."""
+        classes = subject.model.check_images(valid.clean.shape, valid.clean.name)
+        exhibits = Exhibits.of(valid, test, classes, subject.model.device)
+        return cls(exhibits, changed.found_triggers(valid, exhibits.span, subject.model.device))
+
+
+def pieces(subject: Subject, bench: Bench, audits: Sequence[str] = ()) -> tuple[list[Piece], list[Skipped]]:
+    """What there is to do for one net, cheap things first, and what cannot be done."""
+    asked = Asked(subject, bench.exhibits)
+    found: list[Piece] = []
+    skipped: list[Skipped] = []
+    for name in check_audits(audits):
+        if name == "changed-trigger" and bench.triggers is None:
+            skipped.append(Skipped(name, NO_PAIRS))
+        elif name == "perturbation" and any(not len(h.targets) for h in _free(bench)):
+            found += [p for p in _of(name, asked, bench) if p.setting["start"] == "trigger"]
+            skipped.append(Skipped("perturbation of clean images", NO_AIM))
+        elif name == "changed-trigger" and any(not len(h.targets) for h in _free(bench)):
+            skipped.append(Skipped(name, NO_AIM))
+        else:
+            found += _of(name, asked, bench)
+    return found, skipped
+
+
+NO_PAIRS = (
+    "which clean image each poisoned image was made from is not known, so neither is the trigger; give it as "
+    "data.triggers, or poisoned images in the order of the clean ones"
+)
+NO_AIM = "which class the attacker wants of a clean image is not known: give field 'true_label'"
+
+
+def _free(bench: Bench) -> tuple[Any, ...]:
+    return (*bench.exhibits.free_valid, *bench.exhibits.free_test)
+
+
+def _of(name: str, asked: Asked, bench: Bench) -> Iterator[Piece]:
+    if name == "as-it-is":
+        yield Piece(name, {}, None, lambda: as_it_is(asked))
+    elif name == "int8":
+        setting = int8_settings()
+        yield Piece(name, setting, None, lambda: quantised(asked, setting))
+    elif name == "changed-trigger":
+        for number, trigger in enumerate(bench.triggers or ()):
+            for setting, made in changed.settings(asked, number, trigger):
+                yield Piece(name, setting, None, _bound(changed.entry, asked, number, setting, made))
+    elif name == "perturbation":
+        for seed in SEEDS:
+            for start in ("trigger", "clean"):
+                setting = perturbation_settings(start)
+                yield Piece(name, setting, seed, _bound(perturbed, asked, setting, seed))
+    else:
+        tune = clean_tuned if name == "clean-tuning" else reactivated
+        for images in (0,) if name == "clean-tuning" else POISONED:
+            for seed in SEEDS:
+                setting = tuning_settings(images)
+                yield Piece(name, setting, seed, _bound(tune, asked, setting, seed))
+
+
+def _bound(function: Callable[..., Entry], *args: Any) -> Callable[[], Entry]:
+    return lambda: function(*args)
+
+
+def as_it_is(asked: Asked) -> Entry:
+    """No attack but the first."""
+    with asked.subject.model.pruned(asked.subject.mask) as net:
+        return Entry(
+            "as-it-is",
+            {},
+            None,
+            clean=asked.clean,
+            attacked=hits(net, asked.exhibits.test, unchanged),
+            valid=hits(net, asked.exhibits.valid, unchanged),
+            before=asked.clean,
+            assumed="the trigger",
+        )

@@ -1,0 +1,45 @@
+"""How much is searched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prune_core.inversion.search import Effort
+
+SCREENED = 64  # classes; of more, only the easiest are searched in full, and as many others
+FULL = Effort(steps=100, images=8)
+SCREEN = Effort(steps=15, images=6)
+EASIEST, OTHERS = 24, 24
+CANDIDATES = 3  # of a kind
+STARTS = 3
+ODD = 2.5  # anomaly from which a class is a candidate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched; ``passes``: images through the network, forth and back, at most."""
+
+    targets: tuple[int, ...]
+    kinds: tuple[str, ...]
+    images: int
+    screened: bool
+
+    @property
+    def passes(self) -> int:
+        full = FULL.steps * min(FULL.images, self.images)
+        pool = min(len(self.targets), EASIEST + OTHERS) if self.screened else len(self.targets)
+        first = len(self.targets) * SCREEN.steps * min(SCREEN.images, self.images) if self.screened else 0
+        more = CANDIDATES * STARTS  # other starts, and the copy
+        return len(self.kinds) * (first + full * (pool + more))
+
+    def to_json(self) -> dict[str, Any]:
+        """What a scan of the same plan repeats."""
+        return {
+            "kinds": list(self.kinds),
+            "classes_searched": len(self.targets),
+            "screened": self.screened,
+            "steps": FULL.steps,
+            "batch": FULL.images,
+            "starts": STARTS,
+        }

@@ -1,0 +1,82 @@
+"""What ``goodnet audit`` does, and what a choice asks of the audits that were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prune_core.errors import InputError
+from sweeps.looking import frontier_at, records_of
+from sweeps.storage.manifest import read_manifest
+from sweeps.storage.record_store import RecordStore
+from sweeps.storage.storage import open_storage
+
+if TYPE_CHECKING:
+    from sweeps.choosing.criteria import Criterion
+
+# Imports inside functions, as in ``commands``.
+
+Result = dict[str, Any]
+
+
+def audit_from(
+    name: str | None,
+    place: str,
+    criterion: Criterion,
+    audits: Sequence[str] = (),
+    benign: Path | None = None,
+    frontier_members: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str, int, int, str], None] = lambda subject, done, total, what: None,
+) -> Result:
+    """Audit a state of a sweep, the one that ``criterion`` chooses on validation, or every member of the
+    frontier. What is there already is not made again. Raises InputError."""
+    from prune_core.audits.plan import Bench, check_audits
+    from prune_core.audits.subject import Subject
+    from prune_core.defence import no_attack
+    from prune_core.model.model import load_model
+    from sweeps.auditing.state import Auditor
+    from sweeps.choosing.named import Named, with_state
+    from sweeps.inputs.load import input_files, load_inputs
+    from sweeps.pick import check_same_inputs, choose
+    from sweeps.storage.audit_store import AuditStore
+    from sweeps.sweep import TestCounter
+
+    asked = check_audits(audits)
+    storage = open_storage(place)
+    manifest = read_manifest(storage, name)
+    config = manifest.config
+    files = input_files(config)
+    inputs = load_inputs(files)
+    check_same_inputs(manifest, inputs.digests)
+    counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
+    records = records_of(storage, manifest)
+    frontier = frontier_at(storage, manifest, records, counter)
+    if frontier.no_attack is not None:
+        raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
+    if isinstance(criterion, Named):
+        frontier = with_state(frontier, records, criterion, counter)
+    badnet = next(r.badnet_valid for r in records if r.badnet_valid is not None) if records else None
+    if badnet is None or not frontier.points:
+        raise InputError(f"sweep {manifest.name}: the frontier has no points; there is nothing to audit")
+    points = frontier.points if frontier_members else (choose(frontier, badnet, criterion)[0],)
+    other = None
+    if benign is not None:
+        other = load_model(
+            benign,
+            files.architecture,
+            architecture_args=files.architecture_args,
+            image=inputs.valid.clean.shape,
+        )
+        classes = [m.check_images(inputs.valid.clean.shape, m.name) for m in (inputs.model, other)]
+        if classes[0] != classes[1]:
+            raise InputError(
+                f"--benign {benign}: {classes[1]} classes, the BadNet has {classes[0]}; expected a net of "
+                "the same kind"
+            )
+    bench = Bench.of(Subject(inputs.model), inputs.valid, inputs.test)
+    auditor = Auditor(manifest.name, inputs, AuditStore(storage.begin()), bench, other, asked, say, tell)
+    store = RecordStore(storage)
+    found = [auditor(point, store.weights(point.trial_key, point.weights)) for point in points]
+    return {"sweep": manifest.name, "states": found} if frontier_members else found[0]
