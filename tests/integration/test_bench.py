@@ -94,6 +94,8 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
         "1",
         "--trials",
         "8",
+        "--nets",
+        "small",
         "--out",
         str(page),
     ]
@@ -101,4 +103,5 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     text = page.read_text()
     assert "6 of 6" in text, "a shared grid must give the records of separate runs"
     assert "| ray |" in text and "| inline |" in text
+    assert "| small | 20 of 20 |" in page.with_name("performance-nets.md").read_text()
     assert page.with_name("performance-scaling.png").stat().st_size > 10_000
