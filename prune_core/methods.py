@@ -69,9 +69,9 @@ NET_POLICIES: dict[str, Method] = {
 }
 REPAIRS: dict[str, Method | None] = {
     "none": None,
-    "finetune": Method("finetune", CLEAN, seeded=True),
-    "finetune-margin": Method("finetune-margin", POISONED, seeded=True),
-    "unlearn": Method("unlearn", TRUE_LABELS, seeded=True),
+    "finetune": Method("finetune", CLEAN, seeded=True, version="2"),
+    "finetune-margin": Method("finetune-margin", POISONED, seeded=True, version="2"),
+    "unlearn": Method("unlearn", TRUE_LABELS, seeded=True, version="2"),
     "i-bau": Method("i-bau", CLEAN, seeded=True),
     "ft-sam": Method("ft-sam", CLEAN, seeded=True),
 }
