@@ -16,6 +16,7 @@ from prune_core.data.form import ImageForm
 from prune_core.data.images import Files, LabeledImages, Split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
+from prune_core.methods import PUBLISHED_REPAIRS
 from prune_core.model.model import PrunableModel, build_model, load_model
 from prune_core.repair.finetune import check_repair
 from sweeps.config.schema import EMBEDDED, Config
@@ -133,7 +134,7 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
         for images in (split.clean, split.poisoned):
             check_labels(images, classes, model.name)
     for repair in repairs:
-        if repair != "none":
+        if repair != "none" and repair not in PUBLISHED_REPAIRS:
             check_repair(repair, valid)
     return TrialInputs(model, valid, test)
 
