@@ -47,8 +47,9 @@ def found_triggers(
     Raises:
         InputError: no class is suspected, no trigger works, or what ``scan`` says.
     """
-    targets = [target]
-    if target is None:
+    if target is not None:
+        targets = [target]
+    else:
         found = scan(net, clean, kinds=kinds, seed=seed, out=out, tell=tell)
         if not found.suspected:
             raise InputError(
@@ -64,7 +65,7 @@ def found_triggers(
             starts = [stages.searches([one], kind, EFFORT, start) for start in range(STARTS)]
             best = min(starts, key=lambda each: float(each.size[0]))
             hits, totals = stages.measured([one], best.stamps)
-            trigger = stages.trigger(int(one), kind, best.stamps, int(hits[0]), int(totals[0]))
+            trigger = stages.trigger(one, kind, best.stamps, int(hits[0]), int(totals[0]))
             if np.isfinite(float(best.size[0])) and trigger.success >= LEAST:
                 made.append(trigger)
     if not made:
