@@ -260,10 +260,14 @@ def study(
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
     quiet: Quiet = False,
 ) -> Result:
-    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
-    its pictures.
+    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md with
+    its pictures, and study-table.md: one table of nets, what was known, methods and what is left of the
+    attack within a price, with intervals, every row from the records (as counts in study-table.csv).
 
-    Stop it at any time; the same command goes on where it was.
+    Stop it at any time; the same command goes on where it was. Each sweep takes at most M minutes a call with
+    --set sweep.budget.minutes=M; the table is of what is done by then.
+
+    goodnet study configs/study/zoo-*.yaml --set sweep.budget.minutes=5 --out study
     """
     from sweeps.commands import study_of
     from sweeps.config.schema import head_of, load_config
