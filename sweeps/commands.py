@@ -146,9 +146,11 @@ def pick_from(
     criterion: Criterion,
     registered: bool,
     warn: Callable[[str], None],
+    max_reactivated: float | None = None,
 ) -> Result:
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
-    MLflow too. A registry that fails costs a warning, not the files."""
+    MLflow too. A registry that fails costs a warning, not the files. ``max_reactivated``: among states
+    whose kept audits stay within it alone (``auditing.bounded``)."""
     from prune_core.evaluation.plain import PlainEvaluator
     from sweeps.choosing.bias import choice_bias
     from sweeps.choosing.named import Named, with_state
@@ -167,6 +169,11 @@ def pick_from(
     named = isinstance(criterion, Named)
     if isinstance(criterion, Named) and frontier.no_attack is None:
         frontier = with_state(frontier, records, criterion, counter)
+    if max_reactivated is not None:
+        from sweeps.auditing.bounded import bounded
+        from sweeps.storage.audit_store import AuditStore
+
+        criterion = bounded(criterion, max_reactivated, frontier, AuditStore(storage), manifest)
     store = RecordStore(storage)
 
     def registering(onnx: Path, result: Result) -> str | None:
