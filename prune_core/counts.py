@@ -330,19 +330,18 @@ class Counts:
     def checked(self) -> Counts:
         """Itself. Raises ValueError when these are no counts: of other types, or larger than totals."""
         clean, poisoned = self.clean_total, self.poisoned_total
-        counts = [
-            (self.clean_correct, clean),
-            (self.attacked, poisoned),
-            (self.attacked_agreeing, poisoned),
-            (self.recovered or 0, poisoned),
-        ]
+        correct, attacked, agreeing = self.clean_correct, self.attacked, self.attacked_agreeing
+        recovered = 0 if self.recovered is None else self.recovered
+        # Of ten thousand records a million are checked: one line for all, without a loop.
         if not (
-            all(type(n) is int and type(total) is int and 0 <= n <= total for n, total in counts)
-            and clean > 0
-            and poisoned > 0
+            int is type(clean) is type(poisoned) is type(correct) is type(attacked)
+            and int is type(agreeing) is type(recovered)
+            and 0 <= correct <= clean > 0
+            and 0 <= attacked <= poisoned > 0
+            and 0 <= agreeing <= poisoned
+            and 0 <= recovered <= poisoned
             and (self.margin is None or type(self.margin) in (int, float))
             and type(self.complete) is bool
-            and type(self.recovered) in (int, type(None))
         ):
             raise ValueError("not counts of a split")
         for one in self.triggers:

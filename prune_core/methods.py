@@ -38,21 +38,34 @@ class Method:
         validation images are used in every case.
     seeded: chance is in it, so that the seed matters.
     ordered: it walks a channel order.
+    version: a part of the key of its trials; None of what makes the same nets as ever.
     """
 
     kind: str
     assumption: str
     seeded: bool = False
     ordered: bool = True
+    version: str | None = None
 
 
+_TRAINED = Method("baseline", CLEAN, seeded=True, ordered=False, version="2")
 # Policies that return nets rather than walk an order under a rule.
 NET_POLICIES: dict[str, Method] = {
     "scale": Method("scaling", POISONED, seeded=True, ordered=False),
-    "baseline:fine-pruning": Method("baseline", CLEAN, seeded=True, ordered=False),
-    "baseline:anp": Method("baseline", CLEAN, seeded=True, ordered=False),
-    "baseline:clp": Method("baseline", WEIGHTS_ALONE, ordered=False),
-    "baseline:rnp": Method("baseline", CLEAN, seeded=True, ordered=False),
+    "baseline:fine-pruning": _TRAINED,
+    "baseline:anp": _TRAINED,
+    "baseline:clp": Method("baseline", WEIGHTS_ALONE, ordered=False, version="2"),
+    "baseline:rnp": _TRAINED,
+    # Other settings, as many of each, to be chosen among on validation; CLP has only u, and walks it.
+    "baseline:fine-pruning:long": _TRAINED,
+    "baseline:fine-pruning:fast": _TRAINED,
+    "baseline:fine-pruning:long-fast": _TRAINED,
+    "baseline:anp:plain": _TRAINED,
+    "baseline:anp:mild": _TRAINED,
+    "baseline:anp:mild-plain": _TRAINED,
+    "baseline:rnp:plain": _TRAINED,
+    "baseline:rnp:slow": _TRAINED,
+    "baseline:rnp:slow-plain": _TRAINED,
 }
 REPAIRS: dict[str, Method | None] = {
     "none": None,

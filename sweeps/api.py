@@ -12,7 +12,7 @@ from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from sweeps.auditing.audit import audit_after, audit_from
 from sweeps.choosing.criteria import Knee, criterion_of
-from sweeps.commands import pick_from
+from sweeps.commands import pick_from, report_from
 from sweeps.config.schema import Config, load_config, make_config
 from sweeps.events import SweepEvents
 from sweeps.execution.make import make_executor
@@ -98,7 +98,7 @@ class Sweep:
             criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step),
             register,
             _log.warning,
-            max_reactivated,
+            max_reactivated=max_reactivated,
         )
 
     def audit(
@@ -143,6 +143,45 @@ class Sweep:
             None if benign is None else Path(benign),
             frontier,
             _log.info,
+        )
+
+    def report(
+        self,
+        *,
+        max_accuracy_drop: float | None = None,
+        max_attack_success: float | None = None,
+        knee: bool = False,
+        trial: str | None = None,
+        step: int | None = None,
+        scan: str | Path | None = None,
+        out: str | Path | None = None,
+        picked: str | Path = "goodnets",
+    ) -> dict[str, Any]:
+        """Make one page for somebody who decides and does not know the project: what was handed in, what was
+        found, what each assumption buys, the state that a criterion chooses and its price, audits, limits.
+
+        Args:
+            max_accuracy_drop, max_attack_success, knee, trial, step: as of ``pick``; without any, the knee.
+            scan: the file of ``goodnet scan``. Default: what is in the storage.
+            out: the page, one HTML file; its figures stand beside it as JSON. Default: NAME-report.html.
+            picked: where ``pick`` has written the files that sign the page off.
+
+        Returns:
+            What ``goodnet report --json`` prints: every figure of the page (rates are fractions), ``report``
+            and ``facts``, where both files are.
+
+        Raises:
+            InputError: more than one criterion, no state within it, or inputs that have changed.
+        """
+        given = (max_accuracy_drop, max_attack_success, trial, step)
+        knee = knee or given == (None, None, None, None)
+        return report_from(
+            self.name,
+            self.config.storage,
+            criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step),
+            None if scan is None else Path(scan),
+            None if out is None else Path(out),
+            Path(picked),
         )
 
 

@@ -33,11 +33,11 @@ def read_table(data: bytes, schema: pa.Schema | None = None, rows: int = MAX_ROW
     size = sum(about.row_group(i).total_byte_size for i in range(min(about.num_row_groups, 10_000)))
     if not 0 <= about.num_rows <= rows or not 0 <= size <= MAX_TABLE or about.num_columns > 1000:
         raise ValueError("larger than any table of ours")
-    if schema is None:
-        return file.read()
+    if schema is None:  # tables of ours are small: handing them to threads takes longer than reading them
+        return file.read(use_threads=False)
     # By hand: read_table with a schema imports pandas, where it is installed, which takes the longest of all.
     there = [name for name in schema.names if name in file.schema_arrow.names]
-    table = file.read(columns=there)
+    table = file.read(columns=there, use_threads=False)
     columns = [
         table[field.name].cast(field.type) if field.name in there else pa.nulls(len(table), field.type)
         for field in schema

@@ -3,108 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-from prune_core.baselines.masked import THRESHOLDS, CleanBatches
-from prune_core.baselines.thresholds import pruned_below
+from prune_core.baselines.masked import CleanBatches
+from prune_core.baselines.neurons import Silencer, pruned_along
 from prune_core.model.layer_sets import LayerSet
-from prune_core.model.model import PrunableModel
 from prune_core.repair.nets import Given, MadeNet, Tell
+from prune_core.repair.training_copy import Neurons, TrainingCopy, places_of
 from prune_core.threads import steps_on_fixed_threads
 
-EPSILON, ALPHA, RATE = 0.4, 0.2, 0.2  # the paper's budget, trade-off and learning rate
-STEPS = 150
 
-Tensors = dict[str, torch.Tensor]
+@dataclass(frozen=True)
+class AnpSettings:
+    """``budget``: how much of its size an adversary may shake a weight by; ``trade``: the weight of the
+    loss without shaking. The defaults are the authors', but for ``steps`` (they take up to 2,000; by
+    then, on the nets that we tried, so many clean images have been lost that no state is of use)."""
+
+    budget: float = 0.4
+    trade: float = 0.2
+    rate: float = 0.2
+    momentum: float = 0.9
+    steps: int = 150
+    batch: int = 128
+    augmented: bool = True
+
+
+PUBLISHED = AnpSettings()
 
 
 @steps_on_fixed_threads
-def anp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
+def anp(
+    given: Given, layer_set: LayerSet, tell: Tell, settings: AnpSettings = PUBLISHED
+) -> Iterator[MadeNet]:
     """Learn masks m in [0, 1] that keep clean images right, also when an adversary shakes every
-    neuron's weights by up to EPSILON of their size; prune the lowest. Channels that such shaking
-    turns against clean images first are those that serve the backdoor.
+    neuron's weights by up to the budget; prune the lowest. Neurons that such shaking turns against
+    clean images first are those that serve the backdoor.
 
-    min over m of ALPHA L(m) + (1 - ALPHA) max over |d|, |x| <= EPSILON of L(m + d, 1 + x), where a
-    channel puts out (m + d) (its output less bias) + (1 + x) bias.
+    min over m of trade L(m) + (1 - trade) max over |d|, |x| <= budget of L(m + d, 1 + x), by SGD, where a
+    neuron puts out (m + d) scale normalised + (1 + x) shift, on batch statistics. A shift that a folded
+    batch norm has left is no parameter of the network and is not shaken. A pruned neuron keeps its shift.
     """
-    model, batches = given.model, CleanBatches(given)
-    sizes = {name: model.layer(name).channels for name, _ in layer_set}
-    ones = {name: torch.ones(size, device=model.device) for name, size in sizes.items()}
-    masks = {name: one.clone().requires_grad_(True) for name, one in ones.items()}
-    for number, (pixels, labels) in enumerate(batches.take(STEPS), 1):
+    batches = CleanBatches(given, settings.batch, settings.augmented)
+    places = places_of(given.model, [name for name, _ in layer_set])
+    copy = TrainingCopy(given.model, places, batches.pixels)
+    free = free_channels(copy, layer_set)
+    masks = [n.mask.requires_grad_(True) for n in copy.neurons.values()]
+    optimizer = torch.optim.SGD(masks, lr=settings.rate, momentum=settings.momentum)
+    for number, (pixels, labels) in enumerate(batches.drawn(settings.steps), 1):
         # The adversary: from a random start inside the budget, one signed step to its border.
-        shaken = {
-            part: {
-                name: ((2 * torch.rand(size, generator=batches.generator) - 1) * EPSILON)
-                .to(model.device)
-                .requires_grad_(True)
-                for name, size in sizes.items()
-            }
-            for part in ("weight", "bias")
-        }
-        loss = _loss(model, masks, shaken, pixels, labels)
-        held = [t for part in shaken.values() for t in part.values()]
+        shaken = []
+        for place in places:
+            neurons = copy.neurons[place.module]
+            scales, shifts = (_noise(neurons, settings, batches.generator) for _ in range(2))
+            shaken.append(scales)
+            if place.is_norm:
+                shaken.append(shifts)
+            else:
+                shifts.zero_()
+            neurons.shaken = (scales, shifts)
+        for tensor in shaken:
+            tensor.requires_grad_(True)
+        gradients = torch.autograd.grad(_loss(copy, pixels, labels), shaken)
         with torch.no_grad():
-            for tensor, gradient in zip(held, torch.autograd.grad(loss, held), strict=True):
-                tensor.copy_((tensor + EPSILON * gradient.sign()).clamp(-EPSILON, EPSILON))
-        still = {part: {k: torch.zeros_like(t) for k, t in of.items()} for part, of in shaken.items()}
-        total = ALPHA * _loss(model, masks, still, pixels, labels) + (1 - ALPHA) * _loss(
-            model,
-            masks,
-            {p: {k: t.detach() for k, t in of.items()} for p, of in shaken.items()},
-            pixels,
-            labels,
-        )
-        with torch.no_grad():
-            for mask, gradient in zip(
-                masks.values(), torch.autograd.grad(total, list(masks.values())), strict=True
-            ):
-                mask.copy_((mask - RATE * gradient).clamp(0, 1))
-        tell(number, STEPS, "ANP")
-    values = {name: mask.detach().cpu().numpy() for name, mask in masks.items()}
-    yield from pruned_below(values, layer_set, THRESHOLDS, "ANP")
+            for tensor, gradient in zip(shaken, gradients, strict=True):
+                tensor.add_(settings.budget * gradient.sign())
+        robust = _loss(copy, pixels, labels)
+        for neurons in copy.neurons.values():
+            neurons.shaken = None
+        loss = settings.trade * _loss(copy, pixels, labels) + (1 - settings.trade) * robust
+        step(optimizer, masks, torch.autograd.grad(loss, masks), free)
+        tell(number, settings.steps, "ANP")
+    values = {key: n.mask.detach().cpu().numpy() for key, n in copy.neurons.items()}
+    yield from pruned_along(values, places, layer_set, Silencer(given.model, copy.means), "ANP")
 
 
-def _loss(
-    model: PrunableModel,
-    masks: Tensors,
-    shaken: dict[str, Tensors],
-    pixels: torch.Tensor,
-    labels: torch.Tensor,
-) -> torch.Tensor:
-    with _neurons(model, masks, shaken):
-        return functional.cross_entropy(model.graph(model.arranged(pixels)), labels)
+def free_channels(copy: TrainingCopy, layer_set: LayerSet) -> list[torch.Tensor]:
+    """For the mask of each place 1 where a channel is in the layer set, else 0."""
+    allowed, found = dict(layer_set), []
+    for place in copy.places:
+        free = torch.zeros_like(copy.neurons[place.module].mask)
+        for layer in place.layers:
+            free[allowed[layer.name]] = 1
+        found.append(free)
+    return found
 
 
-@contextmanager
-def _neurons(model: PrunableModel, masks: Tensors, shaken: dict[str, Tensors]) -> Iterator[None]:
-    handles = []
-    try:
-        for name, mask in masks.items():
-            layer = model.layer(name)
-            module = model.graph.get_submodule(layer.batch_norm or layer.node)
-            bias = model.conv(layer).bias
-            if layer.batch_norm is not None:
-                bias = module.bias  # type: ignore[assignment]
-            constant = torch.zeros_like(mask) if bias is None else bias.detach()
-            weight = mask + shaken["weight"][name]
-            left = constant * (1 + shaken["bias"][name] - weight)
-            handles.append(module.register_forward_hook(_Neurons(weight, left)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def step(
+    optimizer: torch.optim.Optimizer,
+    masks: list[torch.Tensor],
+    gradients: tuple[torch.Tensor, ...],
+    free: list[torch.Tensor],
+) -> None:
+    """One of masks of ``free`` channels, which stay in [0, 1]."""
+    for mask, gradient, may in zip(masks, gradients, free, strict=True):
+        mask.grad = gradient * may
+    optimizer.step()
+    with torch.no_grad():
+        for mask in masks:
+            mask.clamp_(0, 1)
 
 
-class _Neurons:
-    """weight * output + left."""
+def _noise(neurons: Neurons, settings: AnpSettings, generator: torch.Generator) -> torch.Tensor:
+    drawn = 2 * torch.rand(len(neurons.mask), generator=generator) - 1
+    return (settings.budget * drawn).to(neurons.mask.device)
 
-    def __init__(self, weight: torch.Tensor, left: torch.Tensor) -> None:
-        self.weight, self.left = weight, left
 
-    def __call__(self, module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
-        return output * self.weight[None, :, None, None] + self.left[None, :, None, None]
+def _loss(copy: TrainingCopy, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(copy.logits(pixels), labels)

@@ -2,67 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional
 
-from prune_core.baselines.masked import THRESHOLDS, CleanBatches
-from prune_core.baselines.thresholds import pruned_below
+from prune_core.baselines.anp import free_channels, step
+from prune_core.baselines.masked import CleanBatches
+from prune_core.baselines.neurons import Silencer, pruned_along
 from prune_core.model.layer_sets import LayerSet
-from prune_core.model.model import PrunableModel
-from prune_core.model.parameters import parameters_of, student_of
-from prune_core.repair.losses import logits_of
 from prune_core.repair.nets import Given, MadeNet, Tell
-from prune_core.repair.scaling import scaled
+from prune_core.repair.training_copy import TrainingCopy, places_of
 from prune_core.threads import steps_on_fixed_threads
 
-UNLEARNED = 0.1  # the paper unlearns until clean accuracy is at most that
-ASCENT_RATE, ASCENT_STEPS = 1e-4, 100
-MASK_RATE, MASK_STEPS = 0.2, 150
+
+@dataclass(frozen=True)
+class RnpSettings:
+    """The authors' by default. ``unlearned``: the accuracy, in training, at which unlearning ends;
+    ``weight``: of the loss while recovering; epochs are of all clean images."""
+
+    rate: float = 0.01
+    momentum: float = 0.9
+    decay: float = 5e-4
+    falls: tuple[int, ...] = (10, 20)  # epochs after which the rate is a tenth
+    epochs: int = 21
+    unlearned: float = 0.2
+    recovering_rate: float = 0.2
+    recovering_epochs: int = 20
+    weight: float = 0.2
+    batch: int = 128
+    augmented: bool = True
+
+
+PUBLISHED = RnpSettings()
 
 
 @steps_on_fixed_threads
-def rnp(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:
+def rnp(
+    given: Given, layer_set: LayerSet, tell: Tell, settings: RnpSettings = PUBLISHED
+) -> Iterator[MadeNet]:
     """Unlearn: raise the loss on clean images until they are hardly right any more; what still
     works then is the backdoor. Recover: learn masks in [0, 1] on the unlearned net that win clean
-    images back. Prune in the BadNet the channels whose masks fell lowest.
+    images back. Prune in the BadNet the neurons whose masks fell lowest; they keep their shift.
 
-    The paper ascends by SGD; here by Adam, whose step does not depend on the scale of pixels.
+    Both on batch statistics: on running ones the ascent forgets the backdoor too.
     """
-    student, batches = student_of(given.model), CleanBatches(given)
-    weights = [p.tensor for p in parameters_of(student) if p.kind in ("conv", "dense")]
-    for tensor in weights:
-        tensor.requires_grad_(True)
-    ascent = torch.optim.Adam(weights, lr=ASCENT_RATE)
-    steps = ASCENT_STEPS + MASK_STEPS
-    for number, (pixels, labels) in enumerate(batches.take(ASCENT_STEPS), 1):
-        loss = functional.cross_entropy(student.graph(student.arranged(pixels)), labels)
-        ascent.zero_grad()
-        (-loss).backward()
-        ascent.step()
-        tell(number, steps, "RNP, unlearning")
-        if _accuracy(student, pixels, labels) <= UNLEARNED and (
-            _accuracy(student, batches.pixels, batches.labels) <= UNLEARNED
-        ):
+    batches = CleanBatches(given, settings.batch, settings.augmented)
+    places = places_of(given.model, [name for name, _ in layer_set])
+    copy = TrainingCopy(given.model, places, batches.pixels)
+    epochs = settings.epochs + settings.recovering_epochs
+    _unlearn(copy, batches, settings, lambda done: tell(done, epochs, "RNP, unlearning"))
+    free = free_channels(copy, layer_set)
+    masks = [n.mask.requires_grad_(True) for n in copy.neurons.values()]
+    optimizer = torch.optim.SGD(masks, lr=settings.recovering_rate, momentum=settings.momentum)
+    for number in range(settings.recovering_epochs):
+        for pixels, labels in batches.epoch():
+            loss = settings.weight * functional.cross_entropy(copy.logits(pixels), labels)
+            step(optimizer, masks, torch.autograd.grad(loss, masks), free)
+        tell(settings.epochs + number + 1, epochs, "RNP, recovering")
+    values = {key: n.mask.detach().cpu().numpy() for key, n in copy.neurons.items()}
+    yield from pruned_along(values, places, layer_set, Silencer(given.model, copy.means), "RNP")
+
+
+def _unlearn(
+    copy: TrainingCopy, batches: CleanBatches, settings: RnpSettings, tell: Callable[[int], None]
+) -> None:
+    weights = copy.trainable()
+    square = _pixel_square(copy, batches.pixels[:256])
+    groups = [{"params": [w], "lr": settings.rate / square.get(id(w), 1.0)} for w in weights]
+    optimizer = torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.decay)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(settings.falls), gamma=0.1)
+    for number in range(settings.epochs):
+        right = seen = 0
+        for pixels, labels in batches.epoch():
+            logits = copy.logits(pixels)
+            right += int((logits.detach().argmax(1) == labels).sum())
+            seen += len(labels)
+            optimizer.zero_grad()
+            (-functional.cross_entropy(logits, labels)).backward()
+            optimizer.step()
+        schedule.step()
+        tell(number + 1)
+        if right <= settings.unlearned * seen:
             break
     for tensor in weights:
         tensor.requires_grad_(False)
-    masks = {
-        name: torch.ones(student.layer(name).channels, device=student.device, requires_grad=True)
-        for name, _ in layer_set
-    }
-    for number, (pixels, labels) in enumerate(batches.take(MASK_STEPS), 1):
-        with scaled(student, masks):
-            loss = functional.cross_entropy(student.graph(student.arranged(pixels)), labels)
-        gradients = torch.autograd.grad(loss, list(masks.values()))
-        with torch.no_grad():
-            for mask, gradient in zip(masks.values(), gradients, strict=True):
-                mask.copy_((mask - MASK_RATE * gradient).clamp(0, 1))
-        tell(ASCENT_STEPS + number, steps, "RNP, recovering")
-    values = {name: mask.detach().cpu().numpy() for name, mask in masks.items()}
-    yield from pruned_below(values, layer_set, THRESHOLDS, "RNP")
 
 
-def _accuracy(model: PrunableModel, pixels: torch.Tensor, labels: torch.Tensor) -> float:
-    return float((logits_of(model, pixels).argmax(1) == labels).float().mean())
+@torch.no_grad()
+def _pixel_square(copy: TrainingCopy, pixels: torch.Tensor) -> dict[int, float]:
+    """Of kernels that see pixels, by identity, the mean square of what they see, at least 1. The authors'
+    pixels are about 1; a step of SGD on a kernel that sees pixels up to 255 would be as many times too
+    long as their square."""
+    graph, behind, found = copy.student.graph, set(), dict[int, float]()
+    for node in graph.graph.nodes:
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        convs = [] if module is None else [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+        if convs and not any(i in behind for i in node.all_input_nodes):
+            seen: list[float] = []
+            handle = convs[0].register_forward_pre_hook(
+                lambda m, args, seen=seen: seen.append(float(args[0].square().mean()))
+            )
+            try:
+                copy.logits(pixels)
+            finally:
+                handle.remove()
+            found[id(convs[0].weight)] = max(1.0, seen[0])
+        if convs or any(i in behind for i in node.all_input_nodes):
+            behind.add(node)
+    return found

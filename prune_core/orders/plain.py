@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_core.model.model import ConvLayer
+from prune_core.model.model import ConvLayer, PrunableModel
 from prune_core.orders.given import OrderInput, Scores
 
 
@@ -46,19 +46,22 @@ def clp(given: OrderInput) -> Scores:
     follows. A channel that a trigger must be able to drive has to be sensitive.
     Source: Zheng et al. 2022, Data-free Backdoor Removal based on Channel Lipschitzness (CLP),
     arXiv 2208.03111 (there called UCLC)."""
-    found = {}
-    for name in given.layers:
-        layer = given.model.layer(name)
-        kernel = given.model.conv(layer).weight.detach().cpu().double()
-        largest = torch.linalg.matrix_norm(kernel.flatten(2), ord=2)
-        found[name] = -(largest * _scale(given, layer)).numpy()
-    return found
+    layers = map(given.model.layer, given.layers)
+    return {la.name: -lipschitz_bounds(given.model, la, la.batch_norm) for la in layers}
 
 
-def _scale(given: OrderInput, layer: ConvLayer) -> torch.Tensor:
-    if layer.batch_norm is None:
+def lipschitz_bounds(model: PrunableModel, layer: ConvLayer, norm: str | None) -> np.ndarray:
+    """(channels,) float64, the bounds of ``clp`` with the scale of the batch norm in module ``norm``."""
+    kernel = model.conv(layer).weight.detach().cpu().double()
+    largest = torch.linalg.matrix_norm(kernel.flatten(2), ord=2)
+    bounds: np.ndarray = (largest * _scale(model, layer, norm)).numpy()
+    return bounds
+
+
+def _scale(model: PrunableModel, layer: ConvLayer, batch_norm: str | None) -> torch.Tensor:
+    if batch_norm is None:
         return torch.ones(layer.channels, dtype=torch.float64)
-    norm = given.model.graph.get_submodule(layer.batch_norm)
+    norm = model.graph.get_submodule(batch_norm)
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
     sigma = (norm.running_var.detach().cpu().double() + norm.eps).sqrt()
     return (norm.weight.detach().cpu().double() / sigma).abs()

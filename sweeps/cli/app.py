@@ -17,11 +17,16 @@ from sweeps.cli.options import (
     Classes,
     ConfigFile,
     Keys,
+    Knee,
     Layout,
+    MaxAccuracyDrop,
+    MaxAttackSuccess,
     Overrides,
     Quiet,
+    Step,
     StoragePlace,
     Sweep,
+    TrialKey,
 )
 from sweeps.execution.stopping import stoppable
 
@@ -281,23 +286,11 @@ def study(
 @command(show.pick)
 def pick(
     sweep: Sweep = None,
-    max_accuracy_drop: Annotated[
-        float | None,
-        typer.Option(help="The weakest attack within so many percentage points of clean accuracy."),
-    ] = None,
-    max_attack_success: Annotated[
-        float | None,
-        typer.Option(help="The best clean accuracy with attack success of at most this rate (0 to 1)."),
-    ] = None,
-    knee: Annotated[
-        bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
-    ] = False,
-    trial: Annotated[
-        str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
-    ] = None,
-    step: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the trial, as frontier.html shows it.")
-    ] = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    max_attack_success: MaxAttackSuccess = None,
+    knee: Knee = False,
+    trial: TrialKey = None,
+    step: Step = None,
     max_reactivated: Annotated[
         float | None,
         typer.Option(
@@ -308,14 +301,16 @@ def pick(
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
+    report: Annotated[bool, typer.Option(help="Make the page for who decides, too.")] = True,
 ) -> Result:
     """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
-    measured again. Give exactly one of the criteria."""
+    measured again. Give exactly one of the criteria. Beside the files: a card, and a page for who decides
+    (see goodnet report)."""
     from sweeps.choosing.criteria import criterion_of
     from sweeps.commands import pick_from
 
     criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
-    return pick_from(sweep, storage, out, criterion, register, say, max_reactivated)
+    return pick_from(sweep, storage, out, criterion, register, say, report, max_reactivated)
 
 
 @command(show.doctor)

@@ -6,6 +6,7 @@ from what it costs: all of it takes at most a fiftieth of one core.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ from prune_core.data.checks.findings import Finding
 from sweeps.events import SweepEvents
 from sweeps.extras import installed
 from sweeps.following.course import Course
-from sweeps.overview.standing import Standing, State, ended_standing, write_standing
+from sweeps.overview.standing import Standing, State, alone, ended_standing, write_standing
 from sweeps.results import known_frontier
 from sweeps.storage.manifest import Manifest, page_path, read_records
 from sweeps.storage.storage import Storage
@@ -59,6 +60,8 @@ class Live(SweepEvents):
         self.manifest = manifest
         self.course.planned(manifest, there, total)
         self.begun = True
+        with contextlib.suppress(OSError, pa.ArrowException):
+            alone(self.storage, manifest.name)
         self._write()
         self._thread.start()
 

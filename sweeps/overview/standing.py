@@ -1,7 +1,9 @@
 """How a sweep stands: what its driver writes down while it runs, for whoever looks at the storage.
 
 ``sweeps/<name>.now``, renewed every few seconds. It is no part of the sweep: without it, or where it is
-damaged, the same is worked out from the records.
+damaged, the same is worked out from the records. A second driver of the same sweep writes beside the first
+one, ``sweeps/<name>.2.now``; each knows of its own trials, so while there are several all is worked out from
+the records.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from sweeps.storage.storage import Storage
 
 State = Literal["running", "finished", "interrupted"]
 SILENT = 120.0  # seconds without a sign of life, after which a driver is taken to be gone
+DRIVERS = 4  # of one sweep, that tell of themselves at a time
 SILENT_HERE = 20.0  # the same where its process is looked for on this machine, and is not there
 
 
@@ -81,16 +84,50 @@ _FORM = TypeAdapter(Standing)
 
 
 def write_standing(storage: Storage, standing: Standing) -> None:
-    storage.write_bytes(_path(standing.sweep), json.dumps(asdict(standing)).encode())
+    """Where this driver has written before, or else where no other one does. The last place of all is taken
+    when all others are."""
+    told = _all_told(storage, standing.sweep)
+    free = (path for path, there in told if there is None or not _running(there))
+    own = (path for path, there in told if there is not None and _by_one(there, standing))
+    path = next(own, None) or next(free, told[-1][0])
+    storage.write_bytes(path, json.dumps(asdict(standing)).encode())
+
+
+def alone(storage: Storage, name: str) -> None:
+    """What drivers that are gone have left beside the place of the first one is taken away."""
+    for path, there in _all_told(storage, name)[1:]:
+        if there is not None and not _running(there):
+            storage.delete(path)
 
 
 def read_standing(storage: Storage, manifest: Manifest) -> Standing:
-    """As the driver has written it; worked out from the records where it has not, or where the driver went
-    away without a word."""
-    told = _told(storage, manifest.name)
-    if told is not None and (told.state != "running" or told.alive(time.time())):
-        return told
-    return standing_of(storage, manifest, None if told is None else told.date)
+    """As the driver has written it; worked out from the records where it has not, where the driver went
+    away without a word, or where several drivers know a part each."""
+    told = [there for _, there in _all_told(storage, manifest.name) if there is not None]
+    running = [there for there in told if _running(there)]
+    if len(told) == 1 and (running or told[0].state != "running"):
+        return told[0]
+    last = max(told, key=lambda there: there.date, default=None)
+    if running:
+        left = [there.seconds_left for there in running if there.seconds_left is not None]
+        return replace(
+            standing_of(storage, manifest, max(there.date for there in running)),
+            state="running",
+            total=max(there.total for there in running),
+            running=sum(there.running for there in running),
+            seconds_left=min(left, default=None),  # each would run all that it has not seen end
+        )
+    if last is not None and last.state == "finished":
+        return last
+    return standing_of(storage, manifest, None if last is None else last.date)
+
+
+def _running(standing: Standing) -> bool:
+    return standing.state == "running" and standing.alive(time.time())
+
+
+def _by_one(a: Standing, b: Standing) -> bool:
+    return (a.host, a.pid) == (b.host, b.pid)
 
 
 def standing_of(storage: Storage, manifest: Manifest, date: float | None = None) -> Standing:
@@ -122,19 +159,21 @@ def ended_standing(
     )
 
 
-def _told(storage: Storage, name: str) -> Standing | None:
+def _all_told(storage: Storage, name: str) -> list[tuple[str, Standing | None]]:
+    """What stands in each of the places, the first driver's first."""
+    parts = ("", *(f".{number}" for number in range(2, DRIVERS + 1)))
+    return [(path, _told(storage, path, name)) for path in (f"sweeps/{name}{part}.now" for part in parts)]
+
+
+def _told(storage: Storage, path: str, name: str) -> Standing | None:
     try:
-        told = _FORM.validate_json(storage.read_bytes(_path(name)) or b"")
+        told = _FORM.validate_json(storage.read_bytes(path) or b"")
         json.dumps(told.to_json(), allow_nan=False), words(told.to_json())  # as whoever shows it will
         if any(set(best) != {"x", *BEST} for best in told.best):
             return None
     except DAMAGE:
         return None
     return told if told.sweep == name else None
-
-
-def _path(name: str) -> str:
-    return f"sweeps/{name}.now"
 
 
 def _is_there(pid: int) -> bool:

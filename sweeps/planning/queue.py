@@ -6,6 +6,7 @@ it goes on, and trials that share states follow each other.
 
 from __future__ import annotations
 
+import heapq
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -15,6 +16,7 @@ from sweeps.config.search import BudgetConfig
 from sweeps.records.settings import TrialSettings
 
 Walk = tuple[str, str, int]
+_Entry = tuple[int, int, int, Walk]
 Found = Mapping[str, float]  # what a trial found, by the names of ``objectives``
 
 
@@ -65,6 +67,9 @@ class Listed(TrialQueue):
     Trials of one walk (policy, order and seed; they differ in layers, X or repair) come by the same
     states. They are handed out the longest first, and one after the other: whoever ends one gets the
     next, and two workers are put on one walk only when there is no other.
+
+    Walks wait in a heap, the one with the fewest workers first, then the longest, then the first given; an
+    entry that is no longer true is passed over. So what a hand-out costs hardly grows with the sweep.
     """
 
     def __init__(self, trials: Iterable[TrialSettings], budget: BudgetConfig | None = None) -> None:
@@ -72,30 +77,48 @@ class Listed(TrialQueue):
         self.walks: dict[Walk, list[TrialSettings]] = {}
         for settings in trials:
             self.walks.setdefault(_walk(settings), []).append(settings)
-        for walk in self.walks.values():
-            walk.sort(key=lambda s: (len(s.layers), s.x, s.repair != "none"))  # taken from the end
         self.out: Counter[Walk] = Counter()
         self.last: Walk | None = None  # whose worker is free
+        self.waiting = 0
+        self.place = {walk: number for number, walk in enumerate(self.walks)}
+        self.heap: list[_Entry] = []
+        for walk, those in self.walks.items():
+            those.sort(key=lambda s: (len(s.layers), s.x, s.repair != "none"))  # taken from the end
+            self.waiting += len(those)
+            heapq.heappush(self.heap, self._entry(walk))
 
     def _next(self) -> TrialSettings | None:
-        walk = (
-            self.last
-            if self.last in self.walks and not self.out[self.last]
-            else min(self.walks, key=lambda w: (self.out[w], -len(self.walks[w])))
-        )
+        walk = self.last if self.last in self.walks and not self.out[self.last] else self._freest()
         settings = self.walks[walk].pop()
+        self.waiting -= 1
+        self.out[walk] += 1
         if not self.walks[walk]:
             del self.walks[walk]
-        self.out[walk] += 1
+        self._moved(walk)
         return settings
 
     def ended(self, settings: TrialSettings, found: Found | None) -> None:
         self.last = _walk(settings)
         self.out[self.last] -= 1
+        self._moved(self.last)
 
     @property
     def left(self) -> int:
-        return sum(map(len, self.walks.values()))
+        return self.waiting
+
+    def _entry(self, walk: Walk) -> _Entry:
+        return self.out[walk], -len(self.walks[walk]), self.place[walk], walk
+
+    def _moved(self, walk: Walk) -> None:
+        if walk in self.walks:
+            heapq.heappush(self.heap, self._entry(walk))
+
+    def _freest(self) -> Walk:
+        while True:
+            entry = self.heap[0]
+            if entry[-1] in self.walks and entry == self._entry(entry[-1]):
+                return entry[-1]
+            heapq.heappop(self.heap)
 
 
 def _walk(settings: TrialSettings) -> Walk:

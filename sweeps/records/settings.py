@@ -93,7 +93,9 @@ def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> st
 
 
 def plugin_versions(orders: Iterable[str], policies: Iterable[str]) -> dict[str, str]:
-    """Of those that are not built in; empty where all are."""
+    """Of those that are not built in, or have come to other results since; empty where there are none."""
     found = {f"order {name}": order_version(name) for name in orders if name != NO_ORDER}
-    found |= {f"policy {name}": policy_version(name) for name in policies if name not in ALL_POLICIES}
+    for name in policies:
+        known = ALL_POLICIES.get(name)
+        found[f"policy {name}"] = policy_version(name) if known is None else known.version
     return {what: version for what, version in found.items() if version is not None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -21,7 +23,9 @@ from sweeps.reports.page.links import RunLinks, element
 from sweeps.reports.price import price
 from sweeps.results import Frontier, FrontierPoint
 
-LARGEST = 6_000_000  # bytes of a page, of which plotly.js takes 4.8 million
+LARGEST = 6_000_000  # bytes of a page, of which plotly.js takes 2 million
+# Bytes of what a page knows: more takes a browser longer to open than it tells.
+DATA, DATA_OF_A_TRIAL = 1_150_000, 250
 LINK = 64  # bytes of a trial's link, which may be put in later (``links.linked``)
 # In this order: each uses what those before it have.
 SCRIPTS = ("base", "filters", "frontier", "detail", "table", "analysis", "workers", "start")
@@ -66,13 +70,20 @@ def frontier_page(
         ],
         "links": Markup(element(links)),
         "css": _file("page.css"),
-        "plotlyjs": Markup(get_plotlyjs()),
+        "plotlyjs": _plotly(),
         "plotlyjs_version": get_plotlyjs_version(),
         "scripts": [_file(f"{script}.js") for script in SCRIPTS],
     }
     page = _template()
     room = LARGEST - len(page.render(shown, data="").encode()) - LINK * len(records) * (links is None)
+    room = min(room, max(DATA, DATA_OF_A_TRIAL * len(records)))
     return page.render(shown, data=Markup(data.text(room)))
+
+
+@cache
+def _plotly() -> Markup:
+    """plotly.js as the page unpacks it: 4.8 MB would be most of every page."""
+    return Markup(base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode())
 
 
 @cache

@@ -72,6 +72,7 @@ _BY_TRIGGER = pa.list_(
     )
 )
 _SIDES = ("tried", "now")
+_COLUMNS = {side: [f"{side}_{name}" for name in _COUNTS] for side in _SIDES}
 
 
 _SCHEMA = pa.schema(
@@ -182,27 +183,34 @@ def _from_table(table: pa.Table) -> TrialRecord:
     if head["schema"] != SCHEMA_VERSION:
         raise ValueError("another schema")
     record = TrialReport.read(head)
+    badnet = record.badnet_valid
+    rows = table.to_pylist()
+    if rows and badnet is None:
+        raise ValueError("steps without counts of the BadNet")
     steps: list[PruneStep] = []
     mask = ChannelMask(keep_bias=record.mask.keep_bias)
-    for row in table.to_pylist():
-        if record.badnet_valid is None:
-            raise ValueError("steps without counts of the BadNet")
+    for row in rows:
+        assert badnet is not None
         channel = Channel(row["layer"], row["channel"])
         back = row.get("returned_layer")
         returned = None if back is None else Channel(back, row["returned_channel"])
-        sides = {side: _counts_of(row, side, record.badnet_valid) for side in _SIDES}
-        step = PruneStep(channel, row["accepted"], sides["tried"], mask, sides["now"], returned)
-        mask = step.after(mask) if step.accepted else mask
-        steps.append(replace(step, mask=mask))
+        if row["accepted"]:
+            gone = mask.adding(channel)
+            mask = gone if returned is None else gone.without(returned)
+        tried, now = _counts_of(row, "tried", badnet), _counts_of(row, "now", badnet)
+        steps.append(PruneStep(channel, row["accepted"], tried, mask, now, returned))
     return replace(record, steps=tuple(steps))
 
 
 def _counts_of(row: dict[str, Any], side: str, badnet: Counts) -> Counts:
     """The counts of a step. Of several triggers a refusal's bounds are over all their images."""
     each = [TriggerCounts(**one) for one in row.get(f"{side}_triggers") or ()]
-    numbers = {name: row[f"{side}_{name}"] for name in _COUNTS}
     clean = row.get(f"{side}_clean_total", badnet.clean_total)
     if each:
+        numbers = {name: row[f"{side}_{name}"] for name in _COUNTS}
         return replace(Counts.of(numbers["clean_correct"], clean, each), **numbers).checked()
-    total = row.get(f"{side}_poisoned_total", badnet.in_all.poisoned_total)
-    return replace(badnet, **numbers, clean_total=clean, poisoned_total=total, triggers=()).checked()
+    correct, attacked, agreeing, margin, recovered, complete = (row[name] for name in _COLUMNS[side])
+    total = row.get(f"{side}_poisoned_total", badnet.poisoned_total)
+    if badnet.triggers and f"{side}_poisoned_total" not in row:
+        total = badnet.in_all.poisoned_total
+    return Counts(correct, clean, attacked, agreeing, total, margin, recovered, complete).checked()

@@ -1,8 +1,8 @@
 """What an experiment says of itself to MLflow's UI, as tags. Knows nothing of MLflow.
 
 The UI opens an experiment in its half for language models unless the kind says otherwise; since 3.17 it asks
-the address (``HALF``) and what the browser was last used for, so links of ours name it. Its table of runs
-shows neither params nor metrics until somebody chooses columns. A view that is saved with the experiment
+the address (``links.HALF``) and what the browser was last used for, so links of ours name it. Its table of
+runs shows neither params nor metrics until somebody chooses columns. A view that is saved with the experiment
 (menu "Views") holds that choice. Where a UI knows another form of it, it shows its own columns.
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"  # "Model training" in the UI
 GUESSED = ("", "no_inferred_type", "genai_development_inferred", "custom_model_development_inferred")
-HALF = "workflowType=machine_learning"  # in an address: "Model training"
 VIEW = "goodnet-trials"  # the saved view's name in addresses
 _VIEW = f"mlflow.sharedViewState.{VIEW}"
 

@@ -9,10 +9,11 @@ from urllib.parse import quote
 from prune_core.counts import Counts
 from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.model_card import code
+from sweeps.reports.page.links import HALF, run_place
 from sweeps.reports.seed_table import per_cent
 from sweeps.results import FrontierPoint
 from sweeps.sweep_result import SweepResult
-from sweeps.tracking.experiment import HALF, VIEW
+from sweeps.tracking.experiment import VIEW
 
 NOTE = "mlflow.note.content"  # what the UI shows as a description, as Markdown
 LONGEST = 8000  # characters of a tag that MLflow keeps
@@ -40,18 +41,15 @@ class Places:
         return f"#/experiments/{self.experiment}/runs?{HALF}&viewStateShareKey={VIEW}"
 
     def run(self, run_id: str) -> str:
-        return f"{self._run(run_id)}?{HALF}"
+        return run_place(self.experiment, run_id)
 
     def page(self, path: str) -> str:
         """A file of the sweep's run, as the UI shows it."""
-        return f"{self._run(self.sweep)}/artifacts/{path}?{HALF}"
+        return run_place(self.experiment, self.sweep, f"/artifacts/{path}")
 
     def picture(self, path: str) -> str:
         """The bytes of a file of the sweep's run."""
         return f"get-artifact?path={quote(path)}&run_uuid={self.sweep}"
-
-    def _run(self, run_id: str) -> str:
-        return f"#/experiments/{self.experiment}/runs/{run_id}"
 
 
 def model_place(name: str, version: str) -> str:

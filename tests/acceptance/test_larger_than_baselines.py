@@ -28,8 +28,7 @@ def part(name: str) -> ModuleType:
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer shares of Fine-Pruning and fewer places where masks are cut; their training as it is."""
     monkeypatch.setattr(part("fine_pruning"), "SHARES", (0.5, 0.9))
-    for name in ("anp", "rnp"):
-        monkeypatch.setattr(part(name), "THRESHOLDS", (0.0, 0.2, 0.4, 0.6, 0.8))
+    monkeypatch.setattr(part("neurons"), "GROWTH", 2)
 
 
 @pytest.mark.usefixtures("shorter")

@@ -2,16 +2,22 @@
 
 ``python -m tests.bench.many [--trials 1000] [--executor ray] [--executor inline]`` prints a table. The
 trials are those of ``configs/smoke.yaml`` with many seeds of order random; MLflow is left out.
+
+``--keep FOLDER --minutes M`` runs as much of a long sweep as fits, under Ray, and goes on when it is called
+again: ``python -m tests.bench.many --trials 10000 --keep /tmp/many --minutes 12``. What it measures stays
+in FOLDER/samples.jsonl, and a table of it is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,12 +38,13 @@ from tests.factories import handed_out
 Found = dict[str, Any]
 
 
-def config_of(trials: int, folder: str) -> Config:
-    """Four trials a seed."""
+def config_of(trials: int, folder: str, minutes: float | None = None) -> Config:
+    """Four trials a seed; ``minutes``: after which no other is begun."""
     return make_config({
         "name": "many", "badnet": "embedded-smoke", "storage": folder,
         "sweep": {"orders": ["random"], "layer_sets": ["last:1", "last:2"], "x_thresholds": [4, 10],
-                  "policies": ["margin"], "seeds": list(range(trials // 4))},
+                  "policies": ["margin"], "seeds": list(range(trials // 4)),
+                  "budget": {"minutes": minutes}},
     }, "bench")  # fmt: skip
 
 
@@ -59,6 +66,7 @@ class Samples(SweepEvents):
 
     def __init__(self, every: int) -> None:
         self.every, self.done, self.rows = every, 0, []  # type: ignore[var-annotated]
+        self.last = [time.perf_counter(), time.process_time()]  # when a trial ended
         self.me = psutil.Process()
 
     def note(self) -> None:
@@ -68,6 +76,7 @@ class Samples(SweepEvents):
     def ended(self, record: TrialRecord) -> None:
         assert record.status == "done", record.reason
         self.done += 1
+        self.last = [time.perf_counter(), time.process_time()]
         if self.done % self.every == 0:
             self.note()
 
@@ -95,6 +104,64 @@ def swept(trials: int, folder: str, executor: str) -> Found:
     result = run_sweep(config, open_storage(config.storage), make_executor(executor, config), samples)
     assert len(result.records) == trials
     return {"rows": samples.rows, "after": samples.me.memory_info().rss / 2**20}
+
+
+def piece(trials: int, folder: Path, minutes: float) -> Found:
+    """As many of the trials that are missing as fit into ``minutes``: samples of the driver, and what the end
+    cost, from the last trial to all of the sweep's pages and tables."""
+    config = config_of(trials, str(folder), minutes)
+    load_inputs(input_files(config), config.sweep.repair)
+    samples = Samples(200)
+    result = run_sweep(config, open_storage(str(folder)), make_executor("ray", config), samples)
+    wall, cpu = time.perf_counter() - samples.last[0], time.process_time() - samples.last[1]
+    return {"before": result.skipped, "rows": samples.rows, "end": [wall, cpu],
+            "after": samples.me.memory_info().rss / 2**20, "records": len(result.records),
+            "frontier": len(result.frontier.points)}  # fmt: skip
+
+
+def commands(folder: Path) -> Found:
+    """CPU and wall-clock seconds of the commands that look at the sweep, each in a process of its own."""
+    found = {}
+    for words in (
+        ["frontier"],
+        ["list"],
+        ["watch", "--once"],
+        ["trials", "--csv", str(folder / "trials.csv")],
+    ):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        command = [sys.executable, "-m", "goodnet", *words, "--storage", str(folder), "--json"]
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found[words[0]] = [cpu, time.perf_counter() - start]
+    return found
+
+
+def long(trials: int, folder: Path, minutes: float) -> list[str]:
+    """Another piece, and the table of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "samples.jsonl"
+    with log.open("a") as out:
+        out.write(json.dumps(piece(trials, folder, minutes)) + "\n")
+    pieces = [json.loads(line) for line in log.read_text().splitlines()]
+    page = next(folder.glob("sweeps/*.html")).stat().st_size / 1e6
+    return long_table(trials, pieces, commands(folder), page)
+
+
+def long_table(trials: int, pieces: list[Found], looked: Found, page: float) -> list[str]:
+    """``page``: MB of the sweep's page."""
+    lines = ["| trials done | driver, CPU ms a trial | all processes | driver, MiB |", "|---|---|---|---|"]
+    for one in pieces:
+        rows = [row for row in one["rows"] if row[0] % 1000 == 0 or row in (one["rows"][1], one["rows"][-1])]
+        for first, last in zip(rows[:-1], rows[1:], strict=True):
+            count = max(1, last[0] - first[0]) / 1000
+            lines.append(f"| {one['before'] + last[0]:,} | {(last[3] - first[3]) / count:.1f} | "
+                         f"{(last[2] - first[2]) / count:.0f} | {last[4]:.0f} |")  # fmt: skip
+        lines.append(f"| end of this call, {one['records']:,} of {trials:,} | {one['end'][1]:.1f} s of CPU, "
+                     f"{one['end'][0]:.0f} s by the clock | | {one['after']:.0f} |")  # fmt: skip
+    lines += ["", "| command | CPU s | wall clock s |", "|---|---|---|"]
+    lines += [f"| `goodnet {name}` | {cpu:.1f} | {wall:.1f} |" for name, (cpu, wall) in looked.items()]
+    return [*lines, "", f"The page: {page:.2f} MB."]
 
 
 def in_a_process(name: str, trials: int, folder: str, *more: str) -> Found:
@@ -147,7 +214,12 @@ def main() -> None:
     parser.add_argument("--executor", action="append", choices=["inline", "ray"])
     parser.add_argument("--part", choices=["pure", "swept"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of a long sweep that goes on")
+    parser.add_argument("--minutes", type=float, default=12, help="of one call with --keep")
     given = parser.parse_args()
+    if given.keep:
+        print("\n".join(long(given.trials, given.keep, given.minutes)))
+        return
     executors = given.executor or ["inline", "ray"]
     if given.part == "pure":
         print(json.dumps(pure(given.trials, given.folder)))

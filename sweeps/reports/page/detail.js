@@ -12,8 +12,8 @@ function linkOf(i) {
   const links = LINKS;
   if (!links) return null;
   const run = Object.hasOwn(links.runs, T.key[i]) ? links.runs[T.key[i]] : null;
-  if (run) return [links.base + run, "this trial's run in MLflow"];
-  return links.sweep ? [links.base + links.sweep, "the sweep's run in MLflow"] : null;
+  if (run) return [links.base + run + links.after, "this trial's run in MLflow"];
+  return links.sweep ? [links.base + links.sweep + links.after, "the sweep's run in MLflow"] : null;
 }
 
 // {layer: [indices]} of a state; null where it is not on the page.

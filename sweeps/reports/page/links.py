@@ -9,7 +9,17 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from sweeps.reports.page.script import script_json
 
+HALF = "workflowType=machine_learning"  # in an address: MLflow's UI opens its "Model training" half
 _ELEMENT = '<script type="application/json" id="links">{}</script>'
+
+
+def run_place(experiment: str, run: str, part: str = "") -> str:
+    """A run in MLflow's UI, behind the server's address; ``part`` of its page."""
+    return f"{_before(experiment)}{run}{part}?{HALF}"
+
+
+def _before(experiment: str) -> str:
+    return f"#/experiments/{quote(experiment, safe='')}/runs/"
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class RunLinks:
 
     @property
     def base(self) -> str | None:
-        """Of all runs' links, without a name and password in it; None where there are no links."""
+        """What all runs' links begin with, without a name and password in it; None where there are none."""
         try:
             parts = urlsplit(self.address)
         except ValueError:
@@ -37,14 +47,19 @@ class RunLinks:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return None
         place = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-        return f"{place}/#/experiments/{quote(self.experiment, safe='')}/runs/"
+        return f"{place}/{_before(self.experiment)}"
 
     def to_json(self) -> dict[str, Any] | None:
-        """``base``, to which a run's id is added; None where there are no links."""
+        """``base``, to which a run's id and ``after`` are added; None where there are no links."""
         if self.base is None:
             return None
         runs = {key: quote(run, safe="") for key, run in self.runs.items()}
-        return {"base": self.base, "sweep": self.sweep and quote(self.sweep, safe=""), "runs": runs}
+        return {
+            "base": self.base,
+            "after": f"?{HALF}",
+            "sweep": self.sweep and quote(self.sweep, safe=""),
+            "runs": runs,
+        }
 
 
 def element(links: RunLinks | None) -> str:

@@ -146,7 +146,10 @@ def test_from_the_frontier_to_the_trial_to_the_command(page: Any, records: list[
     command = page.locator("#detail-command").inner_text()
     assert command == f"goodnet pick sweep-1 --trial {point.trial_key} --step {point.step}"
     link = page.locator("#detail-link").get_attribute("href")
-    assert link == f"https://lab.example/#/experiments/3/runs/run-{point.trial_key}"
+    assert (
+        link
+        == f"https://lab.example/#/experiments/3/runs/run-{point.trial_key}?workflowType=machine_learning"
+    )
     shown = detail.locator("ul.masks").inner_text()
     for layer, channels in point.mask.by_layer().items():
         assert f"{layer} {len(channels)}: " in shown

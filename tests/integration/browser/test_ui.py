@@ -21,11 +21,11 @@ from small_nets import tiny_onnx
 
 from sweeps.reports.frontier_html import frontier_page
 from sweeps.reports.frontier_png import frontier_png
+from sweeps.reports.page.links import HALF
 from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
 from sweeps.sweep_result import SweepResult
 from sweeps.tracking.background import BackgroundTracking
 from sweeps.tracking.datasets import DataSet
-from sweeps.tracking.experiment import HALF
 from sweeps.tracking.notes import SMALL, Places, run_name, sweep_note
 
 pytestmark = pytest.mark.browser

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from prune_core import threads
-from prune_core.baselines import BASELINES
+from prune_core.baselines import BASELINES, AnpSettings, FinePruningSettings, RnpSettings
 from prune_core.data.images import make_split, read_images
 from prune_core.files.constants import weights_digest
 from prune_core.masks import ChannelMask
@@ -83,9 +84,8 @@ def _shortened() -> None:
 
 SHORTER: dict[str, dict[str, Any]] = {
     "repair.finetune": {"_not_beaten": lambda nets: list(range(len(nets)))},
-    "baselines.fine_pruning": {"SHARES": (0.5,), "STEPS": 2},
-    "baselines.anp": {"STEPS": 2, "THRESHOLDS": (0.99, 0.9999)},
-    "baselines.rnp": {"ASCENT_STEPS": 2, "MASK_STEPS": 2, "THRESHOLDS": (0.99, 0.9999)},
+    "baselines.fine_pruning": {"SHARES": (0.5,)},
+    "baselines.neurons": {"EACH": 2, "GROWTH": 4},
     "orders.learned_mask": {"STEPS": 10},
     "orders.removals": {"COALITIONS": 1},
 }
@@ -110,7 +110,14 @@ def _made(number: int, folder: Path) -> dict[str, str]:
     short = ScalingSettings(pressures=(0.1, 0.2), epochs=1)
     for state in scale_channels(model, split, layers, 0, short):
         found[f"scaling {state.stage}"] = weights_digest(state.weights)
-    for name, make in BASELINES.items():
+    quick = {
+        "baseline:fine-pruning": {"settings": FinePruningSettings(steps=2)},
+        "baseline:anp": {"settings": AnpSettings(steps=2)},
+        "baseline:rnp": {"settings": RnpSettings(epochs=2, recovering_epochs=2)},
+        "baseline:clp": {},
+    }
+    for name, settings in quick.items():
+        make = partial(BASELINES[name], **settings)
         for step, net in enumerate(make(Given(model, split), layers, lambda done, total, what: None)):
             found[f"{name} {step}"] = repr([sorted(net.mask), weights_digest(net.weights)])
     assert torch.get_num_threads() == number

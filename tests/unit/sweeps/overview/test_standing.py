@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from factories import make_manifest, make_record
 
 from sweeps.overview.listing import sweeps_of
-from sweeps.overview.standing import Standing, read_standing, span, standing_of, words, write_standing
+from sweeps.overview.standing import (
+    Standing,
+    alone,
+    read_standing,
+    span,
+    standing_of,
+    words,
+    write_standing,
+)
 from sweeps.storage.manifest import Manifest, write_manifest
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
@@ -84,6 +93,35 @@ def test_of_another_sweep_it_is_not_believed(swept: tuple[Storage, Manifest]) ->
     write_standing(storage, replace(RUNNING, date=time.time()))
     storage.write_bytes("sweeps/other.now", storage.read_bytes("sweeps/sweep-1.now") or b"")
     assert read_standing(storage, replace(manifest, name="other")).state == "interrupted"
+
+
+def test_two_drivers_of_a_sweep_each_know_a_part(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    now = time.time()
+    first = replace(RUNNING, date=now, done=1, running=2, seconds_left=90.0, host="one", pid=1)
+    second = replace(first, done=0, running=1, seconds_left=70.0, host="two", hypervolume=0.1)
+    for standing in (first, second, replace(first, date=now + 1)):
+        write_standing(storage, standing)
+    told = read_standing(storage, manifest)  # neither of the two knows of both records
+    assert (told.state, told.total, told.done, told.failed, told.running) == ("running", 3, 1, 1, 3)
+    assert told.seconds_left == 70.0 and told.hypervolume == pytest.approx(0.98 * 0.5)
+    write_standing(storage, replace(first, state="interrupted", date=now + 2))
+    told = read_standing(storage, manifest)  # the other one goes on
+    assert (told.state, told.done, told.failed, told.running) == ("running", 1, 1, 1)
+    write_standing(storage, replace(second, state="finished", date=now + 3, done=2))
+    assert read_standing(storage, manifest) == replace(second, state="finished", date=now + 3, done=2)
+
+
+def test_the_next_driver_is_alone_again(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    first = replace(RUNNING, date=time.time(), host="one", pid=1)
+    gone = replace(first, host="two", date=time.time() - 1000)
+    write_standing(storage, first)
+    storage.write_bytes("sweeps/sweep-1.2.now", json.dumps(asdict(gone)).encode())
+    alone(storage, "sweep-1")
+    write_standing(storage, replace(first, done=2))
+    assert read_standing(storage, manifest) == replace(first, done=2)
+    assert [name for name in storage.names("sweeps") if name.endswith(".now")] == ["sweep-1.now"]
 
 
 def test_all_records_are_a_finished_sweep(swept: tuple[Storage, Manifest]) -> None:

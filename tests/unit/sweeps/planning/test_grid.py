@@ -1,9 +1,11 @@
-"""The trials of configurations: the keys, and their order, that version 0.1 gave them."""
+"""The trials of configurations: the keys, and their order, that version 0.1 gave them; of published
+baselines, whose ports have changed since, the keys of their second version."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,8 +71,8 @@ def test_every_configuration_is_known() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_keep_their_trials(path: Path) -> None:
-    """Sets of six layers are asked of a network that has four: its four."""
-    fewer = ["sweep.layer_sets=['last:4']"] if "last:6" in path.read_text() else []
+    """Sets of six and more layers are asked of a network that has four: its four."""
+    fewer = ["sweep.layer_sets=['last:4']"] if re.search(r"last:(6|15|21)\b", path.read_text()) else []
     assert described(load_config(path, fewer).sweep) == KNOWN[str(path.relative_to(ROOT))]
 
 

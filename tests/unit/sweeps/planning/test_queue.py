@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,3 +70,30 @@ def test_workers_keep_to_their_walks(workers: int, seed: int) -> None:
         left[walk(trial)] -= 1
         running[worker] = trial
     assert not any(left.values()) and trials.finished
+
+
+def plainly(trials: Listed, walks: dict[tuple[str, str, int], list[TrialSettings]]) -> tuple[str, str, int]:
+    """The walk that is next, found by looking at all of them."""
+    if trials.last in walks and not trials.out[trials.last]:
+        assert trials.last is not None
+        return trials.last
+    return min(walks, key=lambda w: (trials.out[w], -len(walks[w])))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.integers(1, 6), st.integers(0, 10**6))
+def test_the_heap_hands_out_what_a_look_at_all_walks_would(workers: int, seed: int) -> None:
+    rng = random.Random(seed)
+    given_out = [*GRID, *(replace(t, seed=n) for n, t in enumerate(GRID[:12]))]
+    rng.shuffle(given_out)
+    trials, running = Listed(given_out), list[TrialSettings]()
+    while trials.left or running:
+        if trials.left and len(running) < workers:
+            expected = plainly(trials, trials.walks)
+            trial = trials.next()
+            assert trial is not None
+            assert (trial.policy, trial.order, trial.seed) == expected
+            running.append(trial)
+        else:
+            trials.ended(running.pop(rng.randrange(len(running))), None)
+        assert trials.left == sum(map(len, trials.walks.values()))

@@ -35,5 +35,6 @@ def test_links_are_put_in_when_the_page_is_logged(address: str, base: str | None
     tracking._log_files("parent", {"frontier.html": page, "frontier.png": b"png"})
     assert logged["frontier.png"] == b"png"
     (links,) = re.findall(rb'id="links">(.*?)</script>', logged["frontier.html"])
-    runs = {"base": base, "sweep": "parent", "runs": {"a": "run-a"}}
+    after = "?workflowType=machine_learning"  # else the UI may open its half for language models
+    runs = {"base": base, "after": after, "sweep": "parent", "runs": {"a": "run-a"}}
     assert json.loads(links) == (None if base is None else runs)
