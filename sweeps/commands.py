@@ -158,16 +158,23 @@ def pick_from(
     registered: bool,
     warn: Callable[[str], None],
     reported: bool = True,
+    max_reactivated: float | None = None,
 ) -> Result:
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
     MLflow too; ``reported``: with the page for who decides. A registry that fails costs a warning, not the
-    files."""
+    files. ``max_reactivated``: among states whose kept audits stay within it alone (``auditing.bounded``)."""
     from sweeps.choosing.bias import choice_bias
     from sweeps.choosing.named import Named
     from sweeps.extras import command, installed
     from sweeps.pick import pick, register
 
     at = _opened(name, place, criterion)
+    named, asked = isinstance(criterion, Named), criterion
+    if max_reactivated is not None:
+        from sweeps.auditing.bounded import bounded
+        from sweeps.storage.audit_store import AuditStore
+
+        criterion = bounded(criterion, max_reactivated, at.frontier, AuditStore(at.storage), at.manifest)
 
     def registering(onnx: Path, result: Result) -> str | None:
         from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
@@ -185,7 +192,7 @@ def pick_from(
             warn(f"no report is made; it needs {command('plots')}")
             return None
         page = destination.with_name(f"{destination.name}-report.html")
-        _write_report(at, point, result, criterion, page)
+        _write_report(at, point, result, asked, page)
         return str(page)
 
     return pick(
@@ -199,9 +206,7 @@ def pick_from(
         registering if registered else None,
         at.weights,
         # What a person's eye has chosen by, nobody can do again on other images.
-        None
-        if isinstance(criterion, Named)
-        else lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights),
+        None if named else lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights),
         reporting if reported else None,
     )
 

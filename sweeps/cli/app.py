@@ -244,9 +244,16 @@ def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> Sw
     with stoppable():
         try:
             with SweepProgress(quiet) as progress:
-                return run_sweep(settings, storage, chosen, progress, log)
+                result = run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
+    if settings.sweep.audit and not result.stopped:
+        from sweeps.auditing.audit import audit_after
+        from sweeps.cli.auditing import AuditProgress
+
+        with AuditProgress(quiet) as told:
+            audit_after(result, settings, told.say, told)
+    return result
 
 
 @command(show.study)
@@ -288,6 +295,13 @@ def pick(
     knee: Knee = False,
     trial: TrialKey = None,
     step: Step = None,
+    max_reactivated: Annotated[
+        float | None,
+        typer.Option(
+            help="Beside a criterion: only states whose attack up to 10 poisoned images wake to at most this "
+            "rate (0 to 1), by goodnet audit. States that were not audited are left out."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
@@ -300,7 +314,7 @@ def pick(
     from sweeps.commands import pick_from
 
     criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
-    return pick_from(sweep, storage, out, criterion, register, say, report)
+    return pick_from(sweep, storage, out, criterion, register, say, report, max_reactivated)
 
 
 @command(show.doctor)
