@@ -22,7 +22,7 @@ from sweeps.planning.grid import trials_of
 from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
-from sweeps.records.settings import TrialSettings, plugin_versions
+from sweeps.records.settings import TrialSettings, part_versions
 from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.journal import Journal
 from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
@@ -59,7 +59,7 @@ def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
     for field in ("rank_images", "screen", "sampler", "constraint"):  # sweeps keep the names that they had
         if getattr(sweep, field) == SweepConfig.model_fields[field].default:
             del asked[field]
-    versions = plugin_versions(sweep.orders, sweep.policies)
+    versions = part_versions(sweep.orders, sweep.policies, sweep.repair)
     return [asked, digests, ALGORITHM_VERSION, *([versions] if versions else [])]
 
 
