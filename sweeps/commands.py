@@ -81,7 +81,8 @@ def study_of(
     out: Path,
     remarks: Path,
 ) -> Result:
-    """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
+    """Run what is missing of every sweep, then write ``study.md``, its pictures and
+    ``study-table.md`` (and ``.csv``: a row for each net, method and price) into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
     from sweeps.extras import need
@@ -91,13 +92,14 @@ def study_of(
     from sweeps.reports.study import study
     from sweeps.reports.study_page import Part, study_markdown
     from sweeps.reports.study_picture import study_png
+    from sweeps.reports.study_table import paper_csv, paper_markdown, paper_rows
     from sweeps.sweep import TestCounter
 
     names = [config.name for config, _ in configs]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"study: two sweeps are called {name!r}; expected different names")
-    parts = []
+    parts, rows = [], []
     out.mkdir(parents=True, exist_ok=True)
     for config, about in configs:
         storage = open_storage(config.storage)
@@ -107,6 +109,7 @@ def study_of(
         inputs = load_inputs(input_files(config))
         counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
         ways = study(result.records, counter)
+        rows += paper_rows(config.name, result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
         part = Part(
@@ -122,8 +125,12 @@ def study_of(
     words = remarks.read_text() if remarks.is_file() else ""
     page = out / "study.md"
     write_whole(page, study_markdown(parts, words).encode())
+    table = out / "study-table.md"
+    write_whole(table, paper_markdown(rows).encode())
+    write_whole(table.with_suffix(".csv"), paper_csv(rows).encode())
     return {
         "page": str(page),
+        "table": str(table),
         "sweeps": {
             part.name: {
                 "trials": sum(w.trials for w in part.ways),
