@@ -156,11 +156,18 @@ class Storage:
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; empty when there is no such folder."""
+        return sorted(self.written(folder))
+
+    def written(self, folder: str) -> dict[str, tuple[int, int | None]]:
+        """The files in a folder by name: bytes, and nanoseconds since the epoch at which each was written
+        where its file system tells."""
         self._check_there()
         selector = fs.FileSelector(self.full(folder), allow_not_found=True)
         with self._answering():
             found = self.fs.get_file_info(selector)
-        return sorted(f.base_name for f in found if f.is_file and not f.base_name.endswith(".tmp"))
+        return {
+            f.base_name: (f.size, f.mtime_ns) for f in found if f.is_file and not f.base_name.endswith(".tmp")
+        }
 
 
 def _refused(error: BaseException) -> bool:
