@@ -13,6 +13,7 @@ from pyarrow import fs
 
 from prune_core.errors import InputError, Unavailable
 
+ONE_REQUEST = 2**22  # bytes that pyarrow holds back until an S3 object is closed; its parts are 10 MiB
 MARK = ".goodnet"  # a file in every folder that a sweep has begun in
 
 
@@ -126,6 +127,11 @@ class Storage:
     def write_bytes(self, name: str, data: bytes) -> None:
         self._check_there()
         target = self.full(name)
+        if self.fs.type_name == "s3" and len(data) <= ONE_REQUEST:
+            # An object appears whole when its upload is closed, and not before: no folder, no rename.
+            with self._answering(), self.fs.open_output_stream(target) as stream:
+                stream.write(data)
+            return
         temporary = f"{target}.{uuid.uuid4().hex}.tmp"
         with self._answering():
             self.fs.create_dir(target.rpartition("/")[0], recursive=True)
