@@ -1,8 +1,8 @@
 """A sweep of many workers as a discrete-event simulation, from costs that were measured.
 
 The driver is one process. Its main thread takes what ended, reads the record, tells the followers and hands
-out the next trial; meanwhile MLflow's thread logs what it was told. Both are Python, so while both want to run
-each gets half of one core; while the main thread waits for the storage, the other has it alone. Workers
+out the next trial; meanwhile MLflow's thread logs what it was told. Both are Python, so while both want to
+run each gets half of one core; while the main thread waits for the storage, the other has it alone. Workers
 sleep, write, and wait for the driver.
 """
 
@@ -44,9 +44,11 @@ class Costs:
 
 @dataclass(frozen=True)
 class Found:
-    """``efficiency``: the time that workers slept, as a share of all workers' time up to the last hand-out.
-    ``busy``: share of the time that the driver's main thread was at it. ``behind``: seconds that MLflow's thread
-    goes on after the last trial."""
+    """Attributes:
+    efficiency: the time that workers slept, as a share of all workers' time until the last trial ended.
+    busy: share of the time that the driver's main thread was at it.
+    behind: seconds that MLflow's thread goes on after the last trial.
+    """
 
     efficiency: float
     busy: float
