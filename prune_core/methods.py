@@ -27,7 +27,7 @@ _WEAKEST_FIRST = (WEIGHTS_ALONE, CLEAN, POISONED, TRUE_LABELS)
 # Words of what an order needs, the strongest first.
 _WORDS = {TRUE_LABELS: "true label", POISONED: "poisoned", CLEAN: "clean"}
 
-KINDS = ("pruning", "scaling", "finetune", "finetune-margin", "unlearn", "baseline")
+KINDS = ("pruning", "scaling", "finetune", "finetune-margin", "unlearn", "i-bau", "ft-sam", "baseline")
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,13 @@ NET_POLICIES: dict[str, Method] = {
 }
 REPAIRS: dict[str, Method | None] = {
     "none": None,
-    "finetune": Method("finetune", CLEAN, seeded=True),
-    "finetune-margin": Method("finetune-margin", POISONED, seeded=True),
-    "unlearn": Method("unlearn", TRUE_LABELS, seeded=True),
+    "finetune": Method("finetune", CLEAN, seeded=True, version="2"),
+    "finetune-margin": Method("finetune-margin", POISONED, seeded=True, version="2"),
+    "unlearn": Method("unlearn", TRUE_LABELS, seeded=True, version="2"),
+    "i-bau": Method("i-bau", CLEAN, seeded=True),
+    "ft-sam": Method("ft-sam", CLEAN, seeded=True),
 }
+PUBLISHED_REPAIRS = ("i-bau", "ft-sam")  # they need no target, and no more than two clean images
 # The final-layer policy looks at clean accuracy alone; the other rules ask for the attack too.
 _RULES = {name: Method("pruning", CLEAN if name == "final-layer" else POISONED) for name in POLICIES}
 ALL_POLICIES: dict[str, Method] = {**_RULES, **NET_POLICIES}
@@ -135,6 +138,9 @@ def repaired(repair: str, given: Given, start: MadeNet, tell: Tell) -> Iterator[
     are needed and there are none."""
     if REPAIRS.get(repair) is None:
         raise InputError(f"repair {repair!r} does nothing; expected one of {', '.join(REPAIRS)}")
+    if repair in PUBLISHED_REPAIRS:
+        yield from _published(repair, given, start, tell)
+        return
     from prune_core.repair.finetune import COURSES, finetune
     from prune_core.repair.nets import MadeNet
 
@@ -153,6 +159,15 @@ def repaired(repair: str, given: Given, start: MadeNet, tell: Tell) -> Iterator[
             f"{net.attack_success:.2%} attack success on the hold-out"
         )
         yield MadeNet(start.mask, net.weights, "; ".join(filter(None, [start.note, note])))
+
+
+def _published(repair: str, given: Given, start: MadeNet, tell: Tell) -> Iterator[MadeNet]:
+    from prune_core.repair.ft_sam import ft_sam
+    from prune_core.repair.i_bau import i_bau
+
+    nets = (i_bau if repair == "i-bau" else ft_sam)(given, start.mask, start.weights, tell)
+    for net in nets:
+        yield replace(net, note="; ".join(filter(None, [start.note, net.note])))
 
 
 def _scale(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:

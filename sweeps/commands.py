@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +15,19 @@ from prune_core.files.write import write_whole
 from sweeps.config.schema import Config
 from sweeps.looking import frontier_at, records_of
 from sweeps.progress import Progress
-from sweeps.records.trial_record import State
-from sweeps.results import FrontierPoint
-from sweeps.storage.manifest import read_manifest
+from sweeps.records.trial_record import State, TrialRecord
+from sweeps.results import Frontier, FrontierPoint
+from sweeps.storage.manifest import Manifest, read_manifest
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from prune_core.data.checks.findings import Finding
+    from prune_core.evaluation.plain import PlainEvaluator
     from prune_core.files.constants import Weights
     from sweeps.choosing.criteria import Criterion
     from sweeps.setup.initialise import Given
+    from sweeps.sweep import TestCounter
     from sweeps.sweep_result import SweepResult
 
 # Imports inside functions: a frontier is shown without torch, whose import alone takes longer.
@@ -77,7 +81,8 @@ def study_of(
     out: Path,
     remarks: Path,
 ) -> Result:
-    """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
+    """Run what is missing of every sweep, then write ``study.md``, its pictures and
+    ``study-table.md`` (and ``.csv``: a row for each net, method and price) into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
     from sweeps.extras import need
@@ -87,13 +92,14 @@ def study_of(
     from sweeps.reports.study import study
     from sweeps.reports.study_page import Part, study_markdown
     from sweeps.reports.study_picture import study_png
+    from sweeps.reports.study_table import paper_csv, paper_markdown, paper_rows
     from sweeps.sweep import TestCounter
 
     names = [config.name for config, _ in configs]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"study: two sweeps are called {name!r}; expected different names")
-    parts = []
+    parts, rows = [], []
     out.mkdir(parents=True, exist_ok=True)
     for config, about in configs:
         storage = open_storage(config.storage)
@@ -103,6 +109,7 @@ def study_of(
         inputs = load_inputs(input_files(config))
         counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
         ways = study(result.records, counter)
+        rows += paper_rows(config.name, result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
         part = Part(
@@ -118,8 +125,12 @@ def study_of(
     words = remarks.read_text() if remarks.is_file() else ""
     page = out / "study.md"
     write_whole(page, study_markdown(parts, words).encode())
+    table = out / "study-table.md"
+    write_whole(table, paper_markdown(rows).encode())
+    write_whole(table.with_suffix(".csv"), paper_csv(rows).encode())
     return {
         "page": str(page),
+        "table": str(table),
         "sweeps": {
             part.name: {
                 "trials": sum(w.trials for w in part.ways),
@@ -146,14 +157,112 @@ def pick_from(
     criterion: Criterion,
     registered: bool,
     warn: Callable[[str], None],
+    reported: bool = True,
+    max_reactivated: float | None = None,
 ) -> Result:
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
-    MLflow too. A registry that fails costs a warning, not the files."""
-    from prune_core.evaluation.plain import PlainEvaluator
+    MLflow too; ``reported``: with the page for who decides. A registry that fails costs a warning, not the
+    files. ``max_reactivated``: among states whose kept audits stay within it alone (``auditing.bounded``)."""
     from sweeps.choosing.bias import choice_bias
+    from sweeps.choosing.named import Named
+    from sweeps.extras import command, installed
+    from sweeps.pick import pick, register
+
+    at = _opened(name, place, criterion)
+    named, asked = isinstance(criterion, Named), criterion
+    if max_reactivated is not None:
+        from sweeps.auditing.bounded import bounded
+        from sweeps.storage.audit_store import AuditStore
+
+        criterion = bounded(criterion, max_reactivated, at.frontier, AuditStore(at.storage), at.manifest)
+
+    def registering(onnx: Path, result: Result) -> str | None:
+        from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
+
+        try:
+            tracking = open_tracking(at.manifest.config.tracking, at.storage)
+            tracking.check()
+            return register(tracking, at.manifest, onnx, result)
+        except Exception as error:  # the files are written; a registry in any trouble is no reason
+            warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")
+            return None
+
+    def reporting(destination: Path, point: FrontierPoint, result: Result) -> str | None:
+        if not installed("plots"):
+            warn(f"no report is made; it needs {command('plots')}")
+            return None
+        page = destination.with_name(f"{destination.name}-report.html")
+        _write_report(at, point, result, asked, page)
+        return str(page)
+
+    return pick(
+        at.manifest,
+        at.frontier,
+        at.valid,
+        at.test,
+        at.badnet,
+        out,
+        criterion,
+        registering if registered else None,
+        at.weights,
+        # What a person's eye has chosen by, nobody can do again on other images.
+        None if named else lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights),
+        reporting if reported else None,
+    )
+
+
+def report_from(
+    name: str | None, place: str, criterion: Criterion, scan: Path | None, out: Path | None, picked: Path
+) -> Result:
+    """The page for who decides, of a sweep as it stands and the state that ``criterion`` chooses; with the
+    figures of the files that ``goodnet pick`` has written into ``picked``, where those still are what it
+    measured. Returns its facts, and where it is. Raises InputError."""
+    from sweeps.choosing.bias import choice_bias
+    from sweeps.choosing.named import Named
+    from sweeps.decision.signed import signed_files
+    from sweeps.extras import need
+    from sweeps.pick import Source, check_same_inputs, choose, told
+
+    need("plots", "goodnet report")
+    at = _opened(name, place, criterion)
+    digests = {"badnet": at.valid.model.digest, "valid": at.valid.split.digest, "test": at.test.split.digest}
+    check_same_inputs(at.manifest, digests)
+    page = out or Path(f"{at.manifest.name}-report.html")
+    if at.frontier.no_attack is not None or not at.frontier.points:
+        return _write_report(at, None, None, criterion, page, scan)
+    point, why = choose(at.frontier, at.valid.badnet, criterion, at.test.badnet)
+    again = (
+        None
+        if isinstance(criterion, Named)
+        else (lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights))
+    )
+    source = Source(at.badnet, at.manifest.config.architecture, at.valid, at.test)
+    chosen = told(at.manifest, source, point, why, at.weights(point), again)
+    files = signed_files(picked, at.manifest.name, point)
+    return _write_report(at, point, {**chosen, **files}, criterion, page, scan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A sweep with its inputs, its frontier counted on test."""
+
+    storage: Storage
+    manifest: Manifest
+    records: list[TrialRecord]
+    frontier: Frontier
+    valid: PlainEvaluator
+    test: PlainEvaluator
+    badnet: Path
+    counter: TestCounter
+
+    def weights(self, net: FrontierPoint | State) -> Weights:
+        return RecordStore(self.storage).weights(net.trial_key, net.weights)
+
+
+def _opened(name: str | None, place: str, criterion: Criterion) -> _Opened:
+    from prune_core.evaluation.plain import PlainEvaluator
     from sweeps.choosing.named import Named, with_state
     from sweeps.inputs.load import input_files, load_inputs
-    from sweeps.pick import pick, register
     from sweeps.sweep import TestCounter
 
     storage = open_storage(place)
@@ -164,40 +273,40 @@ def pick_from(
     counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
     records = records_of(storage, manifest)
     frontier = frontier_at(storage, manifest, records, counter)
-    named = isinstance(criterion, Named)
     if isinstance(criterion, Named) and frontier.no_attack is None:
         frontier = with_state(frontier, records, criterion, counter)
-    store = RecordStore(storage)
+    valid, test = (PlainEvaluator(inputs.model, split) for split in (inputs.valid, inputs.test))
+    return _Opened(storage, manifest, records, frontier, valid, test, files.badnet, counter)
 
-    def registering(onnx: Path, result: Result) -> str | None:
-        from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
 
-        try:
-            tracking = open_tracking(config.tracking, storage)
-            tracking.check()
-            return register(tracking, manifest, onnx, result)
-        except Exception as error:  # the files are written; a registry in any trouble is no reason
-            warn(f"not registered in MLflow: {' '.join(str(error).split())[:200]}")
-            return None
+def _write_report(
+    at: _Opened,
+    point: FrontierPoint | None,
+    chosen: Result | None,
+    criterion: Criterion,
+    page: Path,
+    scan: Path | None = None,
+) -> Result:
+    """``page``, and beside it its facts as ``.json``. Returns the facts, with the page's place."""
+    from prune_core.evaluation.plain import PlainEvaluator
+    from sweeps.decision.evidence import evidence_of
+    from sweeps.decision.facts import Given, tell
+    from sweeps.decision.page import report_html
 
-    valid = PlainEvaluator(inputs.model, inputs.valid)
-
-    def weights(net: FrontierPoint | State) -> Weights:
-        return store.weights(net.trial_key, net.weights)
-
-    return pick(
-        manifest,
-        frontier,
-        valid,
-        PlainEvaluator(inputs.model, inputs.test),
-        files.badnet,
-        out,
-        criterion,
-        registering if registered else None,
-        weights,
-        # What a person's eye has chosen by, nobody can do again on other images.
-        None if named else lambda point: choice_bias(point, records, criterion, valid, weights),
-    )
+    goodnet = None
+    if point is not None:
+        weights = at.weights(point)
+        changed = at.test.model.with_weights(weights) if weights else None
+        goodnet = (at.test if changed is None else PlainEvaluator(changed, at.test.split), point.mask)
+    evidence = evidence_of(at.storage, at.manifest, point, scan)
+    given = Given(
+        at.manifest, at.records, at.frontier, at.valid, at.test, at.badnet, chosen, goodnet, criterion,
+        at.counter, at.storage.place, evidence,
+    )  # fmt: skip
+    told = tell(given)
+    write_whole(page, report_html(told).encode())
+    write_whole(page.with_suffix(".json"), json.dumps(told.facts, indent=1).encode())
+    return {**told.facts, "report": str(page), "facts": str(page.with_suffix(".json"))}
 
 
 def set_up(given: Given, progress: Callable[[str, float], None]) -> Result:

@@ -28,6 +28,7 @@ from prune_core.masks import ChannelMask
 from prune_core.methods import WEIGHTS_ALONE
 from prune_core.reader import client as contained
 from sweeps.choosing.criteria import Criterion
+from sweeps.decision.signed import files_name
 from sweeps.reports.model_card import card, cost_tags, registered_description
 from sweeps.reports.price import losing_classes, price, price_words, prices
 from sweeps.results import Frontier, FrontierPoint, described
@@ -57,12 +58,14 @@ def pick(
     register: Callable[[Path, Result], str | None] | None = None,
     weights: Callable[[FrontierPoint], Weights] = lambda point: {},
     bias: Callable[[FrontierPoint], Result] | None = None,
+    report: Callable[[Path, FrontierPoint, Result], str | None] | None = None,
 ) -> Result:
     """``choose`` a point, ``write`` it to ``out`` in every format with a card, having had every model
     file verified.
 
     ``valid`` and ``test`` hold the BadNet, read from ``badnet_path``. ``weights`` gives the changed
-    weights of a point that has some, ``bias`` what its choice flatters (``choice_bias``). ``register`` gets
+    weights of a point that has some, ``bias`` what its choice flatters (``choice_bias``). ``report`` makes
+    the page for who decides, beside the card, and returns where it is. ``register`` gets
     the ONNX file and the result so far, and returns where the model is registered, or None; it is called
     last, so that a registry that fails leaves the files. Returns the contract's form. Raises InputError, and
     ExportMismatch when a file does not do what the record says (the models written are removed).
@@ -73,11 +76,39 @@ def pick(
         raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
     source = Source(badnet_path, manifest.config.architecture, valid, test)
     point, why = choose(frontier, valid.badnet, criterion, test.badnet)
-    destination = out / f"{manifest.name}-{point.trial_key[:8]}-step{point.step}"
+    destination = out / files_name(manifest.name, point)
     written = write(source, point, weights(point), destination)
     written, files = verify(source, point, written)
-    settings = manifest.trials[point.trial_key]
     result: Result = {
+        **told(manifest, source, point, why, weights(point), bias),
+        "files": files,
+        "left_out": written.left_out,
+        "cost": costs(written),
+        "mask_file": str(written.mask),
+        "card": str(destination.with_name(destination.name + ".md")),
+        "report": None,
+        "registered": None,
+    }
+    write_whole(Path(result["card"]), card(result).encode())
+    if report is not None:
+        result["report"] = report(destination, point, result)
+    if register is not None:
+        result["registered"] = register(written.models["onnx"], result)
+    return result
+
+
+def told(
+    manifest: Manifest,
+    source: Source,
+    point: FrontierPoint,
+    why: str,
+    weights: Weights,
+    bias: Callable[[FrontierPoint], Result] | None = None,
+) -> Result:
+    """What ``pick --json`` says of a chosen state, before any file of it is written."""
+    valid, test = source.valid, source.test
+    settings = manifest.trials[point.trial_key]
+    return {
         "sweep": manifest.name,
         "point": point.to_json(),
         "why": why,
@@ -85,7 +116,7 @@ def pick(
             **prices(
                 {"valid": valid.badnet, "test": test.badnet}, {"valid": point.valid, "test": point.test}
             ),
-            "classes": _losing_classes(source, point, weights(point)),
+            "classes": _losing_classes(source, point, weights),
         },
         "defence_effectiveness": {
             "valid": defence_effectiveness(valid.badnet, point.valid),
@@ -97,17 +128,7 @@ def pick(
         **manifest.config.data.form.preprocessing.to_json(),
         "findings": [f.to_json() for f in manifest.findings or ()],
         "choice": None if bias is None else bias(point),
-        "files": files,
-        "left_out": written.left_out,
-        "cost": costs(written),
-        "mask_file": str(written.mask),
-        "card": str(destination.with_name(destination.name + ".md")),
-        "registered": None,
     }
-    write_whole(Path(result["card"]), card(result).encode())
-    if register is not None:
-        result["registered"] = register(written.models["onnx"], result)
-    return result
 
 
 def choose(
@@ -181,7 +202,8 @@ def register(registry: Registry, manifest: Manifest, onnx: Path, result: Result)
         **cost_tags(result["cost"]),
     }
     small = [f["path"] for f in result["files"] if f["kind"] in ("small-onnx", "pt2")]
-    beside = [Path(path) for path in (result["card"], result["mask_file"], *small)]
+    page = [result["report"]] if result.get("report") else []
+    beside = [Path(path) for path in (result["card"], result["mask_file"], *page, *small)]
     name = f"goodnet-{manifest.config.name}"
     version = registry.register(
         onnx.read_bytes(),

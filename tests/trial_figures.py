@@ -33,7 +33,7 @@ def final(
     return record.badnet_test, record.test
 
 
-def on_the_stand_in(shared_data: Path, repair: str, x: float) -> Counts:
+def on_the_stand_in(shared_data: Path, repair: str, x: float, seed: int = 0) -> Counts:
     """Test counts of the stand-in's net, scaled and then repaired within ``x`` points. True labels come
     with the trigger picture."""
     files = shared_data / "csaw"
@@ -46,5 +46,6 @@ def on_the_stand_in(shared_data: Path, repair: str, x: float) -> Counts:
         x_thresholds=[x],
         policies=["scale"],
         repair=repair,
+        seeds=[seed],
     )
     return test

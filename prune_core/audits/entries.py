@@ -28,7 +28,7 @@ class Entry:
     """One attack on one net.
 
     Attributes:
-        audit: which attack, a name of ``plan.AUDITS``.
+        audit: which attack, a name of ``names.AUDITS``.
         setting: what it was given, as JSON values; with ``audit`` and ``seed`` it names the entry.
         seed: of what chance draws; None where nothing is drawn.
         clean: (right, of) clean test images, by the net as it is after the attack.

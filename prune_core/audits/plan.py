@@ -8,25 +8,12 @@ from typing import Any
 
 from prune_core.audits import changed_triggers as changed
 from prune_core.audits.entries import Entry, Skipped, entry_key
+from prune_core.audits.names import POISONED, SEEDS, check_audits
 from prune_core.audits.perturbation import perturbation_settings, perturbed
 from prune_core.audits.quantised import int8_settings, quantised
 from prune_core.audits.subject import Asked, Exhibits, Subject, hits, unchanged
 from prune_core.audits.tuning import clean_tuned, reactivated, tuning_settings
 from prune_core.data.images import Split
-from prune_core.errors import InputError
-from prune_core.plugins.names import unknown
-
-SEEDS = (0, 1, 2)
-POISONED = (1, 5, 10, 50)  # images that an attacker has
-
-AUDITS: Mapping[str, str] = {
-    "as-it-is": "the attack as it was, on the images of the other audits",
-    "reactivation": "fine-tuned with 1, 5, 10, 50 poisoned images among clean ones",
-    "clean-tuning": "fine-tuned on clean images alone",
-    "perturbation": "a small perturbation of all images beside the trigger, and without it",
-    "changed-trigger": "the trigger moved, resized, fainter, of the opposite colour, blended",
-    "int8": "quantised to eight bits",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +28,6 @@ class Piece:
     @property
     def key(self) -> str:
         return entry_key(self.audit, self.setting, self.seed)
-
-
-def check_audits(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, in the order of ``AUDITS``; all of them where none is given. Raises InputError for one that
-    is not there."""
-    for name in names:
-        if name not in AUDITS:
-            raise InputError(unknown("audit", name, AUDITS))
-    return tuple(name for name in AUDITS if not names or name in names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from prune_core.baselines.masked import CleanBatches
 from prune_core.baselines.neurons import Silencer, pruned_along
 from prune_core.model.layer_sets import LayerSet
 from prune_core.repair.nets import Given, MadeNet, Tell
+from prune_core.repair.published import CleanBatches
 from prune_core.repair.training_copy import Neurons, TrainingCopy, places_of
 from prune_core.threads import steps_on_fixed_threads
 

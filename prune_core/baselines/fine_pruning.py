@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from prune_core.baselines.masked import CleanBatches
 from prune_core.masks import ChannelMask
 from prune_core.model.layer_sets import LayerSet
 from prune_core.model.model import ConvLayer, PrunableModel
@@ -22,6 +20,7 @@ from prune_core.orders.activations import activation
 from prune_core.orders.passes import watched
 from prune_core.repair.losses import logits_of
 from prune_core.repair.nets import Given, MadeNet, Tell
+from prune_core.repair.published import CleanBatches, Held, zero
 from prune_core.threads import steps_on_fixed_threads
 
 SHARES = tuple(x / 20 for x in range(1, 20))  # of the last layer's channels that are pruned
@@ -78,7 +77,7 @@ def fine_pruning(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            _zero(held)
+            zero(held)
         tell(number, len(SHARES), "Fine-Pruning")
         yield MadeNet(mask, changed_weights(parameters, before), f"Fine-Pruning, {what}, fine-tuned")
 
@@ -124,9 +123,6 @@ def _means(given: Given, node: str) -> np.ndarray:
     return means
 
 
-Held = list[tuple[torch.Tensor, Any]]
-
-
 def _held(student: PrunableModel, mask: ChannelMask, features: Features | None, rows: list[int]) -> Held:
     """Set what is pruned to zero; the tensors and places that have to stay so."""
     held: Held = list(student.tensors_of(mask))
@@ -136,14 +132,8 @@ def _held(student: PrunableModel, mask: ChannelMask, features: Features | None, 
         each = features.pixels
         columns = [row * each + pixel for row in rows for pixel in range(each)]
         held.append((dense.weight.data, (slice(None), columns)))
-    _zero(held)
+    zero(held)
     return held
-
-
-def _zero(held: Held) -> None:
-    with torch.no_grad():
-        for tensor, place in held:
-            tensor[place] = 0
 
 
 def _changed(

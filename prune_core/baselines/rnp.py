@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from prune_core.baselines.anp import free_channels, step
-from prune_core.baselines.masked import CleanBatches
 from prune_core.baselines.neurons import Silencer, pruned_along
 from prune_core.model.layer_sets import LayerSet
 from prune_core.repair.nets import Given, MadeNet, Tell
+from prune_core.repair.published import CleanBatches, pixel_squares
 from prune_core.repair.training_copy import TrainingCopy, places_of
 from prune_core.threads import steps_on_fixed_threads
 
@@ -70,7 +69,7 @@ def _unlearn(
     copy: TrainingCopy, batches: CleanBatches, settings: RnpSettings, tell: Callable[[int], None]
 ) -> None:
     weights = copy.trainable()
-    square = _pixel_square(copy, batches.pixels[:256])
+    square = pixel_squares(copy.student.graph, copy.logits, batches.pixels[:256])
     groups = [{"params": [w], "lr": settings.rate / square.get(id(w), 1.0)} for w in weights]
     optimizer = torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(settings.falls), gamma=0.1)
@@ -89,27 +88,3 @@ def _unlearn(
             break
     for tensor in weights:
         tensor.requires_grad_(False)
-
-
-@torch.no_grad()
-def _pixel_square(copy: TrainingCopy, pixels: torch.Tensor) -> dict[int, float]:
-    """Of kernels that see pixels, by identity, the mean square of what they see, at least 1. The authors'
-    pixels are about 1; a step of SGD on a kernel that sees pixels up to 255 would be as many times too
-    long as their square."""
-    graph, behind, found = copy.student.graph, set(), dict[int, float]()
-    for node in graph.graph.nodes:
-        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-        convs = [] if module is None else [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-        if convs and not any(i in behind for i in node.all_input_nodes):
-            seen: list[float] = []
-            handle = convs[0].register_forward_pre_hook(
-                lambda m, args, seen=seen: seen.append(float(args[0].square().mean()))
-            )
-            try:
-                copy.logits(pixels)
-            finally:
-                handle.remove()
-            found[id(convs[0].weight)] = max(1.0, seen[0])
-        if convs or any(i in behind for i in node.all_input_nodes):
-            behind.add(node)
-    return found

@@ -14,15 +14,22 @@ The layer that tells the classes apart is never trained. Where few clean images 
 class, its bias alone could silence the target for good: attack success 0 at no cost that such images
 could show, and no repair of anything.
 
+The first layer that has weights is left alone too, where there are others: it takes a third of a batch's
+time and repairs nothing that the next ones cannot.
+
 How hard to train depends on what is left to repair, so there are two courses from the same start:
 ``gentle`` leaves a net that is nearly there as accurate as it is, ``firm`` takes down an attack that
 pruning has hardly touched, and is long, since a student of few images learns late to answer others (a
-good teacher is patient: Beyer et al., arXiv 2106.05237).
+good teacher is patient: Beyer et al., arXiv 2106.05237). Gentle is left early where the attack does not
+fall, and firm left out where gentle has done.
 
 A fifth of the validation images is kept apart: they are not trained on, and a round's net is a result
 when none of another round, of either course, is better on them in agreement with the BadNet on clean
 images and attack success both. Agreement is of class distributions, not of answers: the answers of so
 few images tell good rounds apart by lot. A course stops when several rounds in a row bring no such net.
+
+Version 1 trained all layers but the last, had a firm course of 45 smaller rounds, and asked the BadNet again
+for each batch: docs/performance.md compares the two.
 """
 
 from __future__ import annotations
@@ -32,8 +39,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
+from prune_core.counts import wilson_interval
 from prune_core.data.attack import aim_of
 from prune_core.data.images import LabeledImages, Split
 from prune_core.data.pairs import find_pairs, known_truth
@@ -42,48 +49,17 @@ from prune_core.files.constants import Weights
 from prune_core.frontier import non_dominated
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
-from prune_core.model.parameters import Parameter, changed_weights, parameters_of, student_of
-from prune_core.repair.augment import blended, varied
-from prune_core.repair.losses import (
-    agreement,
-    attack_hinge,
-    distillation,
-    image_tensor,
-    logits_of,
-    shuffled_batches,
-    target_tensor,
-)
-from prune_core.repair.universal_trigger import find_trigger, with_trigger
+from prune_core.model.parameters import Parameter, changed_weights, parameters_of
+from prune_core.repair.lesson import Copies, Course, Lesson
+from prune_core.repair.losses import agreement, image_tensor, logits_of
+from prune_core.repair.student import training_form
 from prune_core.threads import fixed_threads
 
 APART = 0.2  # the fraction of images that is kept apart
-
-
-@dataclass(frozen=True)
-class Course:
-    """A round is ``batches`` batches of ``batch`` images. ``pressure`` and ``truth``: weights of the
-    hinge and of the cross-entropy on attacked images, against nats of divergence on clean ones;
-    ``clearance`` in logits. ``mixed``: the share of clean images that are blended with another.
-    ``found_on`` images show a trigger that ``found_for`` batches are stamped with; ``size``: what it may
-    change a pixel by, as a fraction of the span of pixels. ``patience`` in rounds."""
-
-    name: str
-    rounds: int
-    learning_rate: float
-    pressure: float
-    size: float
-    batches: int = 15
-    batch: int = 64
-    truth: float = 0.03
-    mixed: float = 0.3
-    clearance: float = 5.0
-    found_on: int = 24
-    found_for: int = 3
-    patience: int = 8
-
+ENOUGH = 0.95  # agreement at which, with no image of those kept apart attacked, no firmer course follows
 
 GENTLE = Course("gentle", rounds=12, learning_rate=5e-5, pressure=0.01, size=0.1)
-FIRM = Course("firm", rounds=45, learning_rate=2e-4, pressure=0.3, size=0.3)
+FIRM = Course("firm", rounds=20, learning_rate=6e-4, pressure=0.3, size=0.3)
 COURSES = (GENTLE, FIRM)
 
 
@@ -137,12 +113,18 @@ def finetune(
     clean = image_tensor(split.clean.keeping(clean_apart), model.device)
     answers, poisoned = logits_of(model, clean), split.poisoned.keeping(poisoned_apart)
     taught = split.keeping(clean_rows, poisoned_rows)
-    drawn = generator.get_state()  # every course draws the same lots
     nets: list[TunedNet] = []
     total, done = sum(course.rounds for course in courses), 0
-    for course in courses:
-        student = student_of(model.with_weights(weights))
-        lesson = _Lesson(model, taught, aims, repair, course, torch.Generator().set_state(drawn))
+    copies: dict[tuple[int, float], Copies] = {}  # every course is shown the same
+    for place, course in enumerate(courses, 1):
+        if any(net.attack_success == 0 and net.agreement >= ENOUGH for net in nets):
+            break
+        form = (course.batch, course.mixed)
+        if form not in copies:
+            pixels = image_tensor(taught.clean, model.device)
+            copies[form] = Copies(model, pixels, course.batch, course.mixed, seed)
+        student = training_form(model.with_weights(weights))
+        lesson = Lesson(taught, copies[form], aims, repair, course, seed)
         for number, changed in enumerate(_rounds(model, student, mask, weights, lesson)):
             rates = (agreement(logits_of(student, clean), answers), worst_rate(student, poisoned))
             if number or not nets:
@@ -152,12 +134,15 @@ def finetune(
             best = nets[max(_not_beaten(nets))]
             if number - (best.round if best.course == course.name else 0) >= course.patience:
                 break
+            followed = place < len(courses)
+            if followed and number >= course.proof and _in_vain(nets, course, poisoned):
+                break
         done += course.rounds
     return sorted((nets[i] for i in _not_beaten(nets)), key=lambda net: (net.balance, net.round))
 
 
 def _rounds(
-    model: PrunableModel, student: PrunableModel, mask: ChannelMask, weights: Weights, lesson: _Lesson
+    model: PrunableModel, student: PrunableModel, mask: ChannelMask, weights: Weights, lesson: Lesson
 ) -> Iterator[Weights]:
     """Train ``student``; what it differs by from the BadNet at the start and after every round."""
     course = lesson.course
@@ -167,7 +152,7 @@ def _rounds(
     for parameter in trained:
         parameter.tensor.requires_grad_(True)
     before = {p.name: p.value() for p in parameters_of(model)}
-    optimizer = torch.optim.Adam([p.tensor for p in trained], lr=course.learning_rate)
+    optimizer = torch.optim.Adam([p.tensor for p in trained], lr=course.learning_rate, fused=True)
     yield {**weights, **changed_weights(parameters, before)}
     for number in range(course.rounds):
         for group in optimizer.param_groups:
@@ -217,12 +202,12 @@ def _varied(split: Split) -> bool:
 
 def trained_parameters(student: PrunableModel) -> list[Parameter]:
     """Kernels and biases of convolutions and dense layers, but never of the last, which tells the
-    classes apart. Raises InputError when none is left."""
+    classes apart, and of the first only where no other is left. Raises InputError when none is left."""
     held = [p for p in parameters_of(student) if p.kind in ("conv", "dense")]
     layers = list(dict.fromkeys(p.node for p in held))[:-1]
     if not layers:
         raise InputError(f"{student.name}: no layer before the last whose weights could be trained")
-    return [p for p in held if p.node in layers]
+    return [p for p in held if p.node in (layers[1:] or layers)]
 
 
 def kept_apart(count: int, fraction: float, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -234,78 +219,6 @@ def kept_apart(count: int, fraction: float, generator: torch.Generator) -> tuple
     return np.sort(order[apart:]), np.sort(order[:apart])
 
 
-class _Lesson:
-    """What a student is taught, batch by batch."""
-
-    def __init__(
-        self,
-        badnet: PrunableModel,
-        split: Split,
-        aims: list[torch.Tensor],
-        repair: str,
-        course: Course,
-        generator: torch.Generator,
-    ) -> None:
-        self.badnet, self.repair, self.course, self.generator = badnet, repair, course, generator
-        self.aims = [aim.to(badnet.device) for aim in aims]
-        self.clean = image_tensor(split.clean, badnet.device)
-        self.span = (float(self.clean.min()), float(self.clean.max()))
-        self._clean_batches = self._endless(len(self.clean))
-        if repair != "finetune":  # which never gets to see a poisoned image
-            images = split.poisoned
-            self.poisoned = image_tensor(images, badnet.device)
-            self.targets = target_tensor(images, badnet.device)
-            if images.true_labels is not None:
-                self.truth = torch.tensor(images.true_labels, device=badnet.device)
-            self._poisoned_batches = self._endless(len(self.poisoned))
-
-    def losses(self, student: PrunableModel) -> Iterator[torch.Tensor]:
-        """One for each batch of a round."""
-        course, trigger = self.course, None
-        for number in range(course.batches):
-            rows = next(self._clean_batches)
-            seen = blended(varied(self.clean[rows], self.generator, self.span), self.generator, course.mixed)
-            wanted = logits_of(self.badnet, seen, len(seen))
-            if self.repair == "finetune":
-                if trigger is None or number % course.found_for == 0:
-                    some = self.clean[rows][: course.found_on]
-                    aim = self.aims[number // course.found_for % len(self.aims)]
-                    trigger = self._found(student, some, aim)
-                bad, targets = with_trigger(seen, trigger, self.span), _of(aim, wanted)
-            else:
-                rows = next(self._poisoned_batches)
-                bad, targets = self.poisoned[rows], self.targets[rows]
-            both = student.graph(student.arranged(torch.cat([seen, bad])))
-            clean, attacked = both[: len(seen)], both[len(seen) :]
-            loss = distillation(clean, wanted)
-            aimed = targets >= 0
-            if aimed.all():
-                loss = loss + course.pressure * attack_hinge(attacked, targets, course.clearance)
-            elif aimed.any():
-                hinge = attack_hinge(attacked[aimed], targets[aimed], course.clearance)
-                loss = loss + course.pressure * hinge
-            if self.repair == "unlearn":
-                loss = loss + course.truth * functional.cross_entropy(attacked, self.truth[rows])
-            yield loss
-
-    def _found(self, student: PrunableModel, some: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
-        """A trigger that leads clean images where the attacker wants them, as far as that is known."""
-        if (aim == aim[0]).all():
-            targets = aim[0].expand(len(some))
-        else:
-            targets = _of(aim, logits_of(self.badnet, some, len(some)))
-            told = targets >= 0
-            if told.any():
-                some, targets = some[told], targets[told]
-            else:  # none of these classes: any target will do for once
-                targets = aim.max().expand(len(some))
-        return find_trigger(student, some, targets, self.span, self.generator, self.course.size)
-
-    def _endless(self, count: int) -> Iterator[torch.Tensor]:
-        while True:
-            yield from shuffled_batches(count, self.course.batch, self.generator, self.badnet.device)
-
-
 def _held_at_zero(student: PrunableModel, mask: ChannelMask) -> list[tuple[torch.Tensor, list[int]]]:
     """Set a mask's channels to zero for good; the tensors and rows that have to stay so."""
     held = list(student.tensors_of(mask))
@@ -315,16 +228,23 @@ def _held_at_zero(student: PrunableModel, mask: ChannelMask) -> list[tuple[torch
     return held
 
 
+def _in_vain(nets: list[TunedNet], course: Course, poisoned: LabeledImages) -> bool:
+    """Whether the images kept apart show a course's attack for certain, and no fall since the start: by
+    95 % intervals of the lowest rate of its rounds."""
+    of_each = [len(poisoned)]
+    if poisoned.triggers is not None:
+        of_each = np.unique(poisoned.triggers, return_counts=True)[1].tolist()
+    count = min(of_each)
+    lowest = min(net.attack_success for net in nets if net.course == course.name and net.round)
+    low, high = wilson_interval(lowest * count, count)
+    return low > wilson_interval(0, count)[1] and high >= nets[0].attack_success
+
+
 def _not_beaten(nets: list[TunedNet]) -> list[int]:
     found = non_dominated(
         np.array([net.agreement for net in nets]), np.array([net.attack_success for net in nets])
     )
     return [int(i) for i in found]
-
-
-def _of(aim: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """(n,) what the attacker wants of images that the BadNet says ``logits`` to; -1: not known."""
-    return aim[logits.argmax(dim=1)]
 
 
 def worst_rate(net: PrunableModel, images: LabeledImages) -> float:

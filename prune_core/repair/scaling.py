@@ -27,6 +27,7 @@ from prune_core.masks import ChannelMask
 from prune_core.model.layer_sets import LayerSet
 from prune_core.model.model import ConvLayer, PrunableModel
 from prune_core.model.parameters import Parameter, of_layer, parameters_of
+from prune_core.repair.front import Front
 from prune_core.repair.losses import (
     attack_hinge,
     distillation,
@@ -35,6 +36,7 @@ from prune_core.repair.losses import (
     shuffled_batches,
     target_tensor,
 )
+from prune_core.repair.student import training_form
 from prune_core.threads import steps_on_fixed_threads
 
 
@@ -82,7 +84,7 @@ def scale_channels(
     The same seed gives the same factors on the same machine, on however many threads. ``model`` is
     left as found. Raises InputError where factors cannot be merged into a layer's weights.
     """
-    device = model.device
+    device, student = model.device, training_form(model)
     layers = {name: model.layer(name) for name, _ in layer_set}
     held = parameters_of(model)
     for layer in layers.values():
@@ -93,6 +95,8 @@ def scale_channels(
     factors = {name: torch.ones_like(f).requires_grad_(True) for name, f in free.items()}
     clean, poisoned = image_tensor(split.clean, device), image_tensor(split.poisoned, device)
     targets, wanted = target_tensor(split.poisoned, device), logits_of(model, clean)
+    scaled_modules = [_scaled_module(layer) for layer in layers.values()]
+    front = Front(student, scaled_modules, torch.cat([clean, poisoned]))
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(factors.values(), lr=settings.learning_rate)
     for stage, pressure in enumerate(settings.pressures):
@@ -105,8 +109,8 @@ def scale_channels(
                 strict=False,
             )
             for rows, attacked in batches:
-                with scaled(model, factors):
-                    both = model.graph(model.arranged(torch.cat([clean[rows], poisoned[attacked]])))
+                with scaled(student, factors):
+                    both = front.logits(torch.cat([rows, len(clean) + attacked]))
                 loss = distillation(both[: len(rows)], wanted[rows]) + pressure * attack_hinge(
                     both[len(rows) :], targets[attacked], settings.clearance
                 )
@@ -127,12 +131,16 @@ def scaled(model: PrunableModel, factors: dict[str, torch.Tensor]) -> Iterator[N
     handles: list[RemovableHandle] = []
     try:
         for layer, factor in zip(map(model.layer, factors), factors.values(), strict=True):
-            module = model.graph.get_submodule(layer.batch_norm or layer.node)
+            module = model.graph.get_submodule(_scaled_module(layer))
             handles.append(module.register_forward_hook(_Multiply(factor)))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _scaled_module(layer: ConvLayer) -> str:
+    return layer.batch_norm or layer.node
 
 
 class _Multiply:

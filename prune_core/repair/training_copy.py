@@ -8,7 +8,7 @@ statistics of clean images; in evaluation mode that is the same function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from prune_core.masks import ChannelMask
 from prune_core.model.model import ConvLayer, PrunableModel
 from prune_core.model.norms import norm_after
 from prune_core.model.parameters import changed_weights, parameters_of, student_of
@@ -95,6 +96,7 @@ class TrainingCopy:
     def __init__(self, model: PrunableModel, places: Iterable[Place], pixels: torch.Tensor) -> None:
         self.model, self.student, self.places = model, student_of(model), list(places)
         self.parameters = parameters_of(self.student)
+        self._convs = {layer.name: self.student.conv(layer) for layer in model.layers}
         self.neurons: dict[str, Neurons] = {}
         self.means: dict[str, np.ndarray] = {}
         folded = [place for place in self.places if not place.is_norm]
@@ -137,6 +139,20 @@ class TrainingCopy:
         for parameter in found:
             parameter.requires_grad_(True)
         return found
+
+    def tensors_of(self, mask: ChannelMask) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        """As ``PrunableModel.tensors_of``."""
+        neurons = {p.layers[0].name: self.neurons[p.module] for p in self.places if p.own}
+        for name, rows in mask.by_layer().items():
+            conv = self._convs[name]
+            yield conv.weight.data, rows
+            if mask.keep_bias:
+                continue
+            if conv.bias is not None:
+                yield conv.bias.data, rows
+            if name in neurons:
+                yield neurons[name].weight.data, rows
+                yield neurons[name].bias.data, rows
 
     def weights(self) -> dict[str, np.ndarray]:
         """What evaluation of the copy comes to, as changed constants of the BadNet's: statistics that have

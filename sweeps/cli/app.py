@@ -17,11 +17,16 @@ from sweeps.cli.options import (
     Classes,
     ConfigFile,
     Keys,
+    Knee,
     Layout,
+    MaxAccuracyDrop,
+    MaxAttackSuccess,
     Overrides,
     Quiet,
+    Step,
     StoragePlace,
     Sweep,
+    TrialKey,
 )
 from sweeps.execution.stopping import stoppable
 
@@ -239,9 +244,16 @@ def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> Sw
     with stoppable():
         try:
             with SweepProgress(quiet) as progress:
-                return run_sweep(settings, storage, chosen, progress, log)
+                result = run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
+    if settings.sweep.audit and not result.stopped:
+        from sweeps.auditing.audit import audit_after
+        from sweeps.cli.auditing import AuditProgress
+
+        with AuditProgress(quiet) as told:
+            audit_after(result, settings, told.say, told)
+    return result
 
 
 @command(show.study)
@@ -255,10 +267,14 @@ def study(
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
     quiet: Quiet = False,
 ) -> Result:
-    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
-    its pictures.
+    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md with
+    its pictures, and study-table.md: one table of nets, what was known, methods and what is left of the
+    attack within a price, with intervals, every row from the records (as counts in study-table.csv).
 
-    Stop it at any time; the same command goes on where it was.
+    Stop it at any time; the same command goes on where it was. Each sweep takes at most M minutes a call with
+    --set sweep.budget.minutes=M; the table is of what is done by then.
+
+    goodnet study configs/study/zoo-*.yaml --set sweep.budget.minutes=5 --out study
     """
     from sweeps.commands import study_of
     from sweeps.config.schema import head_of, load_config
@@ -274,34 +290,31 @@ def study(
 @command(show.pick)
 def pick(
     sweep: Sweep = None,
-    max_accuracy_drop: Annotated[
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    max_attack_success: MaxAttackSuccess = None,
+    knee: Knee = False,
+    trial: TrialKey = None,
+    step: Step = None,
+    max_reactivated: Annotated[
         float | None,
-        typer.Option(help="The weakest attack within so many percentage points of clean accuracy."),
-    ] = None,
-    max_attack_success: Annotated[
-        float | None,
-        typer.Option(help="The best clean accuracy with attack success of at most this rate (0 to 1)."),
-    ] = None,
-    knee: Annotated[
-        bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
-    ] = False,
-    trial: Annotated[
-        str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
-    ] = None,
-    step: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the trial, as frontier.html shows it.")
+        typer.Option(
+            help="Beside a criterion: only states whose attack up to 10 poisoned images wake to at most this "
+            "rate (0 to 1), by goodnet audit. States that were not audited are left out."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
+    report: Annotated[bool, typer.Option(help="Make the page for who decides, too.")] = True,
 ) -> Result:
     """Choose a GoodNet and write its files. The choice is made on validation; every file is read back and
-    measured again. Give exactly one of the criteria."""
+    measured again. Give exactly one of the criteria. Beside the files: a card, and a page for who decides
+    (see goodnet report)."""
     from sweeps.choosing.criteria import criterion_of
     from sweeps.commands import pick_from
 
     criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
-    return pick_from(sweep, storage, out, criterion, register, say)
+    return pick_from(sweep, storage, out, criterion, register, say, report, max_reactivated)
 
 
 @command(show.doctor)

@@ -9,7 +9,17 @@ import typer
 
 from sweeps.cli import tables
 from sweeps.cli.command import Result, command
-from sweeps.cli.options import Quiet, StoragePlace, Sweep, sweep_names
+from sweeps.cli.options import (
+    Knee,
+    MaxAccuracyDrop,
+    MaxAttackSuccess,
+    Quiet,
+    Step,
+    StoragePlace,
+    Sweep,
+    TrialKey,
+    sweep_names,
+)
 
 
 @command(tables.sweeps, name="list")
@@ -97,3 +107,40 @@ def frontier(
     if sweep and len(sweep) > 1:
         return compared_frontiers(sweep, storage, page)
     return shown_frontier(sweep[0] if sweep else None, storage, page)
+
+
+@command(tables.reported)
+def report(
+    sweep: Sweep = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    max_attack_success: MaxAttackSuccess = None,
+    knee: Knee = False,
+    trial: TrialKey = None,
+    step: Step = None,
+    scan: Annotated[
+        Path | None,
+        typer.Option(help="The scan.json of goodnet scan --out. Default: scan/scan.json in the storage."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The page. Default: SWEEP-report.html.")] = None,
+    picked: Annotated[
+        Path, typer.Option(help="Folder into which goodnet pick has written the files that sign it off.")
+    ] = Path("goodnets"),
+    storage: StoragePlace = "runs",
+) -> Result:
+    """Make one page for somebody who decides and does not know the project. What was handed in, what was
+    found, what each assumption buys, the proposed GoodNet and its price, audits, limits, how to repeat it.
+
+    The page is one HTML file that needs no network and prints well (the browser's print makes a PDF). Its
+    figures stand beside it as JSON. The state is chosen as by goodnet pick, which makes the same page beside
+    the files; without a criterion it is the knee.
+
+    goodnet report --max-accuracy-drop 4 --out report.html
+    """
+    from sweeps.choosing.criteria import criterion_of
+    from sweeps.commands import report_from
+
+    given = (max_accuracy_drop, max_attack_success, trial, step)
+    criterion = criterion_of(
+        max_accuracy_drop, max_attack_success, knee or given == (None, None, None, None), trial, step
+    )
+    return report_from(sweep, storage, criterion, scan, out, picked)

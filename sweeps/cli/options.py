@@ -70,3 +70,21 @@ Classes = Annotated[
     ),
 ]
 MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
+
+
+# By what a state of the frontier is chosen, as of ``choosing.criteria.criterion_of``.
+MaxAccuracyDrop = Annotated[
+    float | None,
+    typer.Option(help="The weakest attack within so many percentage points of clean accuracy."),
+]
+MaxAttackSuccess = Annotated[
+    float | None,
+    typer.Option(help="The best clean accuracy with attack success of at most this rate (0 to 1)."),
+]
+Knee = Annotated[
+    bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
+]
+TrialKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
+]
+Step = Annotated[int | None, typer.Option(metavar="N", help="Of the trial, as frontier.html shows it.")]

@@ -147,7 +147,7 @@ def study(result: Result) -> str:
         )
         for name, s in result["sweeps"].items()
     ]
-    return "\n".join([*lines, f"wrote {result['page']}"])
+    return "\n".join([*lines, f"wrote {result['page']} and {result['table']}"])
 
 
 def frontier(result: Result) -> str:

@@ -120,6 +120,20 @@ def _rates(net: Result) -> str:
     return f"{net['clean_accuracy']:.2%}/{net['attack_success']:.2%}"
 
 
+def reported(result: Result) -> str:
+    """What the page of ``goodnet report`` says first, and where it is."""
+    chosen = result["chosen"]
+    said = [] if chosen is None else [chosen["why"]]
+    if chosen is None and "note" in result:
+        said = [result["note"]]
+    if chosen is not None and not result["files"]:
+        said.append(f"No file of it is measured yet: {result['repeat']['pick']}")
+    missing = [name for name in ("scan", "audit") if result[name] is None]
+    if missing:
+        said.append(f"not in it, as nobody has made one: {', '.join(missing)}")
+    return "\n".join([*said, f"wrote {result['report']} and its figures, {result['facts']}"])
+
+
 def scanned(result: Result) -> str:
     """The verdict, the triggers, and the classes that need the least."""
     lines = [f"{result['model']}: {result['verdict']}: {result['why']}"]

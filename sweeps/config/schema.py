@@ -14,6 +14,7 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from prune_core.audits.names import AUDITS
 from prune_core.data.form import ImageForm, Preprocessing
 from prune_core.errors import InputError
 from prune_core.methods import REPAIRS, method_of
@@ -122,6 +123,11 @@ class SweepConfig(Section):
     notify_failures: int = Field(
         default=3, ge=1, exclude=True, description="tell of so many trials that fail in a row"
     )
+    audit: bool | tuple[str, ...] = Field(
+        default=False,
+        exclude=True,
+        description="audit the frontier's states once the sweep has ended: true, or names of audits",
+    )
     study: str | None = Field(
         default=None,
         exclude=True,
@@ -160,6 +166,16 @@ class SweepConfig(Section):
     @classmethod
     def _points(cls, value: Any) -> Any:
         return checked_x(value)
+
+    @field_validator("audit", mode="before")
+    @classmethod
+    def _one_audit_is_a_list_too(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("audit")
+    @classmethod
+    def _known_audits(cls, value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+        return value if isinstance(value, bool) else tuple(_known(v, AUDITS, "audit") for v in value)
 
     @field_validator("notify")
     @classmethod

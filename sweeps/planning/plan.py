@@ -21,7 +21,7 @@ from sweeps.planning.grid import trials_of
 from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
-from sweeps.records.settings import TrialSettings, plugin_versions
+from sweeps.records.settings import TrialSettings, part_versions
 from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.journal import Journal
 from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
@@ -54,7 +54,7 @@ def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
     for name in ("rank_images", "screen"):
         if asked[name] is None:  # sweeps keep the names that they had
             del asked[name]
-    versions = plugin_versions(sweep.orders, sweep.policies)
+    versions = part_versions(sweep.orders, sweep.policies, sweep.repair)
     return [asked, digests, ALGORITHM_VERSION, *([versions] if versions else [])]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from prune_core import ALGORITHM_VERSION
-from prune_core.methods import ALL_POLICIES, Method, method_of
+from prune_core.methods import ALL_POLICIES, REPAIRS, Method, method_of
 from prune_core.orders import known_order, order_version
 from prune_core.policies.registry import policy_version
 
@@ -84,18 +84,21 @@ _FORM = TypeAdapter(TrialSettings)
 
 def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> str:
     """What a trial is: a digest of settings, BadNet, data (digests) and the algorithm's version; and of
-    the versions of an order and a policy that are not built in."""
+    the versions of a repair that has changed, and of an order and a policy that are not built in."""
     parts = [settings.to_json(), badnet, valid, test, ALGORITHM_VERSION]
-    if versions := plugin_versions([settings.order], [settings.policy]):
+    if versions := part_versions([settings.order], [settings.policy], [settings.repair]):
         parts.append(versions)
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def plugin_versions(orders: Iterable[str], policies: Iterable[str]) -> dict[str, str]:
+def part_versions(orders: Iterable[str], policies: Iterable[str], repairs: Iterable[str]) -> dict[str, str]:
     """Of those that are not built in, or have come to other results since; empty where there are none."""
     found = {f"order {name}": order_version(name) for name in orders if name != NO_ORDER}
     for name in policies:
         known = ALL_POLICIES.get(name)
         found[f"policy {name}"] = policy_version(name) if known is None else known.version
+    for name in repairs:
+        repair = REPAIRS[name]
+        found[f"repair {name}"] = None if repair is None else repair.version
     return {what: version for what, version in found.items() if version is not None}

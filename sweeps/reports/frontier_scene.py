@@ -20,6 +20,8 @@ MARKS = {
     "finetune": ("s", "square"),
     "finetune-margin": ("P", "cross"),
     "unlearn": ("*", "star"),
+    "i-bau": ("v", "triangle-down"),
+    "ft-sam": ("p", "pentagon"),
     "baseline": ("X", "x"),
 }
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A00")

@@ -18,7 +18,6 @@ from sweeps.storage.journal import Journal
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
 
-
 AT_A_TIME = 16  # requests for records
 
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from tests.bench import compaction, many
 from tests.bench.lab import ROOT, SIZE, the_lab
+from tests.bench.nets import __main__ as nets
+from tests.bench.nets.measure import NETS
 from tests.bench.page import write_page
 
 Found = dict[str, Any]
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=4, help="on which the author's script is timed")
     parser.add_argument("--keras", metavar="PYTHON", help="an interpreter that has TensorFlow")
     parser.add_argument("--trials", type=int, default=1000, help="of the smallest net, by each executor")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=nets.USUAL, help="of performance-nets.md")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "performance.md")
     given = parser.parse_args()
     size = given.images
@@ -94,6 +97,8 @@ def main() -> None:
     write_page(found, given.out)
     print(given.out)
     compaction.main(given.out.with_name("compaction.md"))
+    page = str(given.out.with_name("performance-nets.md"))
+    nets.main(["--images", str(min(size, 2000)), "--out", page, "--nets", *given.nets])
 
 
 if __name__ == "__main__":

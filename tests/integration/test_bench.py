@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import as_model
+from torch import nn
 
 from prune_core.data.images import read_images
+from prune_core.evaluation.plain import PlainEvaluator
+from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
 from tests.bench import gpu
 from tests.bench.author import as_deepid, predict
 from tests.bench.gpu_nets import resnet
 from tests.bench.lab import ROOT
+from tests.bench.nets import __main__ as nets
+from tests.bench.nets import measure
 from tests.bench.scaling.simulate import Costs, simulate
 
 
@@ -76,6 +82,22 @@ def test_the_gpu_benchmark_sees_counts_that_differ(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+def test_the_table_of_nets_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual loop with a hook counts as the plain evaluator does; every question is counted as by it."""
+    monkeypatch.setattr(measure, "FEW", 8)
+    found = measure.measured("small", 16, 1.0)
+    assert [row["depth"] for row in found["layers"]] == [1, 5, 9, 12, 16, 20]
+    assert all(row["equal"] for row in found["layers"])
+    assert found["layers"][0]["operations"] > found["layers"][-1]["operations"]
+    assert sum("| yes |" in line for line in nets.lines([found], "picture.png")) == 6
+    net, split = measure.NETS["small"]().eval(), measure.PICTURES.split(16, 1)
+    last = [m for m in net.modules() if isinstance(m, nn.Conv2d)][-1]
+    model = as_model(net, measure.PICTURES.shape, "small")
+    counts = PlainEvaluator(model, split).counts(ChannelMask.of({model.layers[-1].name: [3]}))
+    assert measure.by_hooks(net, last, 3, split) == [counts.clean_correct, counts.attacked]
+
+
+@pytest.mark.slow
 def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     command = [
@@ -88,6 +110,8 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
         "1",
         "--trials",
         "8",
+        "--nets",
+        "small",
         "--out",
         str(page),
     ]
@@ -95,4 +119,5 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     text = page.read_text()
     assert "6 of 6" in text, "a shared grid must give the records of separate runs"
     assert "| ray |" in text and "| inline |" in text
+    assert "| small | 20 of 20 |" in page.with_name("performance-nets.md").read_text()
     assert page.with_name("performance-scaling.png").stat().st_size > 10_000

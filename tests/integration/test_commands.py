@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -73,6 +75,7 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     paths = [file["path"] for file in picked.json["files"]]
     assert {path.rsplit(".", 1)[1] for path in paths} == {"onnx", "pt2", "h5", "safetensors"}
     assert picked.json["registered"].startswith("models:/")
+    _reported(goodnet, runs, tmp_path, picked.json)
 
     named = ["--trial", points[-1]["trial_key"], "--step", points[-1]["step"]]
     again = goodnet("pick", *named, "--storage", runs, "--out", tmp_path / "named", "--no-register", "--json")
@@ -81,6 +84,25 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
     named[-1] = 10**6
     said = goodnet("pick", *named, "--storage", runs)
     assert said.status == 2 and "accepted no state there; the nearest are" in said.err
+
+
+def _reported(goodnet, runs, folder, picked) -> None:
+    """The page beside the files, and the same by a command of its own: signed off while the files are those
+    that were measured."""
+    facts = json.loads(Path(picked["report"]).with_suffix(".json").read_text())
+    measured = {file["name"]: file for file in facts["files"]}
+    for file in picked["files"]:
+        told = measured[Path(file["path"]).name]
+        assert (told["valid"], told["test"]) == (file["valid"], file["test"])
+        assert told["sha256"] == hashlib.sha256(Path(file["path"]).read_bytes()).hexdigest()
+    knee = ["report", "--storage", runs, "--picked", folder / "out", "--out", folder / "page.html", "--json"]
+    again = goodnet(*knee)
+    assert again.status == 0, again.err
+    assert again.json["files"] == facts["files"] and again.json["chosen"]["point"] == picked["point"]
+    assert (folder / "page.html").stat().st_size < 2_000_000
+    with Path(picked["mask_file"]).open("a") as mask:
+        mask.write(" ")
+    assert goodnet(*knee).json["files"] == []
 
 
 def test_every_trial_keeps_its_bound_on_the_written_file(goodnet, smoke_config, smoke_files, tmp_path):
@@ -252,7 +274,7 @@ def test_doctor(goodnet, smoke_config) -> None:
 def test_help_teaches_every_command(goodnet) -> None:
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     known = {"init", "inspect", "evaluate", "prune", "sweep", "study", "frontier", "pick", "doctor"}
-    known |= {"audit", "list", "trials", "watch", "scan"}
+    known |= {"audit", "list", "report", "scan", "trials", "watch"}
     assert commands == known
     for name in commands:
         said = goodnet(name, "--help")

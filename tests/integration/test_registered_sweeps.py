@@ -53,6 +53,8 @@ def test_a_sweep_from_python(smoke_config: Path, tmp_path: Path, executor: str) 
     points = swept.frontier()
     assert points and {"order", "x", "mask", "test_clean_accuracy"} <= set(points[0])
     picked = swept.pick(knee=True, out=tmp_path / "out")
+    told = swept.report(out=tmp_path / "page.html", picked=tmp_path / "out")
+    assert told["chosen"]["point"] == picked["point"] and len(told["files"]) == len(picked["files"]) + 1
     assert Path(picked["mask_file"]).is_file() and picked["point"]["trial_key"] == points[0]["trial_key"]
     assert goodnet.sweep(tree, executor=executor).result.skipped == 4
     with pytest.raises(goodnet.InputError, match="no criteria to pick by"):

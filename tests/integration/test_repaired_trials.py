@@ -25,7 +25,7 @@ from sweeps.config.schema import load_config, make_config
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.planning.grid import trials_of
-from sweeps.records.settings import TrialSettings
+from sweeps.records.settings import TrialSettings, part_versions, trial_key
 from sweeps.storage.manifest import read_manifest, read_records
 from sweeps.storage.record_store import RecordStore
 from sweeps.storage.storage import Storage
@@ -107,6 +107,15 @@ def test_trials_and_their_keys(tmp_path: Path) -> None:
     tuned = replace(plain, repair="finetune")
     assert TrialSettings.from_json(tuned.to_json()) == tuned != plain
     assert str(tuned).startswith("margin, then finetune, index, seed 0")
+
+
+def test_a_repair_that_has_changed_makes_other_keys_and_only_that() -> None:
+    """Worked out by the version before: scaling alone is what it was, fine-tuning after it is not."""
+    scaled = TrialSettings("none", ("c2",), 4.0, "scale")
+    assert trial_key(scaled, "badnet", "valid", "test") == "a7353074cfe4ddc39736"
+    tuned = trial_key(replace(scaled, repair="finetune"), "badnet", "valid", "test")
+    assert tuned != "a373addbdf1a270f4aed"
+    assert part_versions(["index"], ["margin"], ["none"]) == {}
 
 
 def test_one_repair_is_a_list_too_and_unknown_ones_are_named(tmp_path: Path) -> None:

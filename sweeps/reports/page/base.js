@@ -94,7 +94,7 @@ const PALETTE = () => (night.matches
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const colour = (k) => PALETTE()[k % 7];
 const dash = (k) => DASHES[Math.floor(k / 7) % 4];
-const SYMBOLS = { pruning: "circle", scaling: "triangle-up", finetune: "square", "finetune-margin": "cross", unlearn: "star", baseline: "x", unknown: "diamond" };
+const SYMBOLS = { pruning: "circle", scaling: "triangle-up", finetune: "square", "finetune-margin": "cross", unlearn: "star", "i-bau": "triangle-down", "ft-sam": "pentagon", baseline: "x", unknown: "diamond" };
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d"] };

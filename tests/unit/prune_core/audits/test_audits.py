@@ -10,10 +10,11 @@ import pytest
 import torch
 from small_nets import TRIGGER_CHANNEL, small_badnet, small_split
 
-from prune_core.audits import changed_triggers, plan, quantised
+from prune_core.audits import changed_triggers, quantised
 from prune_core.audits.entries import Entry, Skipped
+from prune_core.audits.names import AUDITS, check_audits
 from prune_core.audits.perturbation import perturbation_settings, perturbed
-from prune_core.audits.plan import Bench, Piece, as_it_is, check_audits, pieces
+from prune_core.audits.plan import Bench, Piece, as_it_is, pieces
 from prune_core.audits.run import audited, expected_seconds
 from prune_core.audits.subject import Asked, Exhibits, Subject
 from prune_core.audits.tuning import tuned, tuning_settings
@@ -216,7 +217,7 @@ def test_no_piece_is_done_twice(bench: tuple[Subject, Bench], monkeypatch: pytes
 def test_an_audit_that_is_not_there() -> None:
     with pytest.raises(InputError, match="did you mean 'reactivation'"):
         check_audits(["reactivaton"])
-    assert check_audits([]) == tuple(plan.AUDITS)
+    assert check_audits([]) == tuple(AUDITS)
 
 
 def test_the_time_that_is_said_grows_with_what_is_to_do(bench: tuple[Subject, Bench]) -> None:

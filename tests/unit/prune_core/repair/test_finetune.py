@@ -19,7 +19,6 @@ from prune_core.model.model import PrunableModel
 from prune_core.model.parameters import parameters_of, student_of
 from prune_core.repair.augment import blended, varied
 from prune_core.repair.finetune import (
-    Course,
     TunedNet,
     aims_of,
     finetune,
@@ -27,7 +26,8 @@ from prune_core.repair.finetune import (
     trained_parameters,
     worst_rate,
 )
-from prune_core.repair.losses import agreement
+from prune_core.repair.lesson import BATCHES, Copies, Course
+from prune_core.repair.losses import agreement, image_tensor, logits_of
 
 # Big steps, that something happens at once.
 QUICK = Course("quick", rounds=3, batches=5, batch=32, learning_rate=0.01, pressure=1.0, size=0.3, truth=0.3)
@@ -85,7 +85,7 @@ def test_the_last_layer_is_never_trained_and_the_badnet_is_left_alone(tmp_path: 
 def test_what_is_trained(tmp_path: Path) -> None:
     student = student_of(small_badnet(tmp_path))
     assert [p.name for p in trained_parameters(student)] == [
-        f"{layer}/{role}" for layer in ("c1", "c2", "hidden") for role in ("kernel", "bias")
+        f"{layer}/{role}" for layer in ("c2", "hidden") for role in ("kernel", "bias")
     ]
 
 
@@ -176,6 +176,39 @@ def test_courses_start_from_the_same_net(tmp_path: Path, every_round: None) -> N
 
     assert found(both) == found(alone) and len(found(both)) == 2 * QUICK.rounds
     assert [n.course for n in both if not n.round] == ["mild"]
+
+
+def test_a_course_is_left_where_the_attack_does_not_fall_and_the_next_left_out_where_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    """By intervals of the images kept apart: the BadNet's attack of 1.0 stays under steps of no size."""
+    model, split = small_badnet(tmp_path), small_split(1)
+
+    def told(*courses: Course, mask: ChannelMask = NONE) -> list[tuple[int, int]]:
+        of: list[tuple[int, int]] = []
+        finetune(model, split, mask, {}, "finetune", 0, courses, lambda *now: of.append(now))
+        return of
+
+    idle = replace(QUICK, learning_rate=0.0, rounds=6, patience=5)
+    assert told(idle, idle) == [(n, 12) for n in (1, 2, 3, 7, 8, 9, 10, 11)]
+    gone = ChannelMask.of({"c2": [TRIGGER_CHANNEL]})
+    assert told(idle, idle, mask=gone) == [(n, 12) for n in (1, 2, 3, 4, 5)]
+
+
+def test_the_badnet_is_asked_once_for_each_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch comes again as it was, with what the BadNet says to it; each image comes equally often."""
+    model = small_badnet(tmp_path)
+    clean = image_tensor(small_split(1).clean, model.device)
+    copies, asked = Copies(model, clean, 32, 0.3, seed=0), []
+    monkeypatch.setattr(
+        "prune_core.repair.lesson.logits_of", lambda *given: asked.append(given) or logits_of(*given)
+    )
+    plain, seen, answers = copies.batch(1)
+    again = copies.batch(1 + BATCHES)
+    assert len(asked) == 1 and torch.equal(again[1], seen)
+    assert torch.equal(answers, logits_of(model, seen, 32)) and not torch.equal(plain, seen)
+    assert not torch.equal(copies.batch(2)[1], seen)
+    assert sorted(torch.cat(copies.rows[:3]).tolist()) == list(range(96))
 
 
 def test_agreement() -> None:

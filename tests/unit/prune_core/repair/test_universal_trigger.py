@@ -10,7 +10,8 @@ from small_nets import TARGET, small_badnet, small_split
 from prune_core.evaluation.numerics import target_margin
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.masks import ChannelMask
-from prune_core.repair.finetune import Course, finetune
+from prune_core.repair.finetune import finetune
+from prune_core.repair.lesson import Course
 from prune_core.repair.losses import image_tensor
 from prune_core.repair.universal_trigger import find_trigger, with_trigger
 

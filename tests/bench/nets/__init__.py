@@ -1,0 +1,1 @@
+"""What counting costs on the nets of today; see ``__main__``."""

@@ -1,0 +1,1 @@
+"""What repairs cost; see ``__main__``."""
