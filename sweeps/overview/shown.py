@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.counts import Counts
+from sweeps.config.constraint import constraints_of, within
 from sweeps.limits import DAMAGE
+from sweeps.overview.standing import fates_of
 from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.price import prices
 from sweeps.results import Frontier
@@ -32,6 +34,7 @@ def shown(manifest: Manifest, records: Sequence[TrialRecord], found: Frontier) -
     badnet = badnet_of(records)
     return {
         "sweep": manifest.name,
+        **_constrained(manifest, found, badnet),
         "trials": fates(manifest, records),
         "badnet": {split: counts.to_json() for split, counts in badnet.items()},
         "points": [
@@ -46,14 +49,23 @@ def shown(manifest: Manifest, records: Sequence[TrialRecord], found: Frontier) -
 
 def badnet_of(records: Sequence[TrialRecord]) -> dict[str, Counts]:
     """Counts of the BadNet by split, where a trial is done."""
-    done = next((record for record in records if record.status == "done"), None)
+    done = next((record for record in records if record.status != "failed"), None)
     splits = ("valid", "test") if done is not None else ()
     return {s: counts for s in splits if (counts := getattr(done, f"badnet_{s}")) is not None}
 
 
 def fates(manifest: Manifest, records: Sequence[TrialRecord]) -> dict[str, int]:
-    failed = sum(record.status == "failed" for record in records)
-    return {"total": len(manifest.trials), "done": len(records) - failed, "failed": failed}
+    return {"total": len(manifest.trials), **fates_of(records)}
+
+
+def _constrained(manifest: Manifest, found: Frontier, badnet: dict[str, Counts]) -> Shown:
+    """How many states of the frontier are within ``sweep.constraint``, where there is one."""
+    texts = manifest.config.sweep.constraint
+    if not texts or "valid" not in badnet:
+        return {}
+    constraints = constraints_of(texts)
+    states = sum(within(constraints, point.valid, badnet["valid"]) for point in found.points)
+    return {"constraint": {"expected": list(texts), "states": states}}
 
 
 def keep_shown(storage: Storage, manifest: Manifest, made_of: str, value: Shown) -> None:
@@ -86,8 +98,9 @@ def stamp(storage: Storage, manifest: Manifest) -> str:
     on."""
     there = storage.written("trials")
     files = [(key, there.get(f"{key}.parquet")) for key in sorted(manifest.trials)]
-    findings = [finding.to_json() for finding in manifest.findings or ()]
-    return _digest(json.dumps([FORM, ALGORITHM_VERSION, files, findings, manifest.target_share]))
+    told = [[finding.to_json() for finding in manifest.findings or ()], manifest.target_share]
+    asked = list(manifest.config.sweep.constraint)
+    return _digest(json.dumps([FORM, ALGORITHM_VERSION, files, told, asked]))
 
 
 def _path(manifest: Manifest) -> str:

@@ -20,6 +20,7 @@ from sweeps.storage.storage import Storage
 
 RECORD = make_record("a" * 20, [(980, 250), None, (950, 50)])
 FOLDER: Any = SimpleNamespace(local=Path("/runs"))
+NOBODY: Any = SimpleNamespace(ended=lambda record: None)
 BUCKET: Any = SimpleNamespace(local=None)
 
 
@@ -44,7 +45,7 @@ def test_what_was_carried_is_told_and_else_what_the_storage_has(
 ) -> None:
     store, told = RecordStore(Storage(str(tmp_path))), Told()
     inputs: Any = SimpleNamespace(key=lambda settings: RECORD.key)
-    relay = _Relay(told, inputs, store, None)  # type: ignore[arg-type]
+    relay = _Relay(told, inputs, store, NOBODY, NOBODY)
     result = {} if carried is None else {"record": carried}
     trial: Any = SimpleNamespace(
         trial_id="1", last_result=result, config={"settings": RECORD.settings.to_json()}
