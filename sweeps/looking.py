@@ -46,6 +46,7 @@ def shown_frontier(name: str | None, place: str) -> Result:
     badnet = _badnet_of(records)
     return {
         "sweep": manifest.name,
+        **_constrained(manifest, found, badnet),
         "trials": _fates(manifest, records),
         "badnet": {split: counts.to_json() for split, counts in badnet.items()},
         "points": [
@@ -153,14 +154,27 @@ def tabled(name: str | None, place: str, csv: Path | None, parquet: Path | None)
 
 def _badnet_of(records: Sequence[TrialRecord]) -> dict[str, Counts]:
     """Counts of the BadNet by split, where a trial is done."""
-    done = next((record for record in records if record.status == "done"), None)
+    done = next((record for record in records if record.status != "failed"), None)
     splits = ("valid", "test") if done is not None else ()
     return {s: counts for s in splits if (counts := getattr(done, f"badnet_{s}")) is not None}
 
 
+def _constrained(manifest: Manifest, found: Frontier, badnet: dict[str, Counts]) -> Result:
+    """How many states of the frontier are within ``sweep.constraint``, where there is one."""
+    from sweeps.config.constraint import constraints_of, within
+
+    texts = manifest.config.sweep.constraint
+    if not texts or "valid" not in badnet:
+        return {}
+    constraints = constraints_of(texts)
+    states = sum(within(constraints, point.valid, badnet["valid"]) for point in found.points)
+    return {"constraint": {"expected": list(texts), "states": states}}
+
+
 def _fates(manifest: Manifest, records: Sequence[TrialRecord]) -> dict[str, int]:
-    failed = sum(record.status == "failed" for record in records)
-    return {"total": len(manifest.trials), "done": len(records) - failed, "failed": failed}
+    from sweeps.overview.standing import fates_of
+
+    return {"total": len(manifest.trials), **fates_of(records)}
 
 
 def records_of(storage: Storage, manifest: Manifest) -> list[TrialRecord]:

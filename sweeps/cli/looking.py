@@ -112,7 +112,7 @@ def report(
     step: Step = None,
     scan: Annotated[
         Path | None,
-        typer.Option(help="What goodnet scan --json has found. Default: what is in the storage."),
+        typer.Option(help="The scan.json of goodnet scan --out. Default: scan/scan.json in the storage."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The page. Default: SWEEP-report.html.")] = None,
     picked: Annotated[

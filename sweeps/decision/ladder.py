@@ -87,16 +87,16 @@ def ladder(
     test: TestCounts,
     inverted: str | None = None,
 ) -> list[Json]:
-    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that are done, ``states``,
-    ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion`` takes of this
-    rung alone, with its counts on both splits; None, with ``why_none``, where there is none.
+    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that did not fail,
+    ``states``, ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion``
+    takes of this rung alone, with its counts on both splits; None, with ``why_none``, where there is none.
 
     Args:
         badnet: counts on validation. test: of a state on test; asked once a rung.
     """
     by: dict[str, list[TrialRecord]] = {}
     for record in records:
-        if record.status == "done":
+        if record.status != "failed":
             by.setdefault(takes(record.settings, inverted), []).append(record)
     return [_rung(rung, by.get(rung.takes, []), badnet, criterion, test) for rung in RUNGS]
 

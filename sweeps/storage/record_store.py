@@ -29,8 +29,14 @@ def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
 
 
 def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
-    """Store the record, unless the trial is done already; the record that counts."""
+    """Store the record, unless the trial is done already; the record that counts. A failure does not take the
+    place of a record that has states, of a trial that was stopped before."""
     there = finished(record.key, store, tell)
+    if there is None and record.status == "failed":
+        before = patiently(lambda: store.read(record.key), store.storage.place, tell)
+        if before is not None and before.status == "stopped":
+            tell(f"{record.settings}: went on after it was stopped, and failed ({record.reason})")
+            there = before
     if there is None:
         patiently(lambda: store.write(record), store.storage.place, tell)
     return there or record

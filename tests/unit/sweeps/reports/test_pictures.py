@@ -72,7 +72,7 @@ def test_states_far_below_the_frontier_do_not_squeeze_it() -> None:
 
 
 def test_legends_of_many_policies_end_within_the_picture() -> None:
-    policies = [*BASELINES, "scale", "best-first"]
+    policies = [*(name for name in BASELINES if name.count(":") == 1), "scale", "best-first"]
     records = [make_record(p, [(985, 400)], make_settings(policy=p)) for p in policies]
     drawn = draw(make_scene(records, make_frontier(records), "many"))
     assert {t.get_text() for t in drawn.legends[-1].texts} == {f"policy {p}" for p in policies}
