@@ -10,7 +10,8 @@ from typing import Any
 
 from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
-from sweeps.choosing.criteria import criterion_of
+from sweeps.auditing.audit import audit_after, audit_from
+from sweeps.choosing.criteria import Knee, criterion_of
 from sweeps.commands import pick_from, report_from
 from sweeps.config.schema import Config, load_config, make_config
 from sweeps.events import SweepEvents
@@ -42,10 +43,10 @@ class Sweep:
         """One row for each trial, in the order of the search space: plain dictionaries, so that no pandas is
         needed, in a list that ``pandas.DataFrame`` takes. The columns are those of ``goodnet trials``:
         settings (``order``, ``layers``, ``x`` in points, ``policy``, ``seed``, ``repair``), ``trial_key``,
-        ``status`` ("done" or "failed", with a ``reason``), ``seconds``, ``steps``, ``channels_pruned``,
-        ``hypervolume`` (of the trial's states on validation), and of the final network rates as fractions
-        and counts of images, of validation (``valid_clean_accuracy``, ``valid_clean_correct``, ...) and
-        test (``test_clean_accuracy``, ...)."""
+        ``status`` ("done"; "stopped" or "failed", with a ``reason``), ``seconds``, ``steps``,
+        ``channels_pruned``, ``hypervolume`` (of the trial's states on validation), and of the final network
+        rates as fractions and counts of images, of validation (``valid_clean_accuracy``,
+        ``valid_clean_correct``, ...) and test (``test_clean_accuracy``, ...)."""
         return [trial_row(record) for record in self.result.records]
 
     def frontier(self) -> list[dict[str, Any]]:
@@ -64,6 +65,7 @@ class Sweep:
         knee: bool = False,
         trial: str | None = None,
         step: int | None = None,
+        max_reactivated: float | None = None,
         out: str | Path = "goodnets",
         register: bool = False,
     ) -> dict[str, Any]:
@@ -76,6 +78,8 @@ class Sweep:
             max_attack_success: a fraction: the highest clean accuracy at or under it.
             knee: the largest clean accuracy minus attack success.
             trial, step: a state of the sweep, on the frontier or not, by its trial's key and its step.
+            max_reactivated: beside a criterion, a fraction: only states whose attack up to 10 poisoned images
+                wake to at most so much, by ``audit``; states that were not audited are left out.
             out: the folder for the files.
             register: put the model into MLflow's registry too.
 
@@ -94,6 +98,51 @@ class Sweep:
             criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step),
             register,
             _log.warning,
+            max_reactivated=max_reactivated,
+        )
+
+    def audit(
+        self,
+        *,
+        max_accuracy_drop: float | None = None,
+        max_attack_success: float | None = None,
+        knee: bool = False,
+        trial: str | None = None,
+        step: int | None = None,
+        frontier: bool = False,
+        only: Sequence[str] = (),
+        benign: str | Path | None = None,
+    ) -> dict[str, Any]:
+        """Attack a state again, in the ways of ``goodnet audit``; what is there already is not made again.
+
+        Args:
+            max_accuracy_drop, max_attack_success, knee, trial, step: the state, as of ``pick``; the knee
+                where none is given.
+            frontier: every state of the frontier instead.
+            only: audits by name; all where none is given.
+            benign: the file of a net of the same kind that has no backdoor, audited beside it.
+
+        Returns:
+            What ``goodnet audit --json`` prints: ``subjects`` with a list of entries for ``goodnet``,
+            ``badnet`` and perhaps ``benign``, and ``skipped``; of the frontier a list of these, ``states``.
+
+        Raises:
+            InputError: more than one criterion, an unknown audit, a net that does not fit.
+        """
+        given = (max_accuracy_drop, max_attack_success, trial, step) != (None,) * 4 or knee
+        if given and frontier:
+            raise InputError("frontier audits all of its states; give it or a criterion, not both")
+        criterion = (
+            criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step) if given else Knee()
+        )
+        return audit_from(
+            self.name,
+            self.config.storage,
+            criterion,
+            only,
+            None if benign is None else Path(benign),
+            frontier,
+            _log.info,
         )
 
     def report(
@@ -163,6 +212,7 @@ def sweep(
         log.close()
     if result.stopped:
         raise KeyboardInterrupt
+    audit_after(result, checked, _log.info)
     return Sweep(result.manifest.name, checked, result)
 
 

@@ -81,7 +81,8 @@ def study_of(
     out: Path,
     remarks: Path,
 ) -> Result:
-    """Run what is missing of every sweep, then write ``study.md`` and the pictures into ``out``.
+    """Run what is missing of every sweep, then write ``study.md``, its pictures and
+    ``study-table.md`` (and ``.csv``: a row for each net, method and price) into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
     of the tables, where there is such a file. Raises InputError when two have one name."""
     from sweeps.extras import need
@@ -91,13 +92,14 @@ def study_of(
     from sweeps.reports.study import study
     from sweeps.reports.study_page import Part, study_markdown
     from sweeps.reports.study_picture import study_png
+    from sweeps.reports.study_table import paper_csv, paper_markdown, paper_rows
     from sweeps.sweep import TestCounter
 
     names = [config.name for config, _ in configs]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"study: two sweeps are called {name!r}; expected different names")
-    parts = []
+    parts, rows = [], []
     out.mkdir(parents=True, exist_ok=True)
     for config, about in configs:
         storage = open_storage(config.storage)
@@ -107,6 +109,7 @@ def study_of(
         inputs = load_inputs(input_files(config))
         counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
         ways = study(result.records, counter)
+        rows += paper_rows(config.name, result.records, counter)
         counter.memory.tidy()
         digests = result.manifest.digests
         part = Part(
@@ -122,8 +125,12 @@ def study_of(
     words = remarks.read_text() if remarks.is_file() else ""
     page = out / "study.md"
     write_whole(page, study_markdown(parts, words).encode())
+    table = out / "study-table.md"
+    write_whole(table, paper_markdown(rows).encode())
+    write_whole(table.with_suffix(".csv"), paper_csv(rows).encode())
     return {
         "page": str(page),
+        "table": str(table),
         "sweeps": {
             part.name: {
                 "trials": sum(w.trials for w in part.ways),
@@ -151,16 +158,23 @@ def pick_from(
     registered: bool,
     warn: Callable[[str], None],
     reported: bool = True,
+    max_reactivated: float | None = None,
 ) -> Result:
     """Choose a point of a sweep's frontier and write its GoodNet into ``out``; ``registered``: in
     MLflow too; ``reported``: with the page for who decides. A registry that fails costs a warning, not the
-    files."""
+    files. ``max_reactivated``: among states whose kept audits stay within it alone (``auditing.bounded``)."""
     from sweeps.choosing.bias import choice_bias
     from sweeps.choosing.named import Named
     from sweeps.extras import command, installed
     from sweeps.pick import pick, register
 
     at = _opened(name, place, criterion)
+    named, asked = isinstance(criterion, Named), criterion
+    if max_reactivated is not None:
+        from sweeps.auditing.bounded import bounded
+        from sweeps.storage.audit_store import AuditStore
+
+        criterion = bounded(criterion, max_reactivated, at.frontier, AuditStore(at.storage), at.manifest)
 
     def registering(onnx: Path, result: Result) -> str | None:
         from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
@@ -178,7 +192,7 @@ def pick_from(
             warn(f"no report is made; it needs {command('plots')}")
             return None
         page = destination.with_name(f"{destination.name}-report.html")
-        _write_report(at, point, result, criterion, page)
+        _write_report(at, point, result, asked, page)
         return str(page)
 
     return pick(
@@ -192,9 +206,7 @@ def pick_from(
         registering if registered else None,
         at.weights,
         # What a person's eye has chosen by, nobody can do again on other images.
-        None
-        if isinstance(criterion, Named)
-        else lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights),
+        None if named else lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights),
         reporting if reported else None,
     )
 

@@ -21,7 +21,7 @@ Tell = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Audited:
-    """What the audits of a net have found, in the order of ``plan.AUDITS``."""
+    """What the audits of a net have found, in the order of ``names.AUDITS``."""
 
     entries: tuple[Entry, ...]
     skipped: tuple[Skipped, ...]
@@ -42,7 +42,7 @@ def audited(
     Args:
         subject: the net; left as found.
         bench: the images.
-        audits: names of ``plan.AUDITS``; all where none is given.
+        audits: names of ``names.AUDITS``; all where none is given.
         known: entries made before, by their key.
         keep: is given each new entry as soon as it is there.
 

@@ -8,8 +8,9 @@ from typing import Any
 from prune_core.inversion.search import Effort
 
 SCREENED = 64  # classes; of more, only the easiest are searched in full, and as many others
-FULL = Effort(steps=100, images=8)
-SCREEN = Effort(steps=15, images=6)
+STEPS = 100
+AT_ONCE = 344  # images of a step over all classes, at least 8 and at most 32 for each class
+SCREEN = Effort(steps=12, images=6)
 EASIEST, OTHERS = 24, 24
 CANDIDATES = 3  # of a kind
 STARTS = 3
@@ -26,12 +27,21 @@ class Plan:
     screened: bool
 
     @property
+    def pool(self) -> int:
+        """Classes that are searched in full."""
+        return min(len(self.targets), EASIEST + OTHERS) if self.screened else len(self.targets)
+
+    @property
+    def effort(self) -> Effort:
+        """Of a search in full: the fewer classes, the more images for each, since sizes of few tell less."""
+        return Effort(STEPS, min(self.images, max(8, min(32, AT_ONCE // self.pool))))
+
+    @property
     def passes(self) -> int:
-        full = FULL.steps * min(FULL.images, self.images)
-        pool = min(len(self.targets), EASIEST + OTHERS) if self.screened else len(self.targets)
+        full = STEPS * self.effort.images
         first = len(self.targets) * SCREEN.steps * min(SCREEN.images, self.images) if self.screened else 0
         more = CANDIDATES * STARTS  # other starts, and the copy
-        return len(self.kinds) * (first + full * (pool + more))
+        return len(self.kinds) * (first + full * (self.pool + more))
 
     def to_json(self) -> dict[str, Any]:
         """What a scan of the same plan repeats."""
@@ -39,7 +49,7 @@ class Plan:
             "kinds": list(self.kinds),
             "classes_searched": len(self.targets),
             "screened": self.screened,
-            "steps": FULL.steps,
-            "batch": FULL.images,
+            "steps": STEPS,
+            "batch": self.effort.images,
             "starts": STARTS,
         }

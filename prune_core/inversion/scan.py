@@ -63,6 +63,28 @@ def scan(
     Raises:
         InputError: images that do not fit the network or are too few, a class or kind that is not there.
     """
+    stages = stages_of(net, clean, classes=classes, kinds=kinds, seed=seed, images=images, out=out, tell=tell)
+    result = stages.result(_images(clean), say)
+    if out is not None:
+        folder, held = Path(out), stages.held
+        files = tuple(t.save(folder, held.pixels[0].astype(np.float32)) for t in result.triggers)
+        result = replace(result, files=files)
+        write_whole(folder / "scan.json", (json.dumps(result.to_json(), indent=1) + "\n").encode())
+    return result
+
+
+def stages_of(
+    net: PrunableModel,
+    clean: Any,
+    *,
+    classes: Sequence[int] | None = None,
+    kinds: Sequence[str] = KINDS,
+    seed: int = 0,
+    images: int = 300,
+    out: str | Path | None = None,
+    tell: Tell = lambda doing, share: None,
+) -> Stages:
+    """What ``scan`` goes through, its arguments checked; nothing is searched yet. Raises InputError."""
     if not isinstance(net, PrunableModel):
         raise InputError(f"net is a {type(net).__name__}; expected what goodnet.load(path) returns")
     given = _images(clean)
@@ -79,7 +101,6 @@ def scan(
         )
     sought, held = _halves(given, images, seed)
     raw = _raw_span(given)
-    folder = None if out is None else Path(out)
     plan = Plan(targets, tuple(kinds), len(sought), len(targets) > SCREENED)
     searches = Searches(
         net,
@@ -88,14 +109,9 @@ def scan(
         torch.tensor(sought.labels, device=net.device),
         _span(raw, given, net),
         seed,
-        None if folder is None else folder / "searches",
+        None if out is None else Path(out) / "searches",
     )
-    result = Stages(searches, held, raw, count, plan, tell, say).result(given)
-    if folder is not None:
-        files = tuple(t.save(folder, held.pixels[0].astype(np.float32)) for t in result.triggers)
-        result = replace(result, files=files)
-        write_whole(folder / "scan.json", (json.dumps(result.to_json(), indent=1) + "\n").encode())
-    return result
+    return Stages(searches, held, raw, count, plan, tell)
 
 
 def _images(clean: Any) -> LabeledImages:

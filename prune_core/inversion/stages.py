@@ -15,7 +15,7 @@ from prune_core.data.images import LabeledImages
 from prune_core.inversion.anomaly import Others, others_of
 from prune_core.inversion.found import FoundTrigger
 from prune_core.inversion.kinds import Stamps
-from prune_core.inversion.plan import CANDIDATES, EASIEST, FULL, ODD, OTHERS, SCREEN, STARTS, Plan
+from prune_core.inversion.plan import CANDIDATES, EASIEST, ODD, OTHERS, SCREEN, STARTS, Plan
 from prune_core.inversion.result import ScanResult, ScanRow
 from prune_core.inversion.search import Effort, success_of
 from prune_core.inversion.searches import VERSION, Searches, tensor_of
@@ -37,23 +37,21 @@ class Stages:
         classes: int,
         plan: Plan,
         tell: Tell,
-        say: Say,
     ) -> None:
         self.plan, self.held, self.raw, self.classes = plan, held, raw, classes
         self.doing, self.done, self.tell = "", 0, tell
         self.searches = replace(searches, tell=self._passed)
         self.held_pixels = tensor_of(held, searches.net.device)
         self.held_labels = torch.tensor(held.labels, device=searches.net.device)
-        self.say = say
 
     def _passed(self, passes: int) -> None:
         self.done += passes
         self.tell(self.doing, min(1.0, self.done / self.plan.passes))
 
-    def result(self, given: LabeledImages) -> ScanResult:
+    def result(self, given: LabeledImages, say: Say) -> ScanResult:
         """Everything, in turn."""
         searches, plan = self.searches, self.plan
-        self._foretell()
+        self._foretell(say)
         rows: list[ScanRow] = []
         candidates: list[Candidate] = []
         null: dict[str, Any] = {}
@@ -87,17 +85,17 @@ class Stages:
         """All classes under one kind of trigger."""
         pool = self._screened(kind)
         self.doing = f"{kind}: {len(pool)} classes"
-        found = self.searches(pool, kind, FULL)
+        found = self.searches(pool, kind, self.plan.effort)
         sizes = found.size.cpu().numpy().astype(np.float64)
         others = others_of(sizes)
-        hits, totals = self._measured(pool, found.stamps)
+        hits, totals = self.measured(pool, found.stamps)
         odd = [int(i) for i in np.argsort(sizes, kind="stable") if others.anomaly(sizes[i]) >= ODD]
         odd = odd[:CANDIDATES]
         starts = {i: [float(size)] for i, size in enumerate(sizes)}
         best = {i: (float(sizes[i]), found.stamps.of(slice(i, i + 1))) for i in odd}
         self.doing = f"{kind}: {len(odd)} of them from other starts"
         for start in range(1, STARTS if odd else 0):
-            again = self.searches([pool[i] for i in odd], kind, FULL, start)
+            again = self.searches([pool[i] for i in odd], kind, self.plan.effort, start)
             for place, i in enumerate(odd):
                 size = float(again.size[place])
                 starts[i].append(size)
@@ -105,9 +103,9 @@ class Stages:
                     best[i] = (size, again.stamps.of(slice(place, place + 1)))
         candidates = []
         for i in odd:
-            h, t = self._measured([pool[i]], best[i][1])
+            h, t = self.measured([pool[i]], best[i][1])
             hits[i], totals[i] = h[0], t[0]
-            trigger = self._trigger(pool[i], kind, best[i][1], int(h[0]), int(t[0]))
+            trigger = self.trigger(pool[i], kind, best[i][1], int(h[0]), int(t[0]))
             candidates.append(self._candidate(trigger, starts[i], others))
         rows = [
             row_of(one, kind, starts[i], others, int(hits[i]), int(totals[i])) for i, one in enumerate(pool)
@@ -126,7 +124,8 @@ class Stages:
         drawn = np.random.default_rng([self.searches.seed, len(rest)]).permutation(len(rest))[:OTHERS]
         return [targets[i] for i in order[:EASIEST]] + sorted(targets[rest[int(k)]] for k in drawn)
 
-    def _measured(self, targets: Sequence[int], stamps: Stamps) -> tuple[np.ndarray, np.ndarray]:
+    def measured(self, targets: Sequence[int], stamps: Stamps) -> tuple[np.ndarray, np.ndarray]:
+        """(targets,) held-out images of other classes that get the target with its trigger, and all such."""
         goals = torch.tensor(list(targets), device=self.held_pixels.device)
         hits, totals = success_of(
             self.searches.net, self.held_pixels, self.held_labels, goals, stamps, self.searches.span
@@ -139,11 +138,11 @@ class Stages:
         size = None
         if copy is not None:
             self.doing = f"{trigger.kind}: class {trigger.target} in a copy without its shortcut"
-            again = self.searches([trigger.target], trigger.kind, FULL, 0, copy.mask)
+            again = self.searches([trigger.target], trigger.kind, self.plan.effort, 0, copy.mask)
             size = float(again.size[0])
         return Candidate(trigger, tuple(others.anomaly(s) for s in starts), copy, size, others)
 
-    def _trigger(self, target: int, kind: str, stamps: Stamps, hits: int, total: int) -> FoundTrigger:
+    def trigger(self, target: int, kind: str, stamps: Stamps, hits: int, total: int) -> FoundTrigger:
         """In raw pixels."""
         given = self.held.preprocessing
         pattern = stamps.pattern[0].detach().cpu().numpy().astype(np.float64)
@@ -156,13 +155,13 @@ class Stages:
             target, kind, pattern.astype(np.float32), mask.astype(np.float32), size, hits, total, self.raw
         )
 
-    def _foretell(self) -> None:
+    def _foretell(self, say: Say) -> None:
         """How long it will take, by a short search that is timed; its first steps warm the machine up."""
         if self.searches.begun:
-            self.say("searches that were finished before are taken over")
+            say("searches that were finished before are taken over")
             return
         searches = replace(self.searches, folder=None, spent=[])
-        few, batch = list(self.plan.targets[:4]), min(FULL.images, len(searches.pixels))
+        few, batch = list(self.plan.targets[:4]), self.plan.effort.images
         at: list[float] = []
         replace(searches, tell=lambda passes: at.append(time.perf_counter()))(
             few, self.plan.kinds[0], Effort(4, batch)
@@ -170,7 +169,7 @@ class Stages:
         each = min(b - a for a, b in zip(at, at[1:], strict=False)) / (len(few) * batch)
         minutes = each * self.plan.passes / 60
         told = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{max(1, round(minutes * 60))} seconds"
-        self.say(f"{len(self.plan.targets)} classes, {', '.join(self.plan.kinds)}: at most about {told} here")
+        say(f"{len(self.plan.targets)} classes, {', '.join(self.plan.kinds)}: at most about {told} here")
 
 
 def row_of(target: int, kind: str, starts: list[float], others: Others, hits: int, total: int) -> ScanRow:

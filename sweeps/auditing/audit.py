@@ -14,6 +14,8 @@ from sweeps.storage.storage import open_storage
 
 if TYPE_CHECKING:
     from sweeps.choosing.criteria import Criterion
+    from sweeps.config.schema import Config
+    from sweeps.sweep_result import SweepResult
 
 # Imports inside functions, as in ``commands``.
 
@@ -32,7 +34,8 @@ def audit_from(
 ) -> Result:
     """Audit a state of a sweep, the one that ``criterion`` chooses on validation, or every member of the
     frontier. What is there already is not made again. Raises InputError."""
-    from prune_core.audits.plan import Bench, check_audits
+    from prune_core.audits.names import check_audits
+    from prune_core.audits.plan import Bench
     from prune_core.audits.subject import Subject
     from prune_core.defence import no_attack
     from prune_core.model.model import load_model
@@ -80,3 +83,21 @@ def audit_from(
     store = RecordStore(storage)
     found = [auditor(point, store.weights(point.trial_key, point.weights)) for point in points]
     return {"sweep": manifest.name, "states": found} if frontier_members else found[0]
+
+
+def audit_after(
+    result: SweepResult,
+    config: Config,
+    say: Callable[[str], None],
+    tell: Callable[[str, int, int, str], None] = lambda subject, done, total, what: None,
+) -> Result | None:
+    """What ``sweep.audit`` asks for: the states of the frontier of a sweep that has ended, audited in this
+    process. None where nothing is asked for, or there is nothing to audit."""
+    asked, frontier = config.sweep.audit, result.frontier
+    if not asked or not frontier.points:
+        return None
+    from sweeps.choosing.criteria import Knee
+
+    names = () if asked is True else asked
+    say(f"sweep.audit: {len(frontier.points)} states of the frontier, one after the other in this process")
+    return audit_from(result.manifest.name, config.storage, Knee(), names or (), None, True, say, tell)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_core.audits.entries import Entry
+from prune_core.audits.names import AUDITS
 from prune_core.audits.plan import Bench, pieces
 from prune_core.audits.run import Audited, audited, expected_seconds
 from prune_core.audits.subject import Subject
@@ -17,6 +18,8 @@ from sweeps.results import FrontierPoint
 from sweeps.storage.audit_store import AuditStore
 
 Result = dict[str, Any]
+_ORDER = {name: place for place, name in enumerate(AUDITS)}
+_DIGESTS = ("model_digest", "mask_digest", "weights_digest", "data_digests")
 Tell = Callable[[str, int, int, str], None]  # (subject, pieces done, of how many, what comes next)
 
 
@@ -26,7 +29,7 @@ class Auditor:
 
     Attributes:
         benign: a net of the same kind without a backdoor; None where there is none.
-        audits: names of ``plan.AUDITS``; all where none is given.
+        audits: names of ``names.AUDITS``; all where none is given.
         say: a line for people.
         tell: how it goes.
     """
@@ -55,11 +58,27 @@ class Auditor:
             "model_digest": model.digest,
             "mask_digest": point.mask.digest,
             "weights_digest": point.weights,
+            "data_digests": {"valid": self.inputs.valid.digest, "test": self.inputs.test.digest},
             "subjects": {name: [e.to_json() for e in one.entries] for name, one in found.items()},
             "skipped": _once(found),
         }
-        self.store.keep_state(result)
+        self.store.keep_state(self._with_earlier(result))
         return result
+
+    def _with_earlier(self, result: Result) -> Result:
+        """With what was found of the state before and was not asked for now."""
+        before = self.store.state(self.sweep, result["trial"], result["step"])
+        if before is None or any(before.get(name) != result[name] for name in _DIGESTS):
+            return result
+        subjects = dict(result["subjects"])
+        for net, entries in before["subjects"].items():
+            now = {Entry.from_json(entry).key: entry for entry in subjects.get(net, [])}
+            there = {Entry.from_json(entry).key: entry for entry in entries}
+            subjects[net] = sorted({**there, **now}.values(), key=lambda e: _ORDER.get(e["audit"], 0))
+        made = {entry["audit"] for entry in subjects["goodnet"]}
+        told = {one["audit"] for one in result["skipped"]} | made
+        skipped = [one for one in before["skipped"] if one["audit"] not in told]
+        return {**result, "subjects": subjects, "skipped": [*result["skipped"], *skipped]}
 
     def _audited(self, name: str, subject: Subject) -> Audited:
         net, there = self._known(subject)

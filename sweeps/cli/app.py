@@ -220,7 +220,7 @@ def sweep(
 
     Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was. While it runs,
     goodnet watch shows from any machine how it stands, and the page sweeps/NAME.html in the storage is
-    renewed.
+    renewed. Several sweep.search_seeds are a sweep each, one after the other.
 
     goodnet sweep configs/default.yaml --set sweep.x_thresholds=[2,4] --executor inline
     """
@@ -229,7 +229,15 @@ def sweep(
 
     settings = load_config(config, set)
     storage = open_storage(settings.storage)
-    return _swept(settings, storage, executor, quiet).to_json(storage)
+    found = []
+    for one in settings.of_each_seed:
+        result = _swept(one, storage, executor, quiet)
+        found.append(result.to_json(storage))
+        if result.stopped:
+            break
+    if len(settings.of_each_seed) == 1:
+        return found[0]
+    return {"sweeps": found, **({"stopped": True} if result.stopped else {})}
 
 
 def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> SweepResult:
@@ -244,9 +252,16 @@ def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> Sw
     with stoppable():
         try:
             with SweepProgress(quiet) as progress:
-                return run_sweep(settings, storage, chosen, progress, log)
+                result = run_sweep(settings, storage, chosen, progress, log)
         finally:
             log.close()
+    if settings.sweep.audit and not result.stopped:
+        from sweeps.auditing.audit import audit_after
+        from sweeps.cli.auditing import AuditProgress
+
+        with AuditProgress(quiet) as told:
+            audit_after(result, settings, told.say, told)
+    return result
 
 
 @command(show.study)
@@ -260,10 +275,14 @@ def study(
     executor: Annotated[str, typer.Option(help="ray: over workers; inline: in this process.")] = "ray",
     quiet: Quiet = False,
 ) -> Result:
-    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md and
-    its pictures.
+    """Compare orders, policies and layer sets. Runs what is missing of the sweeps, then writes study.md with
+    its pictures, and study-table.md: one table of nets, what was known, methods and what is left of the
+    attack within a price, with intervals, every row from the records (as counts in study-table.csv).
 
-    Stop it at any time; the same command goes on where it was.
+    Stop it at any time; the same command goes on where it was. Each sweep takes at most M minutes a call with
+    --set sweep.budget.minutes=M; the table is of what is done by then.
+
+    goodnet study configs/study/zoo-*.yaml --set sweep.budget.minutes=5 --out study
     """
     from sweeps.commands import study_of
     from sweeps.config.schema import head_of, load_config
@@ -284,6 +303,13 @@ def pick(
     knee: Knee = False,
     trial: TrialKey = None,
     step: Step = None,
+    max_reactivated: Annotated[
+        float | None,
+        typer.Option(
+            help="Beside a criterion: only states whose attack up to 10 poisoned images wake to at most this "
+            "rate (0 to 1), by goodnet audit. States that were not audited are left out."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
@@ -296,7 +322,7 @@ def pick(
     from sweeps.commands import pick_from
 
     criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step)
-    return pick_from(sweep, storage, out, criterion, register, say, report)
+    return pick_from(sweep, storage, out, criterion, register, say, report, max_reactivated)
 
 
 @command(show.doctor)

@@ -11,7 +11,17 @@ import typer
 
 from sweeps.cli.command import Result, command
 from sweeps.cli.console import say
-from sweeps.cli.options import MODEL_HELP, Quiet, StoragePlace, Sweep
+from sweeps.cli.options import (
+    MODEL_HELP,
+    Knee,
+    MaxAccuracyDrop,
+    MaxAttackSuccess,
+    Quiet,
+    Step,
+    StoragePlace,
+    Sweep,
+    TrialKey,
+)
 
 if TYPE_CHECKING:
     from prune_core.audits.entries import Entry
@@ -62,6 +72,8 @@ def words(audit: str, setting: Mapping[str, Any]) -> str:
         told += [
             f"{name} {setting[name]}" for name in ("pixels", "factor", "strength", "to") if name in setting
         ]
+    if "kind" in setting:
+        told.append(f"{setting['kind']} to class {setting['target']}")
     if "trigger" in setting:
         told.append(f"trigger {setting['trigger']}")
     return ", ".join(map(str, told))
@@ -73,6 +85,10 @@ def _cell(rows: list[Entry] | None) -> str:
     rates = [entry.attack_success for entry in rows]
     light = max((entry.light for entry in rows), key=("green", "amber", "red").index)
     spread = f" ({100 * min(rates):.0f} to {100 * max(rates):.0f})" if len(rates) > 1 else ""
+    sizes = [entry.found.get("size") for entry in rows if entry.found]
+    if sizes:
+        there = [size for size in sizes if size is not None]
+        return f"size {100 * min(there):.1f} % {light}" if there else f"none found {light}"
     return f"{100 * sum(rates) / len(rates):.1f} %{spread} {light}"
 
 
@@ -107,15 +123,11 @@ class AuditProgress:
 @command(audits)
 def audit(
     sweep: Sweep = None,
-    max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Audit the state that pick chooses by this criterion.")
-    ] = None,
-    max_attack_success: Annotated[float | None, typer.Option(help="The same by this one.")] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="The same by this one; the default.")] = False,
-    trial: Annotated[
-        str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
-    ] = None,
-    step: Annotated[int | None, typer.Option(metavar="N", help="Of the trial.")] = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    max_attack_success: MaxAttackSuccess = None,
+    knee: Knee = False,
+    trial: TrialKey = None,
+    step: Step = None,
     frontier: Annotated[
         bool, typer.Option("--frontier", help="Audit every state of the frontier, one after the other.")
     ] = False,
@@ -124,7 +136,7 @@ def audit(
         typer.Option(
             metavar="NAME",
             help="One audit alone: as-it-is, reactivation, clean-tuning, perturbation, changed-trigger, "
-            "int8. Repeatable. Default: all.",
+            "inversion, int8. Repeatable. Default: all.",
         ),
     ] = [],  # noqa: B006
     benign: Annotated[
@@ -138,7 +150,7 @@ def audit(
     sweep is fine-tuned with 1, 5, 10 and 50 poisoned images and with clean ones alone, shown the trigger with
     a small perturbation, shown it moved, resized, fainter and in the opposite colour, and quantised to eight
     bits. The BadNet goes through the same; so does a benign net, where you give one: whatever it falls for is
-    no memory of the backdoor.
+    no memory of the backdoor. Without a criterion the knee is taken.
 
     Attacks are made with validation images, and counted on test images. How long it will take is said first.
     What is done is kept in the storage: the same command shows it again, and goes on where it was stopped.
@@ -149,11 +161,12 @@ def audit(
     """
     from prune_core.errors import InputError
     from sweeps.auditing.audit import audit_from
-    from sweeps.choosing.criteria import Knee, criterion_of
+    from sweeps.choosing.criteria import Knee as ByKnee
+    from sweeps.choosing.criteria import criterion_of
 
     named = (max_accuracy_drop, max_attack_success, trial, step) != (None,) * 4 or knee
     if named and frontier:
         raise InputError("--frontier audits all of its states; give it or a criterion, not both")
-    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step) if named else Knee()
+    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step) if named else ByKnee()
     with AuditProgress(quiet) as progress:
         return audit_from(sweep, storage, criterion, only, benign, frontier, progress.say, progress)

@@ -87,6 +87,13 @@ def frontier(
             autocompletion=sweep_names,
         ),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the page of the first sweep to this file; with other sweeps, how its trials are "
+            "distributed stands beside theirs."
+        ),
+    ] = None,
     storage: StoragePlace = "runs",
 ) -> Result:
     """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
@@ -98,8 +105,8 @@ def frontier(
     from sweeps.looking import compared_frontiers, shown_frontier
 
     if sweep and len(sweep) > 1:
-        return compared_frontiers(sweep, storage)
-    return shown_frontier(sweep[0] if sweep else None, storage)
+        return compared_frontiers(sweep, storage, page)
+    return shown_frontier(sweep[0] if sweep else None, storage, page)
 
 
 @command(tables.reported)
@@ -112,7 +119,7 @@ def report(
     step: Step = None,
     scan: Annotated[
         Path | None,
-        typer.Option(help="What goodnet scan --json has found. Default: what is in the storage."),
+        typer.Option(help="The scan.json of goodnet scan --out. Default: scan/scan.json in the storage."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The page. Default: SWEEP-report.html.")] = None,
     picked: Annotated[

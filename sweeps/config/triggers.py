@@ -27,7 +27,7 @@ class TriggerConfig(Section):
 
 class OneTriggerConfig(Section):
     """One of ``data.triggers``: ``picture`` (with ``row`` and ``column``), ``blend`` (with ``alpha``),
-    ``add`` or ``warp``."""
+    ``add``, ``warp``, or ``invert``: found by inversion, from clean images alone."""
 
     picture: str | None = Field(default=None, description="a picture that covers a part of the image")
     row: int | None = Field(default=None, ge=0, description="pixels from the top")
@@ -36,16 +36,26 @@ class OneTriggerConfig(Section):
     alpha: float | None = Field(default=None, gt=0, le=1, description="how much of it")
     add: str | None = Field(default=None, description="a signed pattern (.npy), added")
     warp: str | None = Field(default=None, description="a field (.npy) by which pixels move")
-    target: Goal = Field(description="the class that the attacker wants, or next")
+    invert: bool = Field(default=False, description="found by inversion, on clean validation images")
+    target: Goal | Literal["auto"] = Field(
+        description="the class that the attacker wants, or next; with invert a class, or auto: those that a "
+        "scan suspects"
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> OneTriggerConfig:
-        check_goal(self.target)
         kinds = [kind for kind in ("picture", "blend", "add", "warp") if getattr(self, kind) is not None]
+        kinds += ["invert"] * self.invert
         if len(kinds) != 1:
             raise ValueError(
-                f"{' and '.join(kinds) or 'no trigger'}; expected one of picture, blend, add and warp"
+                f"{' and '.join(kinds) or 'no trigger'}; expected one of picture, blend, add, warp and invert"
             )
+        if self.invert and self.target == "next":
+            raise ValueError("target is next; a trigger that is found leads to one class, or auto")
+        if not self.invert and self.target == "auto":
+            raise ValueError("target is auto, which goes with invert: true; expected a class, or next")
+        if self.target != "auto":
+            check_goal(self.target)
         for field, kind in (("row", "picture"), ("column", "picture"), ("alpha", "blend")):
             if (getattr(self, field) is None) == (kinds[0] == kind):
                 raise ValueError(f"{field} goes with {kind}, and {kind} needs it")

@@ -96,12 +96,16 @@ def tell(given: Given) -> Told:
             "algorithm": ALGORITHM_VERSION,
         },
         "model": model_json(valid.model, given.badnet, manifest.config.architecture, valid.split),
-        "data": data_json(valid.split, test.split, inverted),
+        "data": {
+            **data_json(valid.split, test.split, inverted),
+            "test_given": bool(manifest.config.data.poisoned_test),
+        },
         "findings": [f.to_json() for f in manifest.findings or ()],
         "trials": {
             "total": len(manifest.trials),
             "done": sum(r.status == "done" for r in given.records),
             "failed": sum(r.status == "failed" for r in given.records),
+            "stopped": sum(r.status == "stopped" for r in given.records),
             "states": sum(len(r.states()) for r in given.records),
             "frontier": len(given.frontier.points),
         },

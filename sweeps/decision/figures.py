@@ -17,7 +17,7 @@ FORMS: Mapping[str, Callable[[Any], str]] = {
     "rate": lambda v: f"{100 * v:.2f} %",
     "bound": lambda v: f"{100 * v:.2f}",
     "bound_up": lambda v: f"{100 * v:.2f} %",
-    "number": lambda v: f"{v:g}",
+    "number": lambda v: f"{v:.3g}",
     "points": lambda v: f"{abs(v):.2f}",
     "decimals": lambda v: f"{v:.3f}",
     "signed": lambda v: f"{v:+.2f}",

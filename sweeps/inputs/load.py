@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from prune_core.methods import PUBLISHED_REPAIRS
 from prune_core.model.model import PrunableModel, build_model, load_model
 from prune_core.repair.finetune import check_repair
 from sweeps.config.schema import EMBEDDED, Config
-from sweeps.inputs.attacks import Triggers, attacked_split
+from sweeps.config.triggers import OneTriggerConfig
+from sweeps.inputs.attacks import Triggers, attacked_split, inverted
 from sweeps.inputs.embedded import make_embedded
 from sweeps.inputs.fetch import local_file
 from sweeps.inputs.trial_inputs import TrialInputs
@@ -38,6 +39,8 @@ class InputFiles:
         architecture, architecture_args: of a BadNet that is weights alone.
         form: how image files are read.
         hint: where to get files that are missing.
+        kept: a folder for searches of triggers that are to be inverted.
+        tell: how far such a search is.
     """
 
     badnet: Path
@@ -51,6 +54,13 @@ class InputFiles:
     form: ImageForm = ImageForm()
     hint: str | None = None
     architecture_args: Mapping[str, Any] = field(default_factory=dict)
+    kept: Path | None = None
+    tell: Callable[[str, float], None] = lambda doing, share: None
+
+    @property
+    def inverted(self) -> bool:
+        """Whether a trigger is sought by inversion."""
+        return any(isinstance(one, OneTriggerConfig) and one.invert for one in self.triggers)
 
 
 def input_files(config: Config, progress: Callable[[str, float], None] | None = None) -> InputFiles:
@@ -63,9 +73,11 @@ def input_files(config: Config, progress: Callable[[str, float], None] | None = 
         data.form,
         config.data_hint,
         config.architecture_args,
+        _kept_folder("inverted", config.storage),
+        progress or (lambda doing, share: None),
     )
     if config.badnet in EMBEDDED:
-        folder = _embedded_folder(config.badnet, config.storage)
+        folder = _kept_folder(config.badnet, config.storage)
         made = make_embedded(folder, smoke=config.badnet == "embedded-smoke", progress=progress)
         return InputFiles(
             made.badnet,
@@ -98,13 +110,19 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
             image=clean.shape,
         )
         names = clean.classes
+        ours, theirs = files.poisoned_valid, files.poisoned_test
+        if sought := files.inverted:
+            ours = ()
+            found = inverted(files.triggers, model, clean, files.kept, files.tell)
+            files = replace(files, triggers=found)
         clean_test = read_images(files.clean_test, files.form, classes=names)
-        valid = _split(files, model, clean, files.poisoned_valid)
-        test = _split(files, model, clean_test, files.poisoned_test)
+        valid = _split(files, model, clean, ours)
+        test = _split(files, model, clean_test, theirs)
     except InputError as error:
         missing = "no such file" in str(error) and files.hint
         raise InputError(f"{error}. {files.hint}") if missing else error from None
-    _check_one_attack(valid, test)
+    if not (sought and theirs):  # then the true attack is only reported, and may be any
+        _check_one_attack(valid, test)
     classes = model.check_images(valid.clean.shape, valid.clean.name)
     model.check_images(test.clean.shape, test.clean.name)
     if names and len(names) != classes:
@@ -162,7 +180,7 @@ def _split(files: InputFiles, model: PrunableModel, clean: LabeledImages, poison
     return attacked_split(clean, poisoned, files.triggers, files.form, files.target, classes)
 
 
-def _embedded_folder(badnet: str, place: str) -> Path:
+def _kept_folder(badnet: str, place: str) -> Path:
     """In the storage at ``place`` when that is a folder, else in the user's cache: it is made, not
     precious."""
     local = Storage(place).local

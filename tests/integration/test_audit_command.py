@@ -6,14 +6,47 @@ import json
 
 import pytest
 
+from prune_core.audits.entries import Entry
+from sweeps.cli.auditing import audits
+
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prune_core.audits.tuning.STEPS", 2)
-    monkeypatch.setattr("prune_core.audits.plan.SEEDS", (0,))
+    for place in ("prune_core.audits.plan", "sweeps.auditing.bounded"):
+        monkeypatch.setattr(f"{place}.SEEDS", (0,))
     monkeypatch.setattr("prune_core.audits.perturbation.STEPS", 2)
 
 
+def test_mistakes_are_told_in_one_line_before_any_work(goodnet, tmp_path) -> None:
+    for arguments, words in (
+        ([], "no sweep"),
+        (["--knee", "--max-accuracy-drop", 4], "2 criteria"),
+        (["--knee", "--frontier"], "not both"),
+        (["--only", "int9"], "audit 'int9' is unknown"),
+    ):
+        bad = goodnet("audit", "--storage", tmp_path, *arguments)
+        assert bad.status == 2 and words in bad.err and len(bad.err.splitlines()) == 1, bad.err
+
+
+def test_the_table_shows_nets_side_by_side() -> None:
+    entries = [
+        Entry("reactivation", {"poisoned_images": 1}, s, (9, 10), (h, 100), (h, 100), (9, 10), "")
+        for s, h in enumerate((0, 60, 90))
+    ]
+    state = {
+        "sweep": "s",
+        "trial": "t",
+        "step": 3,
+        "subjects": {"goodnet": [e.to_json() for e in entries], "badnet": []},
+        "skipped": [{"audit": "int8", "why": "onnxruntime is not installed"}],
+    }
+    shown = audits(state)
+    assert "reactivation, 1 poisoned image " in shown and "50.0 % (0 to 90) red" in shown
+    assert "not done: int8: onnxruntime is not installed" in shown
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_audit_of_a_state(goodnet, smoke_config, smoke_files, tmp_path) -> None:
     runs = tmp_path / "runs"
@@ -41,10 +74,18 @@ def test_audit_of_a_state(goodnet, smoke_config, smoke_files, tmp_path) -> None:
     shown = goodnet("audit", "--storage", runs, "--only", "as-it-is")
     assert shown.status == 0 and "No audit shows that a network is clean" in shown.out
 
+    assert json.loads(kept.read_text()) == found  # nothing of it is lost
+    state = ["--trial", found["trial"], "--step", found["step"]]
+    pick = ["pick", *state, "--storage", runs, "--no-register", "--out", tmp_path / "out", "--json"]
+    picked = goodnet(*pick, "--max-reactivated", 1)
+    assert picked.status == 0 and "not trained on" in picked.json["why"], picked.err
+    refused = goodnet(*pick, "--max-reactivated", 0)  # two steps of training leave some of it at least
+    assert refused.status == 2 and "no audited state" in refused.err
+    (runs / "audits" / found["sweep"] / f"{found['trial']}-{found['step']}.json").unlink()
+    unaudited = goodnet(*pick, "--max-reactivated", 1)
+    assert unaudited.status == 2 and "has been audited; goodnet audit" in unaudited.err
+
     for arguments, words in (
-        (["--only", "int9"], "audit 'int9' is unknown"),
-        (["--knee", "--max-accuracy-drop", 4], "2 criteria"),
-        (["--knee", "--frontier"], "not both"),
         (["--benign", tmp_path / "none.onnx"], "no such file"),
         (["--trial", "abc", "--step", 1], "no such trial"),
     ):

@@ -12,6 +12,7 @@ from prune_core.data.attack import target_share
 from prune_core.data.checks.findings import Finding, Seen, sure
 
 MOST = 0.9  # of poisoned images get the target from a network that has learnt the attack
+INVERTED = "inverted trigger"  # in the name of one that was found
 LEAST = 0.05  # below it nobody would call it an attack
 
 
@@ -25,7 +26,23 @@ def check_poison(split: Seen) -> list[Finding]:
     for number, rows in enumerate(split.split.rows_by_trigger):
         name = f"poisoned {split.name}" + (f" (trigger {number})" if several else "")
         found += _answers(split.split.targets[rows], split.poisoned.classes[rows], split, name)
-    return [*found, *_truth(split), *_one_attack_twice(split)]
+    return [*found, *_truth(split), *_one_attack_twice(split), *_inverted(split)]
+
+
+def _inverted(split: Seen) -> list[Finding]:
+    """Images that nobody poisoned: clean ones with triggers that the network gave away."""
+    count = sum(INVERTED in attack.name for attack in split.split.attacks)
+    if not count:
+        return []
+    return [
+        Finding(
+            "note",
+            "inverted-triggers",
+            f"{split.name} has no poisoned image: {count} trigger{'s' * (count != 1)} found by inversion "
+            "stand in (takes: clean images); attack success says how far these are gone, not the attacker's",
+            {"triggers": count},
+        )
+    ]
 
 
 def _one_attack_twice(split: Seen) -> list[Finding]:

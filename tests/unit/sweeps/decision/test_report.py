@@ -10,23 +10,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories import make_counts
+from factories import make_counts, make_manifest
 from reported import TRIALS, facts_of, figures_of, rest_of, small_report, words_of
 from small_nets import small_split
 
 from prune_core.counts import Counts
 from prune_core.data.checks.findings import Finding
 from prune_core.data.images import LabeledImages, Split, make_split
+from prune_core.errors import InputError
+from prune_core.methods import CLEAN, POISONED, WEIGHTS_ALONE
 from sweeps.choosing.criteria import MaxAccuracyDrop
 from sweeps.config.schema import make_config
 from sweeps.decision.audits import audit_rows
-from sweeps.decision.evidence import Evidence
+from sweeps.decision.evidence import Evidence, evidence_of, read_scan
 from sweeps.decision.facts import Given, Told
 from sweeps.decision.figures import FORMS, looked_up
 from sweeps.decision.images import black_and_white, png
-from sweeps.decision.ladder import CLEAN_AND_TARGET, RUNGS, ladder
+from sweeps.decision.ladder import CLEAN_AND_TARGET, RUNGS, inverted_takes, ladder, takes
 from sweeps.decision.page import report_html
 from sweeps.records.settings import TrialSettings
+from sweeps.storage.storage import Storage
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}$\\frac"
 
@@ -109,13 +112,24 @@ def test_a_rung_without_trials_says_how_to_fill_it(small: tuple[Told, Given]) ->
 @pytest.mark.parametrize("rung", [r for r in RUNGS if r.takes != CLEAN_AND_TARGET])
 def test_what_is_said_to_fill_a_rung_does(rung: Any) -> None:
     """Trials of such a configuration, and of no other assumption unless the sweep's policies bring it."""
-    key, _, value = rung.fill.partition("=")
+    (fill,) = rung.fill
+    key, _, value = fill.partition("=")
     names = [name.strip() for name in value.strip("[]").split(",")]
     sweep = {"orders": ["l1"], key.partition(".")[2]: names}
     config = make_config({"name": "s", "badnet": "embedded", "sweep": sweep}, "a test").sweep
     for policy in config.policies:
         for repair in config.repair:
             assert TrialSettings("l1", ("c",), 4.0, policy, 0, repair).method.assumption == rung.takes
+
+
+@pytest.mark.parametrize(("target", "rung"), [("auto", CLEAN), (3, CLEAN_AND_TARGET)])
+def test_triggers_that_were_found_take_no_poisoned_image(target: Any, rung: str) -> None:
+    data = {"clean_valid": "c.npz", "clean_test": "t.npz", "triggers": [{"invert": True, "target": target}]}
+    config = make_config({"name": "s", "badnet": "net.onnx", "data": data}, "a test")
+    found = inverted_takes(config)
+    assert found == rung
+    assert takes(TRIALS[0], found) == rung and takes(TRIALS[2], found) == WEIGHTS_ALONE
+    assert takes(TRIALS[0], inverted_takes(make_manifest().config)) == POISONED
 
 
 def test_the_best_of_a_rung_is_chosen_on_validation(small: tuple[Told, Given]) -> None:
@@ -171,6 +185,22 @@ def test_pictures_that_are_no_pairs_are_shown_alone(tmp_path: Path) -> None:
     assert "is not known, so it is shown alone" in page and "may rightly be of the attacker" in page
 
 
+@pytest.mark.parametrize(
+    ("attacked", "says"),
+    [
+        (0, "this trigger works"),
+        (20, "The repair is not sure:"),
+        (60, "Nor is the network proposed here:"),
+    ],
+)
+def test_the_answer_is_as_sure_as_the_counts(small: tuple[Told, Given], attacked: int, says: str) -> None:
+    facts = json.loads(json.dumps(small[0].facts))
+    facts["chosen"]["point"]["test"] = make_counts(95, attacked, 96, 73 if attacked else 400).to_json()
+    page = checked(replace(small[0], facts=facts))
+    answers = ("this trigger works", "The repair is not sure:", "Nor is the network proposed here:")
+    assert [words for words in answers if words in page] == [says]
+
+
 def test_nothing_to_repair(tmp_path: Path) -> None:
     """A control: poisoned images that no backdoor answers to."""
     splits = []
@@ -209,21 +239,18 @@ def entry(audit: str, setting: Any, seed: int, rate: float, light: str) -> dict[
     }
 
 
-SCAN = {
+SCAN: dict[str, Any] = {
     "model": HOSTILE,
-    "model_digest": "x",
-    "clean": "clean.h5",
     "images": 96,
     "held_out": 48,
     "classes": 4,
     "verdict": "suspected",
     "why": HOSTILE,
     "suspected": [3],
-    "rows": [],
-    "null": {},
-    "triggers": [{"class": 3, "kind": "patch", "size": 4.0, "success": 0.97}],
-    "settings": {},
-    "seconds": 1.0,
+    "triggers": [
+        {"class": 3, "kind": "patch", "size": 4.0, "success": 0.97},
+        {"class": 1, "kind": "add", "size": 0.125, "success": 0.5},
+    ],
 }
 AUDIT = {
     "sweep": "small-1",
@@ -244,14 +271,15 @@ AUDIT = {
 
 def test_scan_and_audits_stand_on_the_page(small: tuple[Told, Given]) -> None:
     picture = png(np.zeros((3, 6, 6)), 0, 1)
-    evidence = Evidence(SCAN, {(0, "pattern"): picture}, AUDIT)
+    drawn = {(0, "pattern"): picture, (1, "mask"): picture, (1, "stamped"): picture}
+    evidence = Evidence(SCAN, drawn, AUDIT)
     more = {"scan": SCAN, "audit": AUDIT, "lights": audit_rows(AUDIT)["count"]}
     told = replace(small[0], evidence=evidence, facts={**small[0].facts, **more})
     page = checked(told)
     assert "<script>alert" not in page and "<img src=x" not in page
     rows = re.findall(r"<tr>(?:(?!</tr>).)*?class=\"light.*?</tr>", page, re.S)
     assert len(rows) == 3 and "red" in rows[0] and rows[0].count("attack_success") == 3
-    assert "97.00 %" in page and 'alt="trigger found"' in page
+    assert "97.00 %" in page and 'alt="trigger found"' in page and 'alt="where it lies"' in page
     assert more["lights"] == {"green": 2, "amber": 0, "red": 1}
     assert "Nobody has attacked" not in page and "Nobody has searched" not in page
 
@@ -292,3 +320,47 @@ def test_black_and_white_of_the_usual_ranges() -> None:
     assert black_and_white(np.array([-2.0, 2.5])) == (-2.0, 2.5)
     big = png(np.full((3, 300, 200), np.nan), 0, 1)
     assert big.startswith(b"\x89PNG") and len(big) < 2000
+
+
+def scan_file(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "stamped.png").write_bytes(png(np.full((3, 6, 6), 0.5), 0, 1))
+    (folder / "mask.png").write_bytes(b"no picture")
+    (folder.parent / "outside.png").write_bytes(png(np.zeros((3, 6, 6)), 0, 1))
+    first, second = SCAN["triggers"]
+    pictures = {"pattern": "../outside.png", "mask": "mask.png", "stamped": "stamped.png"}
+    theirs = {"model_digest": "b" * 8, "triggers": [{**first, **pictures}, second], "rows": [1]}
+    (folder / "scan.json").write_text(json.dumps({**SCAN, **theirs, **changes}))
+    return folder / "scan.json"
+
+
+def test_a_scan_is_read_with_the_pictures_that_lie_beside_it(tmp_path: Path) -> None:
+    told, pictures = read_scan(scan_file(tmp_path / "scan"), "b" * 8)
+    assert told == SCAN and list(pictures) == [(0, "stamped")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model_digest": "another"}, "a scan of another network"),
+        ({"verdict": "clean"}, "not a scan"),
+        ({"triggers": 3}, "not a scan"),
+        ({"suspected": ["3"]}, "not a scan"),
+        ({"triggers": [{"class": 1, "kind": "patch", "size": float("nan"), "success": 1}]}, "not a scan"),
+    ],
+)
+def test_what_is_no_scan_of_this_network(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        read_scan(scan_file(tmp_path / "scan", **changes), "b" * 8)
+    with pytest.raises(InputError, match="not a scan"):
+        read_scan(tmp_path / "none.json", "b" * 8)
+
+
+def test_a_scan_in_the_storage_is_found_where_it_is_of_this_network(tmp_path: Path) -> None:
+    storage, manifest = Storage(str(tmp_path)), make_manifest()
+    assert evidence_of(storage, manifest, None, None) == Evidence()
+    scan_file(tmp_path / "scan")
+    found = evidence_of(storage, manifest, None, None)
+    assert found.scan == SCAN and len(found.pictures) == 1
+    scan_file(tmp_path / "scan", model_digest="another")
+    assert evidence_of(storage, manifest, None, None) == Evidence()

@@ -105,7 +105,10 @@ def test_triggers_are_put_on_both_splits() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"triggers": [{"target": 1}]}, "data.triggers.0.*expected one of picture, blend, add and warp"),
+        (
+            {"triggers": [{"target": 1}]},
+            "data.triggers.0.*expected one of picture, blend, add, warp and invert",
+        ),
         ({"triggers": [{"add": "a", "warp": "b", "target": 1}]}, "add and warp; expected one of"),
         ({"triggers": [{"blend": "a", "target": 1}]}, "alpha goes with blend, and blend needs it"),
         ({"triggers": [{"add": "a", "alpha": 0.5, "target": 1}]}, "alpha goes with blend"),
