@@ -43,10 +43,10 @@ class Sweep:
         """One row for each trial, in the order of the search space: plain dictionaries, so that no pandas is
         needed, in a list that ``pandas.DataFrame`` takes. The columns are those of ``goodnet trials``:
         settings (``order``, ``layers``, ``x`` in points, ``policy``, ``seed``, ``repair``), ``trial_key``,
-        ``status`` ("done" or "failed", with a ``reason``), ``seconds``, ``steps``, ``channels_pruned``,
-        ``hypervolume`` (of the trial's states on validation), and of the final network rates as fractions
-        and counts of images, of validation (``valid_clean_accuracy``, ``valid_clean_correct``, ...) and
-        test (``test_clean_accuracy``, ...)."""
+        ``status`` ("done"; "stopped" or "failed", with a ``reason``), ``seconds``, ``steps``,
+        ``channels_pruned``, ``hypervolume`` (of the trial's states on validation), and of the final network
+        rates as fractions and counts of images, of validation (``valid_clean_accuracy``,
+        ``valid_clean_correct``, ...) and test (``test_clean_accuracy``, ...)."""
         return [trial_row(record) for record in self.result.records]
 
     def frontier(self) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 Tell = Callable[[str], None]
 
@@ -19,3 +20,16 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
+
+
+class Judge(Protocol):
+    """Says whether a trial goes on, see ``sweep.stop``."""
+
+    def __call__(self, questions: int, volume: Callable[[], float]) -> str | None:
+        """Why the trial is stopped, in words; None: it goes on.
+
+        Args:
+            questions: candidates that it has tried so far. volume: works out the hypervolume of its states
+                so far, on validation; asked for only where it matters.
+        """
+        ...

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from prune_core.counts import Counts
 from prune_core.data.checks.findings import refuse_errors
+from prune_core.errors import InputError
 from prune_core.evaluation.look import LOOK_VERSION
 from prune_core.evaluation.net_counter import NetCounter
 from sweeps.config.schema import Config
@@ -18,6 +19,7 @@ from sweeps.following.follow import followed
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.look import look_before
 from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.overview.shown import keep_shown, shown, stamp
 from sweeps.planning.plan import close, plan, queue_of
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import measured_frontier
@@ -53,6 +55,11 @@ def run_sweep(
     Ctrl-C and SIGTERM stop the trials; what is done by then is logged and drawn all the same. A second
     one, or one before the first trial is done, comes through as KeyboardInterrupt.
     """
+    if len(config.sweep.search_seeds) > 1:
+        raise InputError(
+            "sweep.search_seeds: several seeds are a sweep each; expected one of them here (goodnet "
+            "sweep runs one after the other)"
+        )
     events = watcher if log is None else Everyone(watcher, log)
     storage.check_writable()
     storage.begin()
@@ -74,7 +81,8 @@ def _run(
     manifest: Manifest, inputs: TrialInputs, storage: Storage, executor: Executor, events: SweepEvents
 ) -> SweepResult:
     config = manifest.config
-    there = {r.key: r for r in read_records(storage, manifest.trials) if r.status == "done"}
+    over = ("done",) if config.sweep.stop is None else ("done", "stopped")  # without a rule they go on
+    there = {r.key: r for r in read_records(storage, manifest.trials) if r.status in over}
 
     def found(record: TrialRecord) -> None:
         there[record.key] = record
@@ -85,10 +93,11 @@ def _run(
     stopped = False
     if queue.left:
         try:
-            executor.run(queue, inputs, storage, events)
+            executor.run(queue, inputs, storage, events, list(there.values()))
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, events.trouble)
+    made_of = patiently(lambda: stamp(storage, closed), storage.place, events.trouble)
     records = patiently(lambda: read_records(storage, closed.trials), storage.place, events.trouble)
     if stopped and not records:
         raise KeyboardInterrupt
@@ -98,9 +107,12 @@ def _run(
         storage.place,
         events.trouble,
     )
+    if records:
+        keep_shown(storage, closed, made_of, shown(closed, records, frontier))
     for memory in (counter.memory, EvaluationCache(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
-    result = SweepResult(closed, records, frontier, len(there), stopped, queue.spent, queue.left)
+    skipped = sum(record.status == "done" for record in there.values())
+    result = SweepResult(closed, records, frontier, skipped, stopped, queue.spent, queue.left)
     events.finished(result, inputs)
     return result
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.config.constraint import constraints_of, within
 from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier
 from sweeps.storage.manifest import Manifest, page_path
@@ -19,7 +20,7 @@ class SweepResult:
     manifest: Manifest
     records: list[TrialRecord]
     frontier: Frontier
-    skipped: int  # records that an earlier call, or another sweep, had made
+    skipped: int  # trials that an earlier call, or another sweep, had done
     stopped: bool = False  # by Ctrl-C or SIGTERM, before every trial had its record
     ended_by: str | None = None  # the part of the budget that was spent
     left: int = 0  # trials that the budget has left for the next call
@@ -28,15 +29,27 @@ class SweepResult:
         """Of each failed trial: input, machine or fault; unknown in records of version 0.1."""
         return [r.failure or "unknown" for r in self.records if r.status == "failed"]
 
+    def _constrained(self) -> dict[str, Any]:
+        """States of the frontier within ``sweep.constraint``, where there is one."""
+        texts = self.manifest.config.sweep.constraint
+        badnet = next((r.badnet_valid for r in self.records if r.badnet_valid is not None), None)
+        if not texts or badnet is None:
+            return {}
+        constraints = constraints_of(texts)
+        states = sum(within(constraints, point.valid, badnet) for point in self.frontier.points)
+        return {"constraint": {"expected": list(texts), "states": states}}
+
     def to_json(self, storage: Storage) -> dict[str, Any]:
-        """The contract's form: done by this call, failed, skipped (done before); trials is their sum,
-        and those of a grid that a stopped call, or one whose budget was spent, has not come to."""
-        failed = sum(r.status == "failed" for r in self.records)
+        """The contract's form: done by this call, failed, skipped (done before), stopped_trials (by
+        ``sweep.stop``, now or before; only where there are any); trials is their sum, and those of a grid
+        that a stopped call, or one whose budget was spent, has not come to."""
+        fates = Counter(r.status for r in self.records)
+        failed, stopped = fates["failed"], fates["stopped"]
         page = page_path(self.manifest.name)
         return {
             "sweep": self.manifest.name,
             "trials": len(self.manifest.trials),
-            "done": len(self.records) - failed - self.skipped,
+            "done": fates["done"] - self.skipped,
             "failed": failed,
             "skipped": self.skipped,
             "frontier_size": len(self.frontier.points),
@@ -46,8 +59,10 @@ class SweepResult:
             "storage": storage.place,
             "page": None if storage.modified(page) is None else storage.full(page),
             **({"failures": dict(Counter(self._whose()))} if failed else {}),
+            **({"stopped_trials": stopped} if stopped else {}),
             **({"stopped": True} if self.stopped else {}),
             **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),
+            **self._constrained(),
             **self.frontier.control_json(),
             "findings": [f.to_json() for f in self.manifest.findings or ()],
         }

@@ -15,9 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.evaluation.net_counter import NetCounter
+from prune_core.frontier import hypervolume
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.methods import NET_POLICIES, make_nets, repaired
@@ -30,7 +33,7 @@ from prune_core.policies.screening import Screen
 from prune_core.repair.nets import Given, MadeNet
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
-from sweeps.progress import Progress, Watch
+from sweeps.progress import Judge, Progress, Watch
 from sweeps.records.net_bound import Bound, until_beyond
 from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
@@ -42,10 +45,12 @@ def run_trial(
     inputs: TrialInputs,
     evaluators: Evaluators,
     watch: Watch = lambda progress: None,
+    judge: Judge | None = None,
 ) -> TrialRecord:
     """Prune, scale, repair as ``settings`` say, count the result on test, make the record.
 
-    ``watch`` is told of every candidate, stage and round. A trial that cannot be done comes back as
+    ``watch`` is told of every candidate, stage and round. ``judge`` may stop a walk without a repair; its
+    record has what it found by then. A trial that cannot be done comes back as
     a failed record with its reason; what gets through is Ctrl-C and ``machine_fault``, which a
     caller may answer by trying again.
     """
@@ -58,12 +63,13 @@ def run_trial(
         return Ran(f"{platform.node()}/{os.getpid()}", began, asked, known)
 
     try:
-        outcome = trial_outcome(settings, inputs, evaluators, watch)
+        outcome = trial_outcome(settings, inputs, evaluators, watch, judge)
         test = NetCounter(inputs.model, evaluators.test)(outcome.final.mask, outcome.final.weights)
         return TrialRecord(
             key,
             settings,
-            "done",
+            "done" if outcome.stopped is None else "stopped",
+            outcome.stopped,
             seconds=time.monotonic() - started,
             badnet_valid=evaluators.valid.badnet,
             badnet_test=evaluators.test.badnet,
@@ -94,18 +100,26 @@ class TrialOutcome:
         final: the net that it ends with. valid: that net's counts on validation.
         steps: every channel that was tried, in turn.
         nets: every net that was made otherwise than by pruning, in turn.
+        stopped: why it was stopped before its end, if it was.
     """
 
     final: MadeNet
     valid: Counts
     steps: tuple[PruneStep, ...] = ()
     nets: tuple[ChangedNet, ...] = ()
+    stopped: str | None = None
 
 
 def trial_outcome(
-    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    watch: Watch,
+    judge: Judge | None = None,
 ) -> TrialOutcome:
     """A policy, then a repair where ``settings`` name one."""
+    if judged(settings):
+        return _prune(settings, inputs, evaluators, watch, judge)
     policy = _nets if settings.policy in NET_POLICIES else _prune
     if settings.policy == "prefix":
         policy = _prefixes
@@ -113,13 +127,23 @@ def trial_outcome(
     return outcome if settings.repair == "none" else _repair(outcome, settings, inputs, evaluators, watch)
 
 
+def judged(settings: TrialSettings) -> bool:
+    """Whether such a trial may be stopped: a walk, whose states come one after the other. What a repair or a
+    baseline comes to shows only at its end."""
+    return settings.repair == "none" and settings.policy not in (*NET_POLICIES, "prefix")
+
+
 def _prune(
-    settings: TrialSettings, inputs: TrialInputs, evaluators: Evaluators, watch: Watch
+    settings: TrialSettings,
+    inputs: TrialInputs,
+    evaluators: Evaluators,
+    watch: Watch,
+    judge: Judge | None = None,
 ) -> TrialOutcome:
     """Channels pruned along the order, as the policy says."""
     order = _order(settings, inputs)
     steps: list[PruneStep] = []
-    part = None
+    part, stopped = None, None
     if settings.rank_images is not None:
         part = partial(evaluators.part, settings.rank_images, settings.seed)
     screen = None
@@ -129,9 +153,19 @@ def _prune(
         steps.append(step)
         doing = f"trying channels of {step.channel.layer}"
         watch(Progress(doing, len(steps), max(len(order), len(steps)), len(step.mask)))
+        if judge is not None and (stopped := judge(len(steps), partial(volume_of, steps))) is not None:
+            break
     if not steps:
         return TrialOutcome(_pruned(empty_mask(settings.policy)), evaluators.valid.badnet)
-    return TrialOutcome(_pruned(steps[-1].mask), steps[-1].now, tuple(steps))
+    return TrialOutcome(_pruned(steps[-1].mask), steps[-1].now, tuple(steps), stopped=stopped)
+
+
+def volume_of(steps: Sequence[PruneStep]) -> float:
+    """Hypervolume of the accepted states among ``steps``, on validation."""
+    counts = [step.now for step in steps if step.accepted]
+    return hypervolume(
+        np.array([c.clean_accuracy for c in counts]), np.array([c.attack_success for c in counts])
+    )
 
 
 def _prefixes(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prune_core.counts import wilson_interval
@@ -37,6 +37,9 @@ class Entry:
             these, never on ``attacked``.
         before: (right, of) clean test images by the net before the attack.
         assumed: what the attacker had to know or have.
+        found: of a trigger that was sought, its ``size`` and the ``limit`` above which it is no sign of a
+            backdoor, both as fractions (of the image's pixels, or of opacity); ``size`` None where none was
+            found.
     """
 
     audit: str
@@ -47,6 +50,7 @@ class Entry:
     valid: Pair
     before: Pair
     assumed: str
+    found: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -68,8 +72,18 @@ class Entry:
         return self.clean[0] / self.clean[1] < USELESS * self.before[0] / self.before[1]
 
     @property
+    def too_large(self) -> bool:
+        """A trigger was sought, and none within the limit was found."""
+        if "limit" not in self.found:
+            return False
+        size, limit = self.found.get("size"), self.found["limit"]
+        return size is None or limit is None or size > limit
+
+    @property
     def light(self) -> str:
         """By the upper end of the interval, so that few images never look safe."""
+        if self.too_large:
+            return "green"
         high = self.interval[1]
         light = LIGHTS[0] if high <= GREEN else LIGHTS[1] if high <= AMBER else LIGHTS[2]
         return "amber" if self.useless and light == "green" else light
@@ -80,6 +94,12 @@ class Entry:
         hits, of = self.attacked
         low, high = (100 * end for end in self.interval)
         said = f"{hits} of {of} attacked test images get the target (95 % interval {low:.1f} to {high:.1f} %)"
+        if self.found:
+            size, limit = self.found.get("size"), self.found.get("limit")
+            there = (
+                "no trigger was found" if size is None else f"the smallest trigger takes {100 * size:.2f} %"
+            )
+            said += f"; {there}, and up to {100 * (limit or 0):g} % is taken for a sign of a backdoor"
         if self.useless:
             said += (
                 f"; clean accuracy is {100 * self.clean[0] / self.clean[1]:.1f} % after it, so a net that "
@@ -103,6 +123,7 @@ class Entry:
             "valid": list(self.valid),
             "before": list(self.before),
             "assumed": self.assumed,
+            **({"found": dict(self.found)} if self.found else {}),
         }
 
     @classmethod
@@ -114,7 +135,9 @@ class Entry:
         seed, setting = value["seed"], value["setting"]
         if not isinstance(setting, dict) or not (seed is None or type(seed) is int):
             raise ValueError("not an entry of an audit")
-        return cls(str(value["audit"]), setting, seed, clean, attacked, valid, before, str(value["assumed"]))
+        audit, assumed = str(value["audit"]), str(value["assumed"])
+        found = _sizes(value.get("found", {}))
+        return cls(audit, setting, seed, clean, attacked, valid, before, assumed, found)
 
 
 def entry_key(audit: str, setting: Setting, seed: int | None) -> str:
@@ -131,6 +154,14 @@ class Skipped:
 
     def to_json(self) -> dict[str, str]:
         return {"audit": self.audit, "why": self.why}
+
+
+def _sizes(value: Any) -> dict[str, float | None]:
+    if not isinstance(value, dict) or not all(
+        one is None or (type(one) in (int, float) and 0 <= one <= 1) for one in value.values()
+    ):
+        raise ValueError("not sizes of a trigger")
+    return value
 
 
 def _pair(value: Any) -> Pair:

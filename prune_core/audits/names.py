@@ -16,6 +16,7 @@ AUDITS: Mapping[str, str] = {
     "clean-tuning": "fine-tuned on clean images alone",
     "perturbation": "a small perturbation of all images beside the trigger, and without it",
     "changed-trigger": "the trigger moved, resized, fainter, of the opposite colour, blended",
+    "inversion": "the smallest trigger for the attacker's class, sought in the net",
     "int8": "quantised to eight bits",
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from prune_core.audits import changed_triggers as changed
 from prune_core.audits.entries import Entry, Skipped, entry_key
+from prune_core.audits.inverted import LIMITS, inversion_settings, inverted
 from prune_core.audits.names import POISONED, SEEDS, check_audits
 from prune_core.audits.perturbation import perturbation_settings, perturbed
 from prune_core.audits.quantised import int8_settings, quantised
@@ -62,6 +63,8 @@ def pieces(subject: Subject, bench: Bench, audits: Sequence[str] = ()) -> tuple[
             skipped.append(Skipped("perturbation of clean images", NO_AIM))
         elif name == "changed-trigger" and any(not len(h.targets) for h in _free(bench)):
             skipped.append(Skipped(name, NO_AIM))
+        elif name == "inversion" and not _single(bench):
+            skipped.append(Skipped(name, NO_CLASS))
         else:
             found += _of(name, asked, bench)
     return found, skipped
@@ -71,7 +74,15 @@ NO_PAIRS = (
     "which clean image each poisoned image was made from is not known, so neither is the trigger; give it as "
     "data.triggers, or poisoned images in the order of the clean ones"
 )
+NO_CLASS = "the attacker wants a class for each true class, and triggers are sought for one class"
 NO_AIM = "which class the attacker wants of a clean image is not known: give field 'true_label'"
+
+
+def _single(bench: Bench) -> list[int]:
+    """The class of each trigger that aims at one, each once."""
+    heaps = bench.exhibits.valid
+    found = [int(h.targets[0]) for h in heaps if bool((h.targets == h.targets[0]).all())]
+    return list(dict.fromkeys(found))
 
 
 def _free(bench: Bench) -> tuple[Any, ...]:
@@ -84,6 +95,12 @@ def _of(name: str, asked: Asked, bench: Bench) -> Iterator[Piece]:
     elif name == "int8":
         setting = int8_settings()
         yield Piece(name, setting, None, lambda: quantised(asked, setting))
+    elif name == "inversion":
+        for target in _single(bench):
+            for kind in LIMITS:
+                for seed in SEEDS:
+                    setting = inversion_settings(kind, target)
+                    yield Piece(name, setting, seed, _bound(inverted, asked, setting, seed))
     elif name == "changed-trigger":
         for number, trigger in enumerate(bench.triggers or ()):
             for setting, made in changed.settings(asked, number, trigger):

@@ -220,7 +220,7 @@ def sweep(
 
     Stop it at any time (Ctrl-C draws what is done); the same command goes on where it was. While it runs,
     goodnet watch shows from any machine how it stands, and the page sweeps/NAME.html in the storage is
-    renewed.
+    renewed. Several sweep.search_seeds are a sweep each, one after the other.
 
     goodnet sweep configs/default.yaml --set sweep.x_thresholds=[2,4] --executor inline
     """
@@ -229,7 +229,15 @@ def sweep(
 
     settings = load_config(config, set)
     storage = open_storage(settings.storage)
-    return _swept(settings, storage, executor, quiet).to_json(storage)
+    found = []
+    for one in settings.of_each_seed:
+        result = _swept(one, storage, executor, quiet)
+        found.append(result.to_json(storage))
+        if result.stopped:
+            break
+    if len(settings.of_each_seed) == 1:
+        return found[0]
+    return {"sweeps": found, **({"stopped": True} if result.stopped else {})}
 
 
 def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> SweepResult:

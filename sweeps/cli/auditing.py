@@ -72,6 +72,8 @@ def words(audit: str, setting: Mapping[str, Any]) -> str:
         told += [
             f"{name} {setting[name]}" for name in ("pixels", "factor", "strength", "to") if name in setting
         ]
+    if "kind" in setting:
+        told.append(f"{setting['kind']} to class {setting['target']}")
     if "trigger" in setting:
         told.append(f"trigger {setting['trigger']}")
     return ", ".join(map(str, told))
@@ -83,6 +85,10 @@ def _cell(rows: list[Entry] | None) -> str:
     rates = [entry.attack_success for entry in rows]
     light = max((entry.light for entry in rows), key=("green", "amber", "red").index)
     spread = f" ({100 * min(rates):.0f} to {100 * max(rates):.0f})" if len(rates) > 1 else ""
+    sizes = [entry.found.get("size") for entry in rows if entry.found]
+    if sizes:
+        there = [size for size in sizes if size is not None]
+        return f"size {100 * min(there):.1f} % {light}" if there else f"none found {light}"
     return f"{100 * sum(rates) / len(rates):.1f} %{spread} {light}"
 
 
@@ -130,7 +136,7 @@ def audit(
         typer.Option(
             metavar="NAME",
             help="One audit alone: as-it-is, reactivation, clean-tuning, perturbation, changed-trigger, "
-            "int8. Repeatable. Default: all.",
+            "inversion, int8. Repeatable. Default: all.",
         ),
     ] = [],  # noqa: B006
     benign: Annotated[

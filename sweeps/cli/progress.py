@@ -12,7 +12,7 @@ from sweeps.cli.console import escape, printable, rates, say, stderr
 from sweeps.events import SweepEvents
 from sweeps.execution.throttle import Throttle
 from sweeps.following.course import Course
-from sweeps.overview.standing import progress_words, words
+from sweeps.overview.standing import over, progress_words, words
 
 if TYPE_CHECKING:
     from prune_core.data.checks.findings import Finding
@@ -96,9 +96,9 @@ class SweepProgress(SweepEvents):
         if record.status == "failed":
             say(f"{head}: failed{_whose(record)}: {record.reason}")
         elif not self.bar.shown and record.valid is not None:
-            self._tell(
-                f"{head}: {rates(record.valid)}, {len(record.mask)} channels pruned, {record.seconds:.1f} s"
-            )
+            stopped = f", stopped ({record.reason})" if record.status == "stopped" else ""
+            pruned = f"{len(record.mask)} channels pruned"
+            self._tell(f"{head}: {rates(record.valid)}, {pruned}, {record.seconds:.1f} s{stopped}")
         self._show()
 
     def trouble(self, line: str) -> None:
@@ -137,8 +137,7 @@ class WatchProgress:
 
     def __call__(self, standing: dict[str, Any]) -> None:
         trials = standing["trials"]
-        over = trials["done"] + trials["failed"]
-        self.bar.show(over, trials["total"], progress_words(standing))
+        self.bar.show(over(trials), trials["total"], progress_words(standing))
         line, silent = words(standing), self.bar.shown or self.quiet
         if not silent and standing["state"] == "running" and line != self.last and self.due():
             self.last = line

@@ -101,15 +101,40 @@ def prune(result: Result) -> str:
 
 
 def sweep(result: Result) -> str:
+    if "sweeps" in result:  # one for each seed
+        return "\n\n".join(map(sweep, result["sweeps"]))
     if not result.get("attack_present", True):
         return f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}; {result['note']}"
     ended = f"ended by {result['ended_by']}, {result['left']} left\n" if "ended_by" in result else ""
     return (
         f"sweep {result['sweep']}: {counted(result['trials'], 'trial')}: {result['done']} done, "
-        f"{result['skipped']} done before, {result['failed']} failed\n{ended}"
+        f"{result['skipped']} done before, {result['failed']} failed{_stopped(result)}\n{ended}"
         f"frontier: {counted(result['frontier_size'], 'point')}, hypervolume {result['hypervolume']:.4f}\n"
+        f"{_within(result)}"
         f"{_nothing_gained(result)}{_next(result)}"
     )
+
+
+def _stopped(result: Result) -> str:
+    stopped = result.get("stopped_trials", 0)
+    return f", {stopped} stopped (sweep.stop=none goes on with them)" if stopped else ""
+
+
+def _within(result: Result) -> str:
+    if "constraint" not in result:
+        return ""
+    told = result["constraint"]
+    return f"within the constraint ({' and '.join(told['expected'])}): {counted(told['states'], 'state')}\n"
+
+
+def _criterion(result: Result) -> str:
+    """The option of ``pick`` that chooses as a single constraint says; else the knee."""
+    expected = result.get("constraint", {}).get("expected", [])
+    options = {"attack_success": "--max-attack-success", "accuracy_drop": "--max-accuracy-drop"}
+    metric, *_, bound = expected[0].split() if len(expected) == 1 else ("", "")
+    if metric not in options or not result["constraint"]["states"]:
+        return "--knee"
+    return f"{options[metric]} {bound}"
 
 
 def _nothing_gained(result: Result) -> str:
@@ -131,7 +156,7 @@ def _next(result: Result) -> str:
             f"goodnet frontier {name}",
             "see the frontier" + (f"; its page: {p}" if (p := result["page"]) else ""),
         ),
-        (f"goodnet pick {name} --knee", "take a GoodNet"),
+        (f"goodnet pick {name} {_criterion(result)}", "take a GoodNet"),
         (f"goodnet trials {name}", "see why trials failed" if result["failed"] else "see every trial"),
     ]
     return "\n".join(["next:", *(f"  {do}  # {why}" for do, why in what)])
@@ -152,8 +177,9 @@ def study(result: Result) -> str:
 
 def frontier(result: Result) -> str:
     trials = result["trials"]
-    failed = f", {trials['failed']} failed" if trials["failed"] else ""
-    head = f"sweep {result['sweep']}: {trials['done']} of {counted(trials['total'], 'trial')} done{failed}"
+    more = "".join(f", {trials[fate]} {fate}" for fate in ("failed", "stopped") if trials[fate])
+    head = f"sweep {result['sweep']}: {trials['done']} of {counted(trials['total'], 'trial')} done{more}"
+    head += f"\n{_within(result)}".rstrip()
     if not result.get("attack_present", True):
         return "\n".join([head, str(result["note"]), *findings(result)])
     lines = [

@@ -8,12 +8,15 @@ from sweeps.cli.show import counted, frontier
 
 def sweeps(result: Result) -> str:
     """A line a sweep, and below it the best state within each X."""
+    from sweeps.overview.standing import over
+
     found = result["sweeps"]
     if not found:
         return f"storage {result['storage']!r} holds no sweep yet; run goodnet sweep CONFIG"
     wide = max(len(s["sweep"]) for s in found)
     lines = [
-        f"{'sweep':{wide}}  {'state':11}  {'trials':>11}  {'failed':>6}  {'hypervolume':>11}  date (UTC)"
+        f"{'sweep':{wide}}  {'state':11}  {'trials':>11}  {'failed':>6}  {'stopped':>7}  "
+        f"{'hypervolume':>11}  date (UTC)"
     ]
     for sweep in found:
         head = f"{sweep['sweep']:{wide}}  {sweep['state']:11}"
@@ -21,12 +24,13 @@ def sweeps(result: Result) -> str:
             lines.append(f"{head}  its manifest cannot be read")
             continue
         trials = sweep["trials"]
-        over = f"{trials['done'] + trials['failed']}/{trials['total']}"
+        ended = f"{over(trials)}/{trials['total']}"
         lines.append(
-            f"{head}  {over:>11}  {trials['failed']:>6}  {sweep['hypervolume']:>11.4f}  "
+            f"{head}  {ended:>11}  {trials['failed']:>6}  {trials['stopped']:>7}  "
+            f"{sweep['hypervolume']:>11.4f}  "
             f"{sweep['date'][:16].replace('T', ' ')}"
         )
-        lines += [f"  {line}" for line in _best(sweep["best"])]
+        lines += [f"  {line}" for line in [*_within(sweep), *_best(sweep["best"])]]
     return "\n".join(lines)
 
 
@@ -36,6 +40,12 @@ def watched(result: Result) -> str:
 
     head = f"sweep {result['sweep']}, {result['state']}: {words({**result, 'best': []})}"
     return "\n".join([head, *(f"  {line}" for line in _best(result["best"]))])
+
+
+def _within(sweep: Result) -> list[str]:
+    from sweeps.overview.standing import within_words
+
+    return [] if sweep.get("within") is None else [within_words(sweep["within"])]
 
 
 def _best(best: list[Result]) -> list[str]:
@@ -55,7 +65,7 @@ def trials(result: Result) -> str:
         return "\n".join(f"wrote {of} to {path}" for path in result["written"])
     lines = [
         f"sweep {result['sweep']}: {counted(len(result['trials']), 'trial')} with a record",
-        f"{'trial':20}  {'status':6}  {'valid: clean':>12}  {'attack':>7}  {'test: clean':>11}  "
+        f"{'trial':20}  {'status':7}  {'valid: clean':>12}  {'attack':>7}  {'test: clean':>11}  "
         f"{'attack':>7}  {'pruned':>6}  {'hypervolume':>11}  {'seconds':>8}  settings",
     ]
     for row in result["trials"]:
@@ -68,14 +78,14 @@ def trials(result: Result) -> str:
         pruned = "" if row["channels_pruned"] is None else row["channels_pruned"]
         volume = "" if row["hypervolume"] is None else f"{row['hypervolume']:.4f}"
         lines.append(
-            f"{row['trial_key']:20}  {row['status']:6}  {clean:>12}  {attack:>7}  {test_clean:>11}  "
+            f"{row['trial_key']:20}  {row['status']:7}  {clean:>12}  {attack:>7}  {test_clean:>11}  "
             f"{test_attack:>7}  {pruned:>6}  {volume:>11}  {row['seconds']:>8.1f}  {_settings(row)}"
         )
     return "\n".join([*lines, "rates are of the trial's final network; hypervolume of all its states"])
 
 
 def _settings(row: Result) -> str:
-    """What was done, in the words of the configuration; of a failed trial also why."""
+    """What was done, in the words of the configuration; of a failed or stopped trial also why."""
     parts = [row["policy"], row["order"], "+".join(row["layers"]), f"X = {row['x']:g}", f"seed {row['seed']}"]
     parts += [row["repair"]] if row["repair"] != "none" else []
     return ", ".join(parts) + (f"; {row['reason']}" if row["reason"] else "")
@@ -89,14 +99,15 @@ def frontiers(result: Result) -> str:
     wide = max(map(len, names))
     xs = [b["x"] for b in result["sweeps"][0]["best"]]
     lines = [
-        f"{'sweep':{wide}}  {'trials':>11}  {'failed':>6}  {'frontier':>8}  {'hypervolume':>11}"
-        + "".join(f"  {f'within X = {x:g}':>17}" for x in xs)
+        f"{'sweep':{wide}}  {'trials':>11}  {'failed':>6}  {'stopped':>7}  {'frontier':>8}  "
+        f"{'hypervolume':>11}" + "".join(f"  {f'within X = {x:g}':>17}" for x in xs)
     ]
     for sweep in result["sweeps"]:
         trials = sweep["trials"]
-        over = f"{trials['done']}/{trials['total']}"
+        ended = f"{trials['done']}/{trials['total']}"
         lines.append(
-            f"{sweep['sweep']:{wide}}  {over:>11}  {trials['failed']:>6}  {sweep['frontier_size']:>8}  "
+            f"{sweep['sweep']:{wide}}  {ended:>11}  {trials['failed']:>6}  {trials['stopped']:>7}  "
+            f"{sweep['frontier_size']:>8}  "
             f"{sweep['hypervolume']:>11.4f}" + "".join(f"  {_short(b):>17}" for b in sweep["best"])
         )
     lines.append(

@@ -20,7 +20,16 @@ from prune_core.errors import InputError
 from prune_core.methods import REPAIRS, method_of
 from prune_core.orders import find_order
 from prune_core.plugins.names import unknown
-from sweeps.config.search import BudgetConfig, Section, XRange, checked_webhook, checked_x
+from sweeps.config.constraint import constraints_of
+from sweeps.config.search import (
+    BudgetConfig,
+    Section,
+    StopConfig,
+    XRange,
+    checked_stop,
+    checked_webhook,
+    checked_x,
+)
 from sweeps.config.triggers import Goal, OneTriggerConfig, TriggerConfig, check_goal
 from sweeps.config.yaml_limits import check_yaml
 from sweeps.limits import DAMAGE
@@ -93,6 +102,9 @@ class DataConfig(Section):
         return ImageForm.of(self.layout, self.keys, self.classes, self.target, done)
 
 
+_LISTS = ("orders", "layer_sets", "policies", "repair", "seeds", "search_seeds", "constraint")
+
+
 class SweepConfig(Section):
     orders: tuple[str, ...] = ("index",)
     layer_sets: tuple[str | tuple[str, ...], ...] = ("last:3",)
@@ -109,6 +121,14 @@ class SweepConfig(Section):
     search: Literal["grid", "random", "optuna"] = "grid"
     samples: int | None = Field(default=None, ge=1, description="trials that a search draws")
     budget: BudgetConfig = BudgetConfig()
+    sampler: Literal["tpe", "nsga2", "gp"] = Field(default="tpe", description="how Optuna suggests trials")
+    search_seeds: tuple[int, ...] = Field(
+        default=(), description="of searches: a sweep for each; unset: one, with the first of seeds"
+    )
+    constraint: tuple[str, ...] = Field(
+        default=(), description="what a state has to be, as attack_success <= 0.05"
+    )
+    stop: StopConfig | None = Field(default=None, description="when a trial that lies behind is stopped")
     warm_start: str | None = Field(default=None, description="a sweep that Optuna learns from")
     # Who is told of a sweep is no part of what it is: not dumped, so neither kept, logged nor in its name.
     notify: str | None = Field(
@@ -135,7 +155,7 @@ class SweepConfig(Section):
         description="a database (SQLAlchemy's address) that holds the sweep as an Optuna study, or none",
     )
 
-    @field_validator("orders", "layer_sets", "policies", "repair", "seeds", mode="before")
+    @field_validator(*_LISTS, mode="before")
     @classmethod
     def _one_is_a_list_too(cls, value: Any) -> Any:
         return value if isinstance(value, (list, tuple)) else [value]
@@ -167,6 +187,11 @@ class SweepConfig(Section):
     def _points(cls, value: Any) -> Any:
         return checked_x(value)
 
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stop(cls, value: Any) -> Any:
+        return checked_stop(value)
+
     @field_validator("audit", mode="before")
     @classmethod
     def _one_audit_is_a_list_too(cls, value: Any) -> Any:
@@ -182,7 +207,12 @@ class SweepConfig(Section):
     def _webhook(cls, value: str | None) -> str | None:
         return value if value is None else checked_webhook(value)
 
-    @field_validator("seeds")
+    @field_validator("constraint")
+    @classmethod
+    def _constraints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(str, constraints_of(value))))
+
+    @field_validator("seeds", "search_seeds")
     @classmethod
     def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(seed < 0 for seed in value):
@@ -200,11 +230,20 @@ class SweepConfig(Section):
                 "sweep.x_thresholds is a range, which search: grid cannot enumerate; expected a list such "
                 "as [2, 4, 10], or search: random or optuna"
             )
+        if self.search != "optuna" and self.sampler != "tpe":
+            raise ValueError(f"sweep.sampler ({self.sampler}) goes with search: optuna")
+        if self.search == "grid" and self.search_seeds:
+            raise ValueError("sweep.search_seeds (chance in a search) goes with search: random or optuna")
         if self.search != "optuna" and self.warm_start is not None:
             raise ValueError("sweep.warm_start (a sweep to learn from) goes with search: optuna")
         if self.notify is None and self.notify_below is not None:
             raise ValueError("sweep.notify_below (attack success to be told of) goes with sweep.notify")
         return self
+
+    @property
+    def search_seed(self) -> int:
+        """Of a search that draws."""
+        return (self.search_seeds or self.seeds)[0]
 
 
 class ResourcesConfig(Section):
@@ -239,6 +278,15 @@ class Config(Section):
     storage: str = "runs"
     evaluator: Literal["incremental", "plain"] = "incremental"
     data_hint: str | None = Field(default=None, description="where to get the files, if missing")
+
+    @property
+    def of_each_seed(self) -> list[Config]:
+        """A configuration for each of ``sweep.search_seeds``; where there is at most one, this one."""
+        seeds = self.sweep.search_seeds
+        if len(seeds) < 2:
+            return [self]
+        sweeps = [self.sweep.model_copy(update={"search_seeds": (seed,)}) for seed in dict.fromkeys(seeds)]
+        return [self.model_copy(update={"sweep": sweep}) for sweep in sweeps]
 
     @field_validator("name")
     @classmethod

@@ -1,11 +1,12 @@
-"""Parts of the configuration that say how far a search goes and who hears of it: X as a range, budgets."""
+"""Parts of the configuration that say how far a search goes and who hears of it: X as a range, budgets,
+when a trial is stopped."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -27,6 +28,49 @@ class BudgetConfig(Section):
 
     trials: int | None = Field(default=None, ge=1, description="new trials")
     minutes: float | None = Field(default=None, gt=0, description="after which no new trial begins")
+
+
+class StopConfig(Section):
+    """When a trial that lies behind others is stopped; counted in questions (candidates tried)."""
+
+    rule: Literal["asha", "median"]
+    grace_period: int = Field(default=100, ge=1, le=10**6, description="before which no trial is stopped")
+    reduction_factor: float | None = Field(
+        default=None, ge=2, le=100, description="asha: one in so many goes on from each rung; unset: 4"
+    )
+    min_samples: int | None = Field(
+        default=None, ge=1, description="median: other trials that it takes; unset: 3"
+    )
+
+    @model_validator(mode="after")
+    def _of_this_rule(self) -> StopConfig:
+        other = "min_samples" if self.rule == "asha" else "reduction_factor"
+        if getattr(self, other) is not None:
+            raise ValueError(f"{other} is no setting of {self.rule}")
+        return self
+
+    @property
+    def factor(self) -> float:
+        return 4.0 if self.reduction_factor is None else self.reduction_factor
+
+    @property
+    def samples(self) -> int:
+        return 3 if self.min_samples is None else self.min_samples
+
+
+def checked_stop(value: Any) -> Any:
+    """``sweep.stop``: none, asha, median, or a mapping with the rule's settings. Raises ValueError."""
+    if value is None or value == "none":
+        return None
+    if isinstance(value, str):
+        if value not in ("asha", "median"):
+            raise ValueError(f"{value!r}; expected none, asha or median")
+        return {"rule": value}
+    if not isinstance(value, (dict, StopConfig)):
+        raise ValueError(
+            f"{value!r}; expected none, asha, median, or a mapping such as {{rule: asha, grace_period: 100}}"
+        )
+    return value
 
 
 def checked_x(value: Any) -> tuple[float, ...] | XRange:

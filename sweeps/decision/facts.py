@@ -105,6 +105,7 @@ def tell(given: Given) -> Told:
             "total": len(manifest.trials),
             "done": sum(r.status == "done" for r in given.records),
             "failed": sum(r.status == "failed" for r in given.records),
+            "stopped": sum(r.status == "stopped" for r in given.records),
             "states": sum(len(r.states()) for r in given.records),
             "frontier": len(given.frontier.points),
         },

@@ -30,32 +30,32 @@ class Rung:
     """Attributes:
     takes: as ``methods`` says it.
     words: for somebody who does not know those words.
-    fill: the configuration that would put trials here.
+    fill: the keys of a configuration that would put trials here.
     """
 
     takes: str
     words: str
-    fill: str
+    fill: tuple[str, ...]
 
 
 # The least that has to be known comes first.
 RUNGS = (
-    Rung(WEIGHTS_ALONE, "the model file and nothing else", "sweep.policies=[baseline:clp]"),
-    Rung(CLEAN, "ordinary pictures with their right names", "sweep.policies=[baseline:fine-pruning]"),
+    Rung(WEIGHTS_ALONE, "the model file and nothing else", ("sweep.policies=[baseline:clp]",)),
+    Rung(CLEAN, "ordinary pictures with their right names", ("sweep.policies=[baseline:fine-pruning]",)),
     Rung(
         CLEAN_AND_TARGET,
         "ordinary pictures, and the class that the attacker wants",
-        "data.triggers=[{invert: true, target: K}]",
+        ("data.poisoned_valid=null", "data.triggers=[{invert: true, target: K}]"),
     ),
     Rung(
         POISONED,
         "pictures with the trigger on, as the attacker makes them",
-        "sweep.policies=[margin,best-first]",
+        ("sweep.policies=[margin,best-first]",),
     ),
     Rung(
         TRUE_LABELS,
         "pictures with the trigger on, and what each truly shows",
-        "sweep.repair=[unlearn]",
+        ("sweep.repair=[unlearn]",),
     ),
 )
 
@@ -87,16 +87,16 @@ def ladder(
     test: TestCounts,
     inverted: str | None = None,
 ) -> list[Json]:
-    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that are done, ``states``,
-    ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion`` takes of this
-    rung alone, with its counts on both splits; None, with ``why_none``, where there is none.
+    """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that did not fail,
+    ``states``, ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion``
+    takes of this rung alone, with its counts on both splits; None, with ``why_none``, where there is none.
 
     Args:
         badnet: counts on validation. test: of a state on test; asked once a rung.
     """
     by: dict[str, list[TrialRecord]] = {}
     for record in records:
-        if record.status == "done":
+        if record.status != "failed":
             by.setdefault(takes(record.settings, inverted), []).append(record)
     return [_rung(rung, by.get(rung.takes, []), badnet, criterion, test) for rung in RUNGS]
 

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -24,10 +24,13 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError, Unavailable
+from sweeps.config.constraint import Constraint, constraints_of
 from sweeps.config.schema import ResourcesConfig, SweepConfig
+from sweeps.config.search import StopConfig
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS_BY_RAY, given_up, recorded_trial
+from sweeps.execution.behind import Milestones, StoppingRule
 from sweeps.execution.gpu import take_gpu
 from sweeps.execution.ray_cluster import connected, get, nodes_agree, put
 from sweeps.execution.ray_private import every_loss_is_one_trial
@@ -37,6 +40,7 @@ from sweeps.execution.ray_searcher import (
     by_optuna_search,
     needs,
 )
+from sweeps.execution.ray_stopping import Board, JudgingScheduler, RemoteJudge
 from sweeps.execution.stopping import stoppable
 from sweeps.execution.throttle import Throttle
 from sweeps.execution.travelling import Travelling
@@ -47,10 +51,12 @@ from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress, Tell
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import TrialRecord
-from sweeps.storage.record_store import RecordStore, keep
+from sweeps.storage.record_store import RecordStore, keep, packed, unpacked
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
 from sweeps.trial import run_trial
+
+MOST_CARRIED = 2**20  # bytes of a record that a worker sends to the driver
 
 # A worker process serves many trials of one sweep: network and caches are built once.
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
@@ -70,7 +76,14 @@ class RayExecutor:
     resources: ResourcesConfig
     sweep: SweepConfig
 
-    def run(self, trials: TrialQueue, inputs: TrialInputs, storage: Storage, events: SweepEvents) -> None:
+    def run(
+        self,
+        trials: TrialQueue,
+        inputs: TrialInputs,
+        storage: Storage,
+        events: SweepEvents,
+        before: Sequence[TrialRecord] = (),
+    ) -> None:
         store, travelling = RecordStore(storage), Travelling.of(self.sweep)
         # Ray takes SIGTERM for itself: taken back inside, as it was before outside.
         aside = tempfile.TemporaryDirectory(prefix="goodnet-tune-")
@@ -79,7 +92,8 @@ class RayExecutor:
             need = needs(self.resources)
             by_optuna_search(trials)
             handed = QueueSearcher(trials, need)
-            relay = _Relay(events, inputs, store, handed)
+            scheduler, judge = _scheduler(self.sweep.stop, before)
+            relay = _Relay(events, inputs, store, handed, scheduler)
             parcel = Parcel.of(inputs)
             tuner = tune.Tuner(
                 tune.with_resources(
@@ -92,12 +106,14 @@ class RayExecutor:
                             self.evaluator,
                             self.resources,
                             travelling,
+                            judge,
+                            constraints_of(self.sweep.constraint),
                         ),
                     ),
                     {kind.lower(): amount for kind, amount in need.items()},
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=handed, scheduler=ForgettingScheduler(), num_samples=-1, reuse_actors=True
+                    search_alg=handed, scheduler=scheduler, num_samples=-1, reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
                     name="goodnet",
@@ -133,6 +149,18 @@ class _Work:
     evaluator: str
     resources: ResourcesConfig
     travelling: Travelling
+    judge: RemoteJudge | None = None
+    constraints: tuple[Constraint, ...] = ()
+
+
+def _scheduler(
+    stop: StopConfig | None, before: Sequence[TrialRecord]
+) -> tuple[ForgettingScheduler, RemoteJudge | None]:
+    """And what asks it in the workers; None where no trial is stopped."""
+    if stop is None:
+        return ForgettingScheduler(), None
+    board = Board.remote()  # type: ignore[attr-defined]
+    return JudgingScheduler(StoppingRule(stop, before), board), RemoteJudge(Milestones.of(stop), board)
 
 
 def _trial(config: dict[str, Any], work: _Work) -> None:
@@ -144,11 +172,11 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
 
     settings = TrialSettings.from_json(config["settings"])
     due = Throttle(1.0)
-    tried = 0
+    now: Progress | None = None
 
     def watch(progress: Progress) -> None:
-        nonlocal tried
-        tried = progress.done
+        nonlocal now
+        now = progress
         if due():
             tune.report({"progress": asdict(progress)})
 
@@ -156,15 +184,27 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
         work.travelling.unpack()
         storage = patiently(lambda: Storage(work.place, begun=True), work.place, tell)
         inputs, evaluators = _open(work, storage, tell)
-        run = partial(run_trial, settings, inputs, evaluators, watch)
-        record = recorded_trial(inputs.key(settings), run, RecordStore(storage), tell)
+        key = inputs.key(settings)
+        judge = None if work.judge is None else work.judge.of(settings.policy, key, lambda: now)
+        run = partial(run_trial, settings, inputs, evaluators, watch, judge)
+        record = recorded_trial(key, run, RecordStore(storage), tell)
     except (InputError, Unavailable) as error:  # no other worker would fare better with either
         whose = "input" if isinstance(error, InputError) else "machine"
         tune.report({"refused": f"on {platform.node()}: {error}", "failure": whose})
         return
-    found = objectives(record) or {}
+    found = objectives(record, work.constraints) or {}
+    tried = 0 if now is None else now.done
     last = Progress("done", tried, max(tried, 1), len(record.mask))
-    tune.report({"progress": asdict(last), **found})
+    tune.report({"progress": asdict(last), **found, **_carried(record, storage)})
+
+
+def _carried(record: TrialRecord, storage: Storage) -> dict[str, bytes]:
+    """The record itself where the driver would wait for a storage by network, while other workers wait for
+    the driver. A folder it reads: there it sees at once where the nodes do not share one."""
+    if storage.local is not None:
+        return {}
+    data = packed(record)
+    return {"record": data} if len(data) <= MOST_CARRIED else {}
 
 
 def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evaluators]:
@@ -185,8 +225,14 @@ class _Relay(TrialProgressCallback):
     """
 
     def __init__(
-        self, events: SweepEvents, inputs: TrialInputs, store: RecordStore, handed: QueueSearcher
+        self,
+        events: SweepEvents,
+        inputs: TrialInputs,
+        store: RecordStore,
+        handed: QueueSearcher,
+        scheduler: ForgettingScheduler,
     ) -> None:
+        self.scheduler = scheduler
         self.events, self.inputs, self.store, self.handed = events, inputs, store, handed
         self.begun: set[str] = set()  # trials that a worker is up for
         self.error: Exception | None = None  # what ended the sweep
@@ -206,13 +252,17 @@ class _Relay(TrialProgressCallback):
         self.begun.discard(trial.trial_id)
         with self._watched():
             key, tell = self._key(trial), self.events.trouble
-            record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
+            told = trial.last_result or {}
+            carried = told.pop("record", None)
+            record = None if carried is None else unpacked(key, carried)
             if record is None:
-                told = trial.last_result or {}
+                record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
+            if record is None:
                 reason = told.get("refused", "its record is not in the storage; is that shared by all nodes?")
                 whose = told.get("failure", "input")
                 settings = TrialSettings.from_json(trial.config["settings"])
                 record = keep(TrialRecord(key, settings, "failed", reason, failure=whose), self.store, tell)
+            self.scheduler.ended(record)
             self.events.ended(record)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -236,7 +286,9 @@ class _Relay(TrialProgressCallback):
             return
         with self._watched():
             key, tell = self._key(trial), self.events.trouble
-            self.events.ended(given_up(key, settings, self.store, reason, tell, ATTEMPTS_BY_RAY))
+            record = given_up(key, settings, self.store, reason, tell, ATTEMPTS_BY_RAY)
+            self.scheduler.ended(record)
+            self.events.ended(record)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

@@ -22,9 +22,10 @@ from sweeps.config.schema import ResourcesConfig
 from sweeps.execution.attempts import Lost
 from sweeps.execution.ray_private import forget
 from sweeps.execution.throttle import Throttle
-from sweeps.planning.objectives import DIRECTIONS
+from sweeps.planning.objectives import DIRECTIONS, violations_in
 from sweeps.planning.queue import TrialQueue
 from sweeps.records.settings import TrialSettings
+from sweeps.records.trial_record import TrialRecord
 
 GIB = 2**30
 
@@ -71,7 +72,10 @@ class QueueSearcher(Searcher):
         if settings is None:
             return
         told = result is not None and all(name in result for name in DIRECTIONS)
-        self.trials.ended(settings, {n: result[n] for n in DIRECTIONS} if told and result else None)
+        if told and result:
+            self.trials.ended(settings, {**{n: result[n] for n in DIRECTIONS}, **violations_in(result)})
+        else:
+            self.trials.ended(settings, None)
 
     def failed(self, trial_id: str, counts: bool) -> float | None:
         """Seconds until a lost trial is run again; None when it is given up. ``counts``: as an attempt."""
@@ -112,6 +116,9 @@ class ForgettingScheduler(FIFOScheduler):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial is over and its record is stored."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         self._let_go(tune_controller, trial)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sweeps.config.constraint import constraints_of
 from sweeps.events import SweepEvents
 from sweeps.overview.figures import Figures, bounds_of
 from sweeps.overview.standing import Standing, State
@@ -24,16 +25,19 @@ class Course(SweepEvents):
         self._lock = threading.Lock()
         self._figures = Figures(())
         self._name = ""
-        self._there = self._failed = self.over = self.total = 0
+        self._there = self._failed = self._stopped = self.over = self.total = 0
         self._began = time.monotonic()
         self._under_way: dict[str, float] = {}
 
     def planned(self, manifest: Manifest, there: Sequence[TrialRecord], total: int) -> None:
         with self._lock:
             self._name, self.total = manifest.name, total
-            self._figures = Figures(bounds_of(manifest.config.sweep), manifest.target_share)
+            sweep = manifest.config.sweep
+            constraints = constraints_of(sweep.constraint)
+            self._figures = Figures(bounds_of(sweep), manifest.target_share, constraints)
             for record in there:
                 self._figures.add(record)
+            self._stopped = sum(record.status == "stopped" for record in there)
             self.over = self._there = len(there)
             self._began = time.monotonic()
 
@@ -46,6 +50,7 @@ class Course(SweepEvents):
             self._under_way.pop(record.key, None)
             self.over += 1
             self._failed += record.status == "failed"
+            self._stopped += record.status == "stopped"
             self._figures.add(record)
 
     @property
@@ -62,13 +67,15 @@ class Course(SweepEvents):
                 state,
                 time.time(),
                 self.total,
-                self.over - self._failed,
+                self.over - self._failed - self._stopped,
                 self._failed,
+                self._stopped,
                 len(self._under_way) if running else 0,
                 self._left() if running else None,
                 self._figures.hypervolume,
                 len(self._figures.states),
                 self._figures.best_json(),
+                within=self._figures.within,
             )
 
     def _left(self) -> float | None:

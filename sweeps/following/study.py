@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FILE = "optuna.db"  # in a storage that is a folder: all its sweeps, a study each
 LAST = 120.0  # seconds that a sweep's end waits for what is not written yet
+_COMPLETE = "COMPLETE"
 PARAMS = ("policy", "repair", "layers", "order", "seed", "x")
 
 
@@ -129,7 +130,7 @@ class OpenStudy:
                 study_name=self.name, storage=self.storage
             )  # of a search that had other choices
             self.study, there = self._made(), []
-        self.known = {trial.user_attrs.get("trial_key"): trial.values is not None for trial in there}
+        self.known = {trial.user_attrs.get("trial_key"): trial.state.name for trial in there}
 
     def _made(self) -> optuna.Study:
         import optuna
@@ -146,14 +147,15 @@ class OpenStudy:
         return study
 
     def add(self, row: Row) -> None:
-        """Nothing where the study has it; a trial that failed before is added once it is done."""
+        """Nothing where the study has it; a trial that failed or was stopped before is added once it is
+        done."""
         import optuna
 
-        done = row.values is not None
-        if self.known.get(row.key) in (True, done):
+        state = _state(row)
+        if self.known.get(row.key) in (_COMPLETE, state):
             return
         trial = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.FAIL,
+            state=optuna.trial.TrialState[state],
             values=row.values,
             params=row.params,
             distributions=self.distributions,
@@ -165,7 +167,14 @@ class OpenStudy:
             trial.datetime_start = datetime.now() - timedelta(seconds=row.seconds)
         trial.datetime_complete = trial.datetime_start + timedelta(seconds=row.seconds)
         self.study.add_trial(trial)
-        self.known[row.key] = done
+        self.known[row.key] = state
+
+
+def _state(row: Row) -> str:
+    """Optuna calls a trial that was stopped pruned."""
+    if row.values is None:
+        return "FAIL"
+    return "PRUNED" if row.attributes["status"] == "stopped" else _COMPLETE
 
 
 def _distributions(space: SearchSpace) -> dict[str, Any]:

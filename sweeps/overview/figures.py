@@ -10,6 +10,7 @@ import numpy as np
 from prune_core.counts import Counts, exact_points
 from prune_core.defence import attack_is_there
 from prune_core.frontier import hypervolume
+from sweeps.config.constraint import Constraint, within
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
 from sweeps.records.trial_record import State, TrialRecord
@@ -21,8 +22,15 @@ BEST = ("clean_accuracy", "attack_success", "channels_pruned", "trial_key", "ste
 class Figures:
     """The non-dominated states on validation, their hypervolume, and the best state within each X."""
 
-    def __init__(self, bounds: Sequence[float], target_share: float = 0.0) -> None:
-        """``bounds``: X in percentage points; ``target_share``: as of a manifest."""
+    def __init__(
+        self,
+        bounds: Sequence[float],
+        target_share: float = 0.0,
+        constraints: Sequence[Constraint] = (),
+    ) -> None:
+        """``bounds``: X in percentage points; ``target_share``: as of a manifest; ``constraints``: of
+        ``sweep.constraint``."""
+        self.constraints = constraints
         self.bounds, self.target_share = tuple(bounds), target_share
         self.badnet: Counts | None = None
         self.states: list[State] = []
@@ -42,6 +50,14 @@ class Figures:
             np.array([s.counts.clean_accuracy for s in self.states]),
             np.array([s.counts.attack_success for s in self.states]),
         )
+
+    @property
+    def within(self) -> int | None:
+        """How many of the states are within the constraint; None without one."""
+        badnet = self.badnet
+        if not self.constraints:
+            return None
+        return sum(badnet is not None and within(self.constraints, s.counts, badnet) for s in self.states)
 
     def best(self, x: float) -> State | None:
         """The lowest attack success that costs at most ``x`` points of clean accuracy, as ``goodnet pick
@@ -73,9 +89,14 @@ def bounds_of(sweep: SweepConfig) -> tuple[float, ...]:
     return tuple(sorted(set(x)))
 
 
-def figures_of(records: Sequence[TrialRecord], bounds: Sequence[float], target_share: float) -> Figures:
+def figures_of(
+    records: Sequence[TrialRecord],
+    bounds: Sequence[float],
+    target_share: float,
+    constraints: Sequence[Constraint] = (),
+) -> Figures:
     """Of records that are there."""
-    figures = Figures(bounds, target_share)
+    figures = Figures(bounds, target_share, constraints)
     for record in records:
         figures.add(record)
     return figures

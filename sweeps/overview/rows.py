@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 def trial_row(record: TrialRecord) -> dict[str, Any]:
     """The columns of ``SCHEMA``. Rates are fractions, of the trial's final network; ``hypervolume`` is of
     all its accepted states, on validation; of a failed trial there is neither."""
-    done = record.status == "done"
+    done = record.status != "failed"
     return {
         "trial_key": record.key,
         **record.settings.to_json(),

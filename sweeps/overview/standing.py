@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
+from sweeps.config.constraint import constraints_of
 from sweeps.limits import DAMAGE
 from sweeps.overview.figures import BEST, bounds_of, figures_of
 from sweeps.records.trial_record import TrialRecord
@@ -38,10 +40,12 @@ class Standing:
     Attributes:
         state: "running", "finished", or "interrupted" (stopped, killed, or its budget spent).
         date: of the last change, seconds since the epoch.
-        total: trials that are planned; of a search, at most. done, failed: those with a record.
+        total: trials that are planned; of a search, at most. done, failed, stopped (by ``sweep.stop``): those
+            with a record.
         running: trials under way. seconds_left: as an estimate; None where nothing is known.
         hypervolume, frontier_size, best: on validation, see ``Figures``.
         host, pid: the driver, where it has said so.
+        within: states of the frontier within ``sweep.constraint``; None without one.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
@@ -52,6 +56,7 @@ class Standing:
     total: int
     done: int
     failed: int = 0
+    stopped: int = 0
     running: int = 0
     seconds_left: float | None = None
     hypervolume: float = 0.0
@@ -59,13 +64,14 @@ class Standing:
     best: list[dict[str, Any]] = field(default_factory=list)
     host: str | None = None
     pid: int | None = None
+    within: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The contract's form: as the commands print it."""
         told = asdict(self)
-        for inner in ("host", "pid", "total", "done", "failed", "running"):
+        for inner in ("host", "pid", *_FATES):
             del told[inner]
-        trials = {name: getattr(self, name) for name in ("total", "done", "failed", "running")}
+        trials = {name: getattr(self, name) for name in _FATES}
         return {**told, "date": _iso(self.date), "trials": trials}
 
     def signed(self) -> Standing:
@@ -80,6 +86,7 @@ class Standing:
         return silent <= SILENT
 
 
+_FATES = ("total", "done", "failed", "stopped", "running")
 _FORM = TypeAdapter(Standing)
 
 
@@ -144,18 +151,22 @@ def ended_standing(
     manifest: Manifest, records: Sequence[TrialRecord], state: State, total: int, date: float
 ) -> Standing:
     """Of a sweep that has ended, with all of its records."""
-    figures = figures_of(records, bounds_of(manifest.config.sweep), manifest.target_share)
-    failed = sum(record.status == "failed" for record in records)
+    sweep = manifest.config.sweep
+    constraints = constraints_of(sweep.constraint)
+    figures = figures_of(records, bounds_of(sweep), manifest.target_share, constraints)
+    fates = fates_of(records)
     return Standing(
         manifest.name,
         state,
         date,
         total,
-        len(records) - failed,
-        failed,
+        fates["done"],
+        fates["failed"],
+        fates["stopped"],
         hypervolume=figures.hypervolume,
         frontier_size=len(figures.states),
         best=figures.best_json(),
+        within=figures.within,
     )
 
 
@@ -194,19 +205,36 @@ def words(standing: dict[str, Any]) -> str:
     """One line of how a sweep stands: trials, hypervolume, the best state within each X (clean accuracy and
     attack success on validation), workers, time left."""
     trials = standing["trials"]
-    return f"{trials['done'] + trials['failed']} of {trials['total']} trials, {progress_words(standing)}"
+    return f"{over(trials)} of {trials['total']} trials, {progress_words(standing)}"
+
+
+def over(trials: dict[str, int]) -> int:
+    """Trials with a record: done, stopped or failed."""
+    return trials["done"] + trials["stopped"] + trials["failed"]
+
+
+def fates_of(records: Sequence[TrialRecord]) -> dict[str, int]:
+    """How many trials are done, failed, stopped."""
+    fates = Counter(record.status for record in records)
+    return {fate: fates[fate] for fate in ("done", "failed", "stopped")}
 
 
 def progress_words(standing: dict[str, Any]) -> str:
     """The same behind a bar that shows the trials."""
     trials, left = standing["trials"], standing["seconds_left"]
-    parts = [f"{trials['failed']} failed"] if trials["failed"] else []
+    parts = [f"{trials[fate]} {fate}" for fate in ("failed", "stopped") if trials[fate]]
     parts.append(f"hypervolume {standing['hypervolume']:.4f}")
+    if standing.get("within") is not None:
+        parts.append(within_words(standing["within"]))
     parts += best_words(standing["best"])
     if standing["state"] == "running":
         parts.append(f"{trials['running']} running")
         parts += [] if left is None else [f"{span(left)} left"]
     return ", ".join(parts)
+
+
+def within_words(states: int) -> str:
+    return f"within the constraint: {states} state{'s' if states != 1 else ''}"
 
 
 def best_words(best: list[dict[str, Any]]) -> list[str]:

@@ -26,7 +26,7 @@ def trials_of(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     final = (s for s in trials if s.policy == FINAL_LAYER and s.repair == "none")
     trials = list(dict.fromkeys([*trials, *(replace(s, x=WHOLE_LAYER) for s in final)]))
     if sweep.search == "random" and sweep.samples is not None and sweep.samples < len(trials):
-        drawn = np.random.default_rng(sweep.seeds[0]).permutation(len(trials))[: sweep.samples]
+        drawn = np.random.default_rng(sweep.search_seed).permutation(len(trials))[: sweep.samples]
         trials = [trials[i] for i in sorted(drawn)]
     return trials
 

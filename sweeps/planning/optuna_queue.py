@@ -7,8 +7,6 @@ what is known by then, and on nothing else.
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -19,12 +17,12 @@ from optuna.distributions import (
     CategoricalDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from sweeps.config.search import BudgetConfig, XRange
-from sweeps.planning.objectives import DIRECTIONS
+from sweeps.planning.objectives import DIRECTIONS, violations_in
 from sweeps.planning.queue import Found, TrialQueue
+from sweeps.planning.samplers import NumberedSampler, digest
 from sweeps.planning.search_space import Options, SearchSpace
 from sweeps.records.settings import TrialSettings
 
@@ -48,10 +46,13 @@ class Suggester(Protocol):
 class Study:
     """An Optuna study of a search space, filled with what is known."""
 
-    def __init__(self, space: SearchSpace, seed: int, startup: int, known: Known = ()) -> None:
-        """``startup``: trials drawn at random before the first is suggested."""
+    def __init__(
+        self, space: SearchSpace, seed: int, startup: int, known: Known = (), sampler: str = "tpe"
+    ) -> None:
+        """``startup``: trials drawn at random before the first is suggested; ``sampler``: its name."""
         self.space = space.rising
-        self.sampler = NumberedSampler(seed, startup)
+        self.sampler = NumberedSampler(seed, startup, sampler)
+        self.defined: Any = None  # the trial that was suggested last, as Optuna has it
         self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
             storage=self.storage,
@@ -65,20 +66,38 @@ class Study:
     def add(self, settings: TrialSettings, found: Found) -> None:
         """A trial that nobody suggested. Raises Outside when the space does not hold it."""
         taken = self.space.choices(settings)
+        params = {name: _stored(options, value) for name, (options, value) in taken.items()}
+        values = [found[name] for name in DIRECTIONS]
+        if self.sampler.generations:
+            self.study.enqueue_trial(params)
+            trial = self.study.ask()
+            self.sampler.count_in(self.study, self.study.trials[trial.number])
+            self.define(trial)
+            constrain(trial, found)
+            self.study.tell(trial, values)
+            return
         self.study.add_trial(
             optuna.trial.create_trial(
-                params={name: _stored(options, value) for name, (options, value) in taken.items()},
+                params=params,
                 distributions={name: _distribution(options) for name, (options, _) in taken.items()},
-                values=[found[name] for name in DIRECTIONS],
+                values=values,
+                constraints=violations_in(found),
             )
         )
 
     def define(self, trial: Any) -> None:
         """Optuna's define-by-run form of the space."""
+        self.defined = trial
         self.space.settings(lambda name, options: _value(options, _suggested(trial, name, options)))
 
     def settings(self, params: dict[str, Any]) -> TrialSettings:
         return self.space.settings(lambda name, options: _value(options, params[name]))
+
+
+def constrain(trial: optuna.Trial, found: Found) -> None:
+    """Tell Optuna how far a trial is from ``sweep.constraint``; before it is told of its end."""
+    for name, violation in violations_in(found).items():
+        trial.set_constraint(name, violation)
 
 
 class AskTell:
@@ -127,6 +146,7 @@ class Suggested(TrialQueue):
         self.members, self.missing = set(members), list(missing)
         self.suggester: Suggester = AskTell(study)
         self.out: dict[TrialSettings, str] = {}
+        self.trials: dict[str, Any] = {}  # those that are out, as Optuna has them
         self.number = len(self.members)
 
     def _next(self) -> TrialSettings | None:
@@ -154,17 +174,19 @@ class Suggested(TrialQueue):
             assert params is not None  # OptunaSearch sets no limit of its own
             settings = self.study.settings(params)
             if settings not in self.members:
-                self.out[settings] = name
+                self.out[settings], self.trials[name] = name, self.study.defined
                 return settings
             # It tells nothing new, so it must not weigh twice.
             self.suggester.on_trial_complete(name, error=True)
-        rng = np.random.default_rng(_digest(self.study.sampler.seed, self.number))
+        rng = np.random.default_rng(digest(self.study.sampler.seed, self.number))
         return self.study.space.draw_other(self.members.__contains__, rng)
 
     def ended(self, settings: TrialSettings, found: Found | None) -> None:
         name = self.out.pop(settings, None)
         if name is not None:
-            result = None if found is None else dict(found)
+            result, trial = None if found is None else dict(found), self.trials.pop(name)
+            if found is not None:
+                constrain(trial, found)
             self.suggester.on_trial_complete(name, result, error=found is None)
         elif found is not None:  # drawn, or missing from an earlier call
             self.study.add(settings, found)
@@ -172,65 +194,6 @@ class Suggested(TrialQueue):
     @property
     def left(self) -> int:
         return len(self.missing) + self.new
-
-
-class NumberedSampler(BaseSampler):
-    """TPE with a random state of its own for each turn, so that an interrupted search goes on as if
-    it had not been. ``turn``: set before each suggestion."""
-
-    def __init__(self, seed: int, startup: int) -> None:
-        self.seed, self.startup = seed, startup
-        self.turn: tuple[int, ...] = (0,)
-        self._made: tuple[tuple[int, ...], TPESampler] | None = None
-
-    def _now(self) -> TPESampler:
-        if self._made is None or self._made[0] != self.turn:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of group
-                sampler = TPESampler(
-                    seed=_digest(self.seed, *self.turn),
-                    n_startup_trials=self.startup,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                )
-            self._made = self.turn, sampler
-        return self._made[1]
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._now().infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._now().sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._now().sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._now().before_trial(study, trial)
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self._now().after_trial(study, trial, state, values)
-
-
-def _digest(*numbers: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big")
 
 
 # Optuna keeps an X as a whole number, of hundredths of a point or its place in the rising list, so that

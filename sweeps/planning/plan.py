@@ -13,6 +13,7 @@ import numpy as np
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
 from prune_core.model.model import PrunableModel
+from sweeps.config.constraint import constraints_of
 from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
 from sweeps.extras import need
@@ -49,11 +50,15 @@ def _named(name: str, identity: list[Any]) -> str:
 
 
 def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
-    """What a search that learns is: the same one goes on with more samples or another budget."""
-    asked = {f: v for f, v in sweep.model_dump(mode="json").items() if f not in ("samples", "budget")}
-    for name in ("rank_images", "screen"):
-        if asked[name] is None:  # sweeps keep the names that they had
-            del asked[name]
+    """What a search that learns is: the same one goes on with more samples, another budget, or
+    another rule for stopping trials."""
+    left_out = ("samples", "budget", "stop")
+    asked = {f: v for f, v in sweep.model_dump(mode="json").items() if f not in left_out}
+    if sweep.search_seed == sweep.seeds[0]:
+        del asked["search_seeds"]
+    for field in ("rank_images", "screen", "sampler", "constraint"):  # sweeps keep the names that they had
+        if getattr(sweep, field) == SweepConfig.model_fields[field].default:
+            del asked[field]
     versions = part_versions(sweep.orders, sweep.policies, sweep.repair)
     return [asked, digests, ALGORITHM_VERSION, *([versions] if versions else [])]
 
@@ -63,7 +68,7 @@ def listed(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     if not isinstance(sweep.x_thresholds, XRange):
         return trials_of(sweep, model)
     assert sweep.samples is not None  # checked by SweepConfig
-    space, rng = SearchSpace.of(sweep, model), np.random.default_rng(sweep.seeds[0])
+    space, rng = SearchSpace.of(sweep, model), np.random.default_rng(sweep.search_seed)
     drawn: dict[TrialSettings, None] = {}
     while len(drawn) < sweep.samples:
         settings = space.draw_other(drawn.__contains__, rng)
@@ -92,7 +97,7 @@ def queue_of(
     sweep = manifest.config.sweep
     missing = [s for key, s in manifest.trials.items() if key not in there]
     if sweep.search != "optuna":
-        return Listed(missing, sweep.budget)
+        return Listed(missing, sweep.budget, in_turn=sweep.stop is not None)
     from sweeps.planning.optuna_queue import Study, Suggested  # a second to import
 
     assert sweep.samples is not None  # checked by SweepConfig
@@ -107,11 +112,13 @@ def queue_of(
         if record is None:
             return None
         found(record)
-        return objectives(record)
+        return objectives(record, constraints)
 
-    known = [(r.settings, f) for r in there.values() if (f := objectives(r)) is not None]
+    constraints = constraints_of(sweep.constraint)
+    known = [(r.settings, f) for r in there.values() if (f := objectives(r, constraints)) is not None]
     startup = min(10, max(4, sweep.samples // 4))
-    study = Study(SearchSpace.of(sweep, inputs.model), sweep.seeds[0], startup, known)
+    space = SearchSpace.of(sweep, inputs.model)
+    study = Study(space, sweep.search_seed, startup, known, sweep.sampler)
     begun = sum(key not in warm for key in manifest.trials)
     return Suggested(
         study, sweep.samples - begun, list(manifest.trials.values()), missing, sweep.budget, asked

@@ -72,8 +72,13 @@ class Listed(TrialQueue):
     entry that is no longer true is passed over. So what a hand-out costs hardly grows with the sweep.
     """
 
-    def __init__(self, trials: Iterable[TrialSettings], budget: BudgetConfig | None = None) -> None:
+    def __init__(
+        self, trials: Iterable[TrialSettings], budget: BudgetConfig | None = None, in_turn: bool = False
+    ) -> None:
+        """``in_turn``: one trial of each walk after the other, so that trials are soon there to compare with
+        (``sweep.stop``)."""
         super().__init__(budget or BudgetConfig())
+        self.in_turn = in_turn
         self.walks: dict[Walk, list[TrialSettings]] = {}
         for settings in trials:
             self.walks.setdefault(_walk(settings), []).append(settings)
@@ -88,7 +93,8 @@ class Listed(TrialQueue):
             heapq.heappush(self.heap, self._entry(walk))
 
     def _next(self) -> TrialSettings | None:
-        walk = self.last if self.last in self.walks and not self.out[self.last] else self._freest()
+        same = not self.in_turn and self.last in self.walks and not self.out[self.last]
+        walk = self.last if same and self.last is not None else self._freest()
         settings = self.walks[walk].pop()
         self.waiting -= 1
         self.out[walk] += 1

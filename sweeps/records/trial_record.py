@@ -18,6 +18,7 @@ from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
 
 Whose = Literal["input", "machine", "fault"]  # fault a failure is
+Status = Literal["done", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class TrialRecord:
 
     Attributes:
         key: digest of what the trial is (``space.trial_key``).
-        status: "done" or "failed"; a failed one has a ``reason`` and nothing after ``seconds``.
+        status: "done"; "stopped" by ``sweep.stop`` before its end, with a ``reason``, and all else as of one
+            that is done; or "failed", with a ``reason`` and nothing after ``seconds``.
         badnet_valid, badnet_test: counts of the unpruned net; valid, test: of the final one.
         mask: the final mask. steps: every candidate in turn.
         failure: whose it was that it failed: "input" (of what was given), "machine" (it was tried again,
@@ -78,7 +80,7 @@ class TrialRecord:
 
     key: str
     settings: TrialSettings
-    status: Literal["done", "failed"]
+    status: Status
     reason: str | None = None
     seconds: float = 0.0
     badnet_valid: Counts | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,7 +11,7 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
 from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
-from sweeps.records.trial_record import ChangedNet, TrialRecord, Whose
+from sweeps.records.trial_record import ChangedNet, Status, TrialRecord, Whose
 
 SPLITS = ("badnet_valid", "badnet_test", "valid", "test")
 OF_TRIGGER = ("attack_success", "attacked", "poisoned_total", "margin")
@@ -77,7 +77,7 @@ class TrialReport(BaseModel):
 
     trial_key: str
     settings: dict[str, Any]
-    status: Literal["done", "failed"]
+    status: Status
     reason: str | None
     failure: Whose | None
     seconds: float

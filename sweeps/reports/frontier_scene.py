@@ -72,7 +72,7 @@ class Scene:
 
 def make_scene(records: Sequence[TrialRecord], frontier: Frontier, name: str) -> Scene:
     """Of a sweep called ``name``; trials that failed are not shown."""
-    done = [r for r in records if r.status == "done" and r.badnet_valid is not None]
+    done = [r for r in records if r.status != "failed" and r.badnet_valid is not None]
     one_policy = len({r.settings.procedure for r in done}) <= 1
     groups: dict[str, list[Path]] = {}
     for record in done:

@@ -97,7 +97,7 @@ def _way(
     records: Sequence[TrialRecord],
     test_counts: Callable[[State], Counts],
 ) -> Way:
-    done = [r for r in records if r.status == "done"]
+    done = [r for r in records if r.status != "failed"]
     states = [s for r in done for s in r.states()]
     badnet = next((r.badnet_valid for r in done), None)
     within: dict[float, Chosen] = {}

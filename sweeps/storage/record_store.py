@@ -29,8 +29,14 @@ def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
 
 
 def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:
-    """Store the record, unless the trial is done already; the record that counts."""
+    """Store the record, unless the trial is done already; the record that counts. A failure does not take the
+    place of a record that has states, of a trial that was stopped before."""
     there = finished(record.key, store, tell)
+    if there is None and record.status == "failed":
+        before = patiently(lambda: store.read(record.key), store.storage.place, tell)
+        if before is not None and before.status == "stopped":
+            tell(f"{record.settings}: went on after it was stopped, and failed ({record.reason})")
+            there = before
     if there is None:
         patiently(lambda: store.write(record), store.storage.place, tell)
     return there or record
@@ -105,9 +111,7 @@ class RecordStore:
         }
         if weights:
             self.storage.write_bytes(self.weights_path(record.key), to_safetensors(weights))
-        sink = pa.BufferOutputStream()
-        pq.write_table(_to_table(record), sink)
-        self.storage.write_bytes(self.path(record.key), sink.getvalue().to_pybytes())
+        self.storage.write_bytes(self.path(record.key), packed(record))
 
     def weights_path(self, key: str) -> str:
         return f"weights/{key}.safetensors"
@@ -139,13 +143,24 @@ class RecordStore:
         """None when there is no such record, or it is not one of ours (damaged, older schema, of
         another trial)."""
         data = self.storage.read_bytes(self.path(key))
-        if data is None:
-            return None
-        try:
-            record = _from_table(read_table(data, rows=MAX_STEPS))
-        except DAMAGE:  # an InputError of the mask is a ValueError
-            return None
-        return record if record.key == key else None
+        return None if data is None else unpacked(key, data)
+
+
+def packed(record: TrialRecord) -> bytes:
+    """A Parquet file; the weights are not in it."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(_to_table(record), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def unpacked(key: str, data: bytes) -> TrialRecord | None:
+    """None as of ``RecordStore.read``."""
+    try:
+        record = _from_table(read_table(data, rows=MAX_STEPS))
+    except DAMAGE:  # an InputError of the mask is a ValueError
+        return None
+    return record if record.key == key else None
 
 
 def _to_table(record: TrialRecord) -> pa.Table:

@@ -34,7 +34,7 @@ def flat(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def sweep_params(manifest: Manifest) -> dict[str, str]:
     """What tells a sweep from another of the same name: what it searches over, and its BadNet."""
-    asked = manifest.config.sweep.model_dump(mode="json", exclude={"samples", "budget"})
+    asked = manifest.config.sweep.model_dump(mode="json", exclude={"samples", "budget", "stop"})
     told = {key: _told(value) for key, value in asked.items() if value is not None}
     return {**told, **shared_params(manifest)}
 

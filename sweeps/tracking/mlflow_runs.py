@@ -288,7 +288,9 @@ class Tracking(Connection):
         if sweep is not None:
             tags[OF_SWEEP] = sweep
         if record.reason is not None:
-            tags |= {"goodnet.reason": record.reason, "goodnet.failure": record.failure or "unknown"}
+            tags["goodnet.reason"] = record.reason
+        if record.status == "failed":
+            tags["goodnet.failure"] = record.failure or "unknown"
         # Timestamps follow from the run's start, so that a metric logged again is the same metric.
         self._log(
             child.run_id,
@@ -303,10 +305,11 @@ class Tracking(Connection):
         self._log_files(child.run_id, trial_files(record))
         if child.complete is not None:  # by a version before, or when it had failed
             self._client.update_run(child.run_id, name=run_name(record))
-        if child.complete == "failed" and record.reason is None:
-            for tag in ("goodnet.reason", "goodnet.failure"):
-                self._client.delete_tag(child.run_id, tag)
-        status = "FINISHED" if record.status == "done" else "FAILED"
+        if child.complete == "failed" and record.status != "failed":
+            self._client.delete_tag(child.run_id, "goodnet.failure")
+        if child.complete in ("failed", "stopped") and record.reason is None:
+            self._client.delete_tag(child.run_id, "goodnet.reason")
+        status = "FAILED" if record.status == "failed" else "FINISHED"
         ended = child.started + int(1000 * record.seconds)
         self._client.set_terminated(child.run_id, status, ended)
         if child.lacking:

@@ -74,12 +74,14 @@ def run_name(record: TrialRecord) -> str:
 
 def trial_note(record: TrialRecord, places: Places | None, sweep: str | None) -> str:
     """A trial's description. A failed one's is its reason."""
-    if record.reason is not None:
+    if record.status == "failed" and record.reason is not None:
         # Four spaces: code, since the UI shows Markdown, and a reason may name what a file holds.
         return "    " + " ".join(record.reason.split())
     lines = [code(str(record.settings))]
     if places is not None and sweep is not None:
         lines[0] += f", of sweep [{sweep}]({places.run(places.sweep)})"
+    if record.status == "stopped":
+        lines += ["", "Stopped before its end, by " + code(" ".join((record.reason or "").split()))]
     rows = [("BadNet", record.badnet_valid, record.badnet_test), ("its end", record.valid, record.test)]
     lines += ["", _head("")]
     lines += [f"| {name} | {_cells(valid)} | {_cells(test)} |" for name, valid, test in rows]

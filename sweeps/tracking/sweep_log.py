@@ -16,6 +16,7 @@ from prune_core.export.zeroed import pruned_onnx
 from sweeps.config.schema import TrackingConfig
 from sweeps.extras import command, installed, need
 from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.overview.standing import fates_of
 from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
 from sweeps.results import frontier_table
@@ -166,7 +167,7 @@ class SweepLog(Log):
         files, table = sweep_files(result, inputs)
         if not installed("plots"):
             self.warn(f"no picture is drawn: {command('plots')}")
-        failed = sum(r.status == "failed" for r in result.records)
+        fates = fates_of(result.records)
         background.finish_sweep(
             {
                 "hypervolume": result.frontier.hypervolume,
@@ -175,8 +176,7 @@ class SweepLog(Log):
                     for kind, volume in result.frontier.by_kind.items()
                 },
                 "frontier_size": len(result.frontier.points),
-                "trials_done": len(result.records) - failed,
-                "trials_failed": failed,
+                **{f"trials_{fate}": number for fate, number in fates.items()},
             },
             files,
             partial(sweep_note, result, table, SMALL in files),

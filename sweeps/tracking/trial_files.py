@@ -55,10 +55,10 @@ def stepped_metrics(record: TrialRecord) -> list[SteppedMetric]:
 
 
 def trial_files(record: TrialRecord) -> dict[str, bytes]:
-    """``trial.json`` (settings, fate, counts with intervals); for a trial that is done also
+    """``trial.json`` (settings, fate, counts with intervals); for a trial that has not failed also
     ``mask.json`` and ``steps.csv``, a row for every channel that was tried."""
     files = {"trial.json": _json(TrialReport.of(record).file_json())}
-    if record.status == "done":
+    if record.status != "failed":
         files |= {"mask.json": _json(record.mask.to_json()), "steps.csv": _steps_csv(record)}
     return files
 

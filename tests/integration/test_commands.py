@@ -61,7 +61,7 @@ def test_sweep_frontier_pick(goodnet, smoke_config, tmp_path) -> None:
 
     (listed,) = goodnet("list", "--storage", runs, "--json").json["sweeps"]
     assert (listed["sweep"], listed["state"]) == (first["sweep"], "finished")
-    assert listed["trials"] == {"total": 8, "done": 8, "failed": 0, "running": 0}
+    assert listed["trials"] == {"total": 8, "done": 8, "failed": 0, "stopped": 0, "running": 0}
     assert listed["hypervolume"] == pytest.approx(first["hypervolume"])
     assert goodnet("watch", "--storage", runs, "--json").json == listed
     (runs / "sweeps" / f"{first['sweep']}.now").unlink()  # then it is worked out from the records
@@ -296,7 +296,12 @@ def test_the_price_stands_with_every_figure(goodnet, smoke_config, tmp_path) -> 
     """The BadNet, what is lost on test, how far the sweep is, and what was found in the data."""
     first = swept(goodnet, smoke_config)
     said = goodnet("frontier", "--storage", tmp_path / "runs", "--json").json
-    assert said["sweep"] == first["sweep"] and said["trials"] == {"total": 8, "done": 8, "failed": 0}
+    assert said["sweep"] == first["sweep"] and said["trials"] == {
+        "total": 8,
+        "done": 8,
+        "failed": 0,
+        "stopped": 0,
+    }
     badnet = said["badnet"]["test"]["clean_correct"]
     for point in said["points"]:
         assert point["price"]["test"]["lost"] == badnet - point["test"]["clean_correct"]

@@ -70,7 +70,7 @@ class PageData:
                 for layer, found in counts.items()
             },
             "others": {
-                other: [[_short(v) for v in outcomes(r)] for r in theirs if r.status == "done"]
+                other: [[_short(v) for v in outcomes(r)] for r in theirs if r.status != "failed"]
                 for other, theirs in (others or {}).items()
             },
         }
@@ -122,7 +122,7 @@ def _trials(records: Sequence[TrialRecord]) -> Json:
         return [names.setdefault(value, len(names)) for value in values]
 
     every = [r.settings for r in records]
-    reached = [outcomes(r) if r.status == "done" else (None, None) for r in records]
+    reached = [outcomes(r) if r.status != "failed" else (None, None) for r in records]
     return {
         "key": [r.key for r in records],
         "order": numbered(s.order for s in every),

@@ -22,7 +22,7 @@ VIEWS.timeline = () => {
   draw("timeline", traces, { height: 130 + 28 * Math.min(workers.length, 60), barmode: "overlay", bargap: 0.25, xaxis: { title: { text: `${unit} since the first trial began` } },
     yaxis: { type: "category", categoryorder: "array", categoryarray: workers.map((w) => label(w, 26)).reverse() }, margin: { l: 90, r: 10, t: 40, b: 46 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" } },
   (point) => chooseEnd(point.customdata),
-  (point) => { const i = point.customdata; return [named(i), `worker ${N[T.worker[i]]}`, `${T.seconds[i].toFixed(1)} s` + (S.status(i) === "failed" ? ", failed" : ""), `${T.known[i]} of ${T.asked[i]} questions known before`]; });
+  (point) => { const i = point.customdata; return [named(i), `worker ${N[T.worker[i]]}`, `${T.seconds[i].toFixed(1)} s` + (S.status(i) === "done" ? "" : ", " + S.status(i)), `${T.known[i]} of ${T.asked[i]} questions known before`]; });
   $("timeline-more").textContent = untold === 0 ? "" : `${untold} trials are not here, since their records do not say when they ran.`;
 };
 

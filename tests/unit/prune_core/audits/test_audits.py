@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_nets import TRIGGER_CHANNEL, small_badnet, small_split
+from small_nets import TARGET, TRIGGER_CHANNEL, small_badnet, small_split
 
 from prune_core.audits import changed_triggers, quantised
 from prune_core.audits.entries import Entry, Skipped
+from prune_core.audits.inverted import inversion_settings, inverted
 from prune_core.audits.names import AUDITS, check_audits
 from prune_core.audits.perturbation import perturbation_settings, perturbed
 from prune_core.audits.plan import Bench, Piece, as_it_is, pieces
@@ -188,6 +189,25 @@ def test_a_net_in_eight_bits(bench: tuple[Subject, Bench]) -> None:
     made = quantised.quantised(Asked(subject, found.exhibits), quantised.int8_settings())
     assert isinstance(made, Entry), made
     assert made.attack_success > 0.9 and made.clean[1] == len(small_split(2).clean)
+
+
+def test_the_planted_trigger_is_found_and_gone_with_its_channel(bench: tuple[Subject, Bench]) -> None:
+    """A patch leads to the target; without the channel it takes far more of the image."""
+    subject, found = bench
+    setting = inversion_settings("patch", TARGET)
+    there = inverted(Asked(subject, found.exhibits), setting, 0)
+    pruned = replace(subject, mask=ChannelMask.of({"c2": [TRIGGER_CHANNEL]}))
+    gone = inverted(Asked(pruned, found.exhibits), setting, 0)
+    assert there.attack_success > 0.9 and there.found["size"] is not None
+    assert gone.found["size"] is None or gone.found["size"] > there.found["size"]
+    assert Entry.from_json(gone.to_json()) == gone
+
+
+def test_a_trigger_that_needs_too_much_is_no_sign_of_a_backdoor() -> None:
+    small = replace(entry((100, 100)), found={"size": 0.01, "limit": 0.03})
+    assert small.light == "red" and "1.00 %" in small.why
+    assert replace(small, found={"size": 0.2, "limit": 0.03}).light == "green"
+    assert replace(small, found={"size": None, "limit": 0.03}).light == "green"
 
 
 def test_no_piece_is_done_twice(bench: tuple[Subject, Bench], monkeypatch: pytest.MonkeyPatch) -> None:

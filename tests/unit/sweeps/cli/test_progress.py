@@ -121,6 +121,10 @@ def test_what_to_do_next_can_be_copied() -> None:
     assert "/my runs/sweeps/s-1.html" in show.sweep(result) and "why trials failed" in show.sweep(result)
     assert "--storage" not in show.sweep({**result, "storage": "runs", "failed": 0})
     assert "weakened" not in show.sweep(result)
+    assert "2 stopped (sweep.stop=none goes on with them)" in show.sweep({**result, "stopped_trials": 2})
+    told = show.sweep({**result, "constraint": {"expected": ["attack_success <= 0.05"], "states": 3}})
+    assert "within the constraint (attack_success <= 0.05): 3 states" in told
+    assert "goodnet pick s-1 --storage 'my runs' --max-attack-success 0.05 " in told
     assert "No trial weakened the attack: try more layers" in show.sweep({**result, "hypervolume": 0.0})
 
 

@@ -137,7 +137,7 @@ def test_tune_adds_no_callback_of_its_own() -> None:
 
     from sweeps.execution.ray_executor import _Relay
 
-    given = [_Relay(None, None, None, None)]  # type: ignore[arg-type]
+    given = [_Relay(None, None, None, None, None)]  # type: ignore[arg-type]
     assert _create_default_callbacks(list(given), config={}, air_verbosity=None) == given
 
 

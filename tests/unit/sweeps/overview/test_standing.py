@@ -143,7 +143,7 @@ def test_a_storage_is_listed_also_where_it_cannot_be_written(swept: tuple[Storag
         ("sweep-1", "interrupted"),
         ("broken", "damaged"),
     ]
-    assert found[1]["trials"] == {"total": 3, "done": 1, "failed": 1, "running": 0}
+    assert found[1]["trials"] == {"total": 3, "done": 1, "failed": 1, "stopped": 0, "running": 0}
     assert {path: path.read_bytes() for path in Path(storage.root).rglob("*") if path.is_file()} == before
 
 
@@ -163,3 +163,24 @@ def test_in_words() -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(44.6, "45 s"), (125, "2 min"), (12000, "3 h 20 min")])
 def test_spans(seconds: float, said: str) -> None:
     assert span(seconds) == said
+
+
+@pytest.mark.parametrize("bound, states", [(0.5, "1 state"), (0.4, "0 states")])
+def test_states_within_the_constraint_are_told(
+    swept: tuple[Storage, Manifest], bound: float, states: str
+) -> None:
+    storage, manifest = swept
+    sweep = manifest.config.sweep.model_copy(update={"constraint": (f"attack_success <= {bound}",)})
+    constrained = replace(manifest, config=manifest.config.model_copy(update={"sweep": sweep}))
+    assert "constraint" not in words(standing_of(storage, manifest).to_json())
+    assert f"within the constraint: {states}" in words(standing_of(storage, constrained).to_json())
+
+
+def test_stopped_trials_are_told(swept: tuple[Storage, Manifest]) -> None:
+    storage, manifest = swept
+    record = replace(make_record("c"), status="stopped", reason="asha: behind")
+    RecordStore(storage).write(record)
+    assert RecordStore(storage).read("c") == record
+    standing = standing_of(storage, manifest)
+    assert (standing.state, standing.done, standing.failed, standing.stopped) == ("finished", 1, 1, 1)
+    assert words(standing.to_json()).startswith("3 of 3 trials, 1 failed, 1 stopped")
