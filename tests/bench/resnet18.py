@@ -18,6 +18,7 @@ import argparse
 import json
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -175,6 +176,8 @@ def best_first(model: PrunableModel, size: Size, folder: Path) -> Found:
         "hypervolume": volume(states), "evaluation_seconds": plain,
         "times_as_fast_as_plain_for_the_same_questions": plain * len(asked) / told["cpu_seconds"],
         "layers": {name: len(gone) for name, gone in record.mask.by_layer().items()},
+        "asked": Counter(step.channel.layer for step in record.steps),
+        "accepted": sum(step.accepted for step in record.steps),
     }  # fmt: skip
 
 

@@ -38,11 +38,15 @@ def main(arguments: list[str] | None = None) -> None:
         command += [str(given.images), str(given.memory_gb)]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
-    picture = given.out.with_suffix(".png")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(found, picture)
-    given.out.write_text("\n".join(lines(found, picture.name)) + "\n")
+        write_page(found, given.out)  # each time: a long run that is cut off has not been for nothing
     print(given.out)
+
+
+def write_page(found: list[Found], out: Path) -> None:
+    picture = out.with_suffix(".png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw(found, picture)
+    out.write_text("\n".join(lines(found, picture.name)) + "\n")
 
 
 def lines(found: list[Found], picture: str) -> list[str]:
