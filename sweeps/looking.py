@@ -13,6 +13,7 @@ from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.files.write import write_whole
 from prune_core.frontier import hypervolume
+from sweeps.overview.shown import badnet_of, fates, kept_shown, shown
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import Frontier, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
@@ -34,35 +35,47 @@ def frontier_of(name: str | None, place: str) -> Frontier:
     return frontier_at(storage, manifest, records_of(storage, manifest), _LateTest(manifest, storage))
 
 
-def shown_frontier(name: str | None, place: str) -> Result:
+def shown_frontier(name: str | None, place: str, page: Path | None = None) -> Result:
     """``frontier_of`` in the contract's form: with the sweep's name, how its trials stand, the BadNet, what
-    each point costs against it, and what was found in the data. Raises InputError."""
-    from sweeps.reports.price import prices
-
+    each point costs against it, and what was found in the data. ``page``: a file for the sweep's page.
+    Raises InputError."""
     storage = open_storage(place)
     manifest = read_manifest(storage, name)
+    kept = None if page is not None else kept_shown(storage, manifest)
+    if kept is not None:
+        return kept
     records = records_of(storage, manifest)
     found = frontier_at(storage, manifest, records, _LateTest(manifest, storage))
-    badnet = _badnet_of(records)
-    return {
-        "sweep": manifest.name,
-        **_constrained(manifest, found, badnet),
-        "trials": _fates(manifest, records),
-        "badnet": {split: counts.to_json() for split, counts in badnet.items()},
-        "points": [
-            {**p.to_json(), "price": prices(badnet, {"valid": p.valid, "test": p.test})} for p in found.points
-        ],
-        "hypervolume": found.hypervolume,
-        "hypervolume_by_kind": dict(found.by_kind),
-        "findings": [finding.to_json() for finding in manifest.findings or ()],
-        **found.control_json(),
-    }
+    told = shown(manifest, records, found)
+    return told if page is None else {**told, "page": _page(page, place, manifest, records, found, {})}
 
 
-def compared_frontiers(names: Sequence[str], place: str) -> Result:
+def _page(
+    file: Path,
+    place: str,
+    manifest: Manifest,
+    records: list[TrialRecord],
+    found: Frontier,
+    others: dict[str, list[TrialRecord]],
+) -> str:
+    """Write a sweep's page with its trials' distribution beside that of ``others``; the file."""
+    from sweeps.extras import need
+
+    need("plots", "goodnet frontier --page")
+    from sweeps.reports.frontier_html import frontier_page
+
+    text = frontier_page(
+        records, found, manifest.name, findings=manifest.findings, others=others, storage=place
+    )
+    write_whole(file, text.encode())
+    return str(file)
+
+
+def compared_frontiers(names: Sequence[str], place: str, page: Path | None = None) -> Result:
     """Sweeps side by side: how each stands, the best state within each X of all of them, and one frontier
-    over all, whose states say which sweeps they are from (a trial may belong to several). Nothing is
-    written. Raises InputError, also for sweeps whose figures cannot be compared."""
+    over all, whose states say which sweeps they are from (a trial may belong to several). ``page``: a file
+    for the first one's page, with the others' distribution beside its own; nothing else is written. Raises
+    InputError, also for sweeps whose figures cannot be compared."""
     from sweeps.overview.compare import check_comparable, joint
     from sweeps.overview.figures import bounds_of, figures_of
     from sweeps.reports.price import prices
@@ -74,16 +87,18 @@ def compared_frontiers(names: Sequence[str], place: str) -> Result:
     check_comparable(manifests)
     bounds = sorted({x for manifest in manifests for x in bounds_of(manifest.config.sweep)})
     frontiers, sweeps = {}, []
+    of_each: list[tuple[list[TrialRecord], Frontier]] = []
     badnet: dict[str, Counts] = {}
     for manifest in manifests:
         records = records_of(storage, manifest)
         found = frontier_at(storage, manifest, records, _LateTest(manifest, storage))
         frontiers[manifest.name] = found.points
-        badnet = badnet or _badnet_of(records)
+        of_each.append((records, found))
+        badnet = badnet or badnet_of(records)
         sweeps.append(
             {
                 "sweep": manifest.name,
-                "trials": _fates(manifest, records),
+                "trials": fates(manifest, records),
                 "frontier_size": len(found.points),
                 "hypervolume": found.hypervolume,
                 "hypervolume_by_kind": dict(found.by_kind),
@@ -91,6 +106,10 @@ def compared_frontiers(names: Sequence[str], place: str) -> Result:
                 **found.control_json(),
             }
         )
+    written = {}
+    if page is not None:
+        others = {m.name: theirs for m, (theirs, _) in zip(manifests[1:], of_each[1:], strict=True)}
+        written = {"page": _page(page, place, manifests[0], *of_each[0], others)}
     points = joint(frontiers)
     accuracy = np.array([p.valid.clean_accuracy for p in points])
     return {
@@ -105,6 +124,7 @@ def compared_frontiers(names: Sequence[str], place: str) -> Result:
             for p in points
         ],
         "hypervolume": hypervolume(accuracy, np.array([p.valid.attack_success for p in points])),
+        **written,
     }
 
 
@@ -150,31 +170,6 @@ def tabled(name: str | None, place: str, csv: Path | None, parquet: Path | None)
             write_whole(path, data())
             written.append(str(path))
     return {"sweep": manifest.name, "trials": rows, "written": written}
-
-
-def _badnet_of(records: Sequence[TrialRecord]) -> dict[str, Counts]:
-    """Counts of the BadNet by split, where a trial is done."""
-    done = next((record for record in records if record.status != "failed"), None)
-    splits = ("valid", "test") if done is not None else ()
-    return {s: counts for s in splits if (counts := getattr(done, f"badnet_{s}")) is not None}
-
-
-def _constrained(manifest: Manifest, found: Frontier, badnet: dict[str, Counts]) -> Result:
-    """How many states of the frontier are within ``sweep.constraint``, where there is one."""
-    from sweeps.config.constraint import constraints_of, within
-
-    texts = manifest.config.sweep.constraint
-    if not texts or "valid" not in badnet:
-        return {}
-    constraints = constraints_of(texts)
-    states = sum(within(constraints, point.valid, badnet["valid"]) for point in found.points)
-    return {"constraint": {"expected": list(texts), "states": states}}
-
-
-def _fates(manifest: Manifest, records: Sequence[TrialRecord]) -> dict[str, int]:
-    from sweeps.overview.standing import fates_of
-
-    return {"total": len(manifest.trials), **fates_of(records)}
 
 
 def records_of(storage: Storage, manifest: Manifest) -> list[TrialRecord]:

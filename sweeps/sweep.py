@@ -19,6 +19,7 @@ from sweeps.following.follow import followed
 from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.look import look_before
 from sweeps.inputs.trial_inputs import TrialInputs
+from sweeps.overview.shown import keep_shown, shown, stamp
 from sweeps.planning.plan import close, plan, queue_of
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import measured_frontier
@@ -96,6 +97,7 @@ def _run(
         except KeyboardInterrupt:
             stopped = True
     closed = patiently(lambda: close(manifest, storage), storage.place, events.trouble)
+    made_of = patiently(lambda: stamp(storage, closed), storage.place, events.trouble)
     records = patiently(lambda: read_records(storage, closed.trials), storage.place, events.trouble)
     if stopped and not records:
         raise KeyboardInterrupt
@@ -105,6 +107,8 @@ def _run(
         storage.place,
         events.trouble,
     )
+    if records:
+        keep_shown(storage, closed, made_of, shown(closed, records, frontier))
     for memory in (counter.memory, EvaluationCache(inputs.model.digest, inputs.valid.digest, storage)):
         memory.tidy()
     skipped = sum(record.status == "done" for record in there.values())

@@ -14,7 +14,7 @@ from prune_core.files.constants import Weights
 from prune_core.masks import ChannelMask
 from prune_core.repair.nets import Given, MadeNet
 from prune_core.repair.published import CleanBatches, pixel_squares, zero
-from prune_core.repair.training_copy import Place, TrainingCopy, places_of
+from prune_core.repair.training_copy import TrainingCopy, foldable, places_of
 from prune_core.threads import steps_on_fixed_threads
 
 TINY = 1e-12
@@ -50,16 +50,17 @@ def ft_sam(
     the neurons that serve a backdoor are large; plain fine-tuning leaves them as they are.
 
     In training mode, batch norm's statistics following the clean images; so batch norm that was folded is
-    put back and folded again. Pruned channels stay zero. Unlike our own repairs it trains the last
+    put back and folded again. A batch norm whose constants another one shares stays as it is. Pruned channels
+    stay zero. Unlike our own repairs it trains the last
     layer, as published: where few clean images are of the target class, that alone may silence it.
     """
     start = given.model.with_weights(weights)
     batches = CleanBatches(given, settings.batch, settings.augmented)
-    places = [p for p in places_of(start, start.by_name) if _foldable(start.conv(p.layers[0]), p)]
-    copy = TrainingCopy(start, places, batches.pixels)
+    places = [place for place in places_of(start, start.by_name) if foldable(start, place)]
+    copy = TrainingCopy(start, places, batches.pixels, others=False)
     held = list(copy.tensors_of(mask))
     zero(held)
-    parameters = copy.trainable()
+    parameters = copy.trainable(written=True)
     squares = pixel_squares(copy.student.graph, copy.logits, batches.pixels[:256])
     groups = [{"params": [p], "lr": settings.rate / squares.get(id(p), 1.0)} for p in parameters]
     optimizer = torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.decay)
@@ -108,8 +109,3 @@ def _step(
 
 def _loss(copy: TrainingCopy, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(copy.logits(pixels), labels)
-
-
-def _foldable(conv: nn.Conv2d, place: Place) -> bool:
-    """Batch norm can be folded into a convolution that has a bias to take its shift."""
-    return place.is_norm or conv.bias is not None

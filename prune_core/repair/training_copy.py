@@ -86,14 +86,17 @@ def places_of(model: PrunableModel, names: Iterable[str]) -> list[Place]:
 
 class TrainingCopy:
     """A copy of a network whose places have ``Neurons``, on batch statistics until told otherwise; all
-    other batch norms are on them too. ``model`` is left as found.
+    other batch norms are on them too, unless ``weights`` are wanted, which cannot hold their statistics.
+    ``model`` is left as found.
 
     Attributes:
         neurons: by place's module.
         means: (channels,) clean means of what the convolution puts out, where batch norm was put back.
     """
 
-    def __init__(self, model: PrunableModel, places: Iterable[Place], pixels: torch.Tensor) -> None:
+    def __init__(
+        self, model: PrunableModel, places: Iterable[Place], pixels: torch.Tensor, others: bool = True
+    ) -> None:
         self.model, self.student, self.places = model, student_of(model), list(places)
         self.parameters = parameters_of(self.student)
         self._convs = {layer.name: self.student.conv(layer) for layer in model.layers}
@@ -115,7 +118,8 @@ class TrainingCopy:
                 self.means[place.module] = mean.cpu().numpy()
             self.neurons[place.module] = neurons
             self.student.graph.set_submodule(place.module, put)
-        self._others = [m for m in self.student.graph.modules() if isinstance(m, nn.BatchNorm2d)]
+        norms = (m for m in self.student.graph.modules() if isinstance(m, nn.BatchNorm2d))
+        self._others = list(norms) if others else []
         self.on_batch_statistics(True)
 
     def on_batch_statistics(self, yes: bool, track: bool = False) -> None:
@@ -129,13 +133,16 @@ class TrainingCopy:
         logits: torch.Tensor = self.student.graph(self.student.arranged(pixels))
         return logits
 
-    def trainable(self) -> list[nn.Parameter]:
+    def trainable(self, written: bool = False) -> list[nn.Parameter]:
         """Kernels and biases of convolutions and dense layers, scales and shifts of batch norms; from now
-        on with gradients."""
+        on with gradients. ``written``: only those that ``weights`` tells of; not a constant that several
+        nodes of the file share."""
         found = []
+        told = {id(p.tensor) for p in self.parameters}
         for module in self.student.graph.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d, Neurons)):
-                found += list(module.parameters(recurse=False))
+                mine = module.parameters(recurse=False)
+                found += [p for p in mine if not written or isinstance(module, Neurons) or id(p) in told]
         for parameter in found:
             parameter.requires_grad_(True)
         return found
@@ -184,6 +191,13 @@ class TrainingCopy:
                 else:
                     changed.pop(name, None)
         return changed
+
+
+def foldable(model: PrunableModel, place: Place) -> bool:
+    """Whether what is learned at a place can be written into the file's constants: there are such, and no
+    other node shares them."""
+    there = {p.role for p in parameters_of(model) if p.node == place.module}
+    return there >= ({"scale", "shift"} if place.is_norm else {"kernel", "bias"})
 
 
 def _statistics(

@@ -87,6 +87,13 @@ def frontier(
             autocompletion=sweep_names,
         ),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the page of the first sweep to this file; with other sweeps, how its trials are "
+            "distributed stands beside theirs."
+        ),
+    ] = None,
     storage: StoragePlace = "runs",
 ) -> Result:
     """Show the frontier of a sweep. These are the states that no other state beats in both clean accuracy and
@@ -98,8 +105,8 @@ def frontier(
     from sweeps.looking import compared_frontiers, shown_frontier
 
     if sweep and len(sweep) > 1:
-        return compared_frontiers(sweep, storage)
-    return shown_frontier(sweep[0] if sweep else None, storage)
+        return compared_frontiers(sweep, storage, page)
+    return shown_frontier(sweep[0] if sweep else None, storage, page)
 
 
 @command(tables.reported)

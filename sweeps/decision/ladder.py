@@ -30,32 +30,32 @@ class Rung:
     """Attributes:
     takes: as ``methods`` says it.
     words: for somebody who does not know those words.
-    fill: the configuration that would put trials here.
+    fill: the keys of a configuration that would put trials here.
     """
 
     takes: str
     words: str
-    fill: str
+    fill: tuple[str, ...]
 
 
 # The least that has to be known comes first.
 RUNGS = (
-    Rung(WEIGHTS_ALONE, "the model file and nothing else", "sweep.policies=[baseline:clp]"),
-    Rung(CLEAN, "ordinary pictures with their right names", "sweep.policies=[baseline:fine-pruning]"),
+    Rung(WEIGHTS_ALONE, "the model file and nothing else", ("sweep.policies=[baseline:clp]",)),
+    Rung(CLEAN, "ordinary pictures with their right names", ("sweep.policies=[baseline:fine-pruning]",)),
     Rung(
         CLEAN_AND_TARGET,
         "ordinary pictures, and the class that the attacker wants",
-        "data.triggers=[{invert: true, target: K}]",
+        ("data.poisoned_valid=null", "data.triggers=[{invert: true, target: K}]"),
     ),
     Rung(
         POISONED,
         "pictures with the trigger on, as the attacker makes them",
-        "sweep.policies=[margin,best-first]",
+        ("sweep.policies=[margin,best-first]",),
     ),
     Rung(
         TRUE_LABELS,
         "pictures with the trigger on, and what each truly shows",
-        "sweep.repair=[unlearn]",
+        ("sweep.repair=[unlearn]",),
     ),
 )
 

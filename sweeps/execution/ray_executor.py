@@ -51,10 +51,12 @@ from sweeps.planning.queue import TrialQueue
 from sweeps.progress import Progress, Tell
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import TrialRecord
-from sweeps.storage.record_store import RecordStore, keep
+from sweeps.storage.record_store import RecordStore, keep, packed, unpacked
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
 from sweeps.trial import run_trial
+
+MOST_CARRIED = 2**20  # bytes of a record that a worker sends to the driver
 
 # A worker process serves many trials of one sweep: network and caches are built once.
 _opened: dict[str, tuple[TrialInputs, Evaluators]] = {}
@@ -193,7 +195,16 @@ def _trial(config: dict[str, Any], work: _Work) -> None:
     found = objectives(record, work.constraints) or {}
     tried = 0 if now is None else now.done
     last = Progress("done", tried, max(tried, 1), len(record.mask))
-    tune.report({"progress": asdict(last), **found})
+    tune.report({"progress": asdict(last), **found, **_carried(record, storage)})
+
+
+def _carried(record: TrialRecord, storage: Storage) -> dict[str, bytes]:
+    """The record itself where the driver would wait for a storage by network, while other workers wait for
+    the driver. A folder it reads: there it sees at once where the nodes do not share one."""
+    if storage.local is not None:
+        return {}
+    data = packed(record)
+    return {"record": data} if len(data) <= MOST_CARRIED else {}
 
 
 def _open(work: _Work, storage: Storage, tell: Tell) -> tuple[TrialInputs, Evaluators]:
@@ -241,9 +252,12 @@ class _Relay(TrialProgressCallback):
         self.begun.discard(trial.trial_id)
         with self._watched():
             key, tell = self._key(trial), self.events.trouble
-            record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
+            told = trial.last_result or {}
+            carried = told.pop("record", None)
+            record = None if carried is None else unpacked(key, carried)
             if record is None:
-                told = trial.last_result or {}
+                record = patiently(lambda: self.store.read(key), self.store.storage.place, tell)
+            if record is None:
                 reason = told.get("refused", "its record is not in the storage; is that shared by all nodes?")
                 whose = told.get("failure", "input")
                 settings = TrialSettings.from_json(trial.config["settings"])

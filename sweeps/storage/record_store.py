@@ -111,9 +111,7 @@ class RecordStore:
         }
         if weights:
             self.storage.write_bytes(self.weights_path(record.key), to_safetensors(weights))
-        sink = pa.BufferOutputStream()
-        pq.write_table(_to_table(record), sink)
-        self.storage.write_bytes(self.path(record.key), sink.getvalue().to_pybytes())
+        self.storage.write_bytes(self.path(record.key), packed(record))
 
     def weights_path(self, key: str) -> str:
         return f"weights/{key}.safetensors"
@@ -145,13 +143,24 @@ class RecordStore:
         """None when there is no such record, or it is not one of ours (damaged, older schema, of
         another trial)."""
         data = self.storage.read_bytes(self.path(key))
-        if data is None:
-            return None
-        try:
-            record = _from_table(read_table(data, rows=MAX_STEPS))
-        except DAMAGE:  # an InputError of the mask is a ValueError
-            return None
-        return record if record.key == key else None
+        return None if data is None else unpacked(key, data)
+
+
+def packed(record: TrialRecord) -> bytes:
+    """A Parquet file; the weights are not in it."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(_to_table(record), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def unpacked(key: str, data: bytes) -> TrialRecord | None:
+    """None as of ``RecordStore.read``."""
+    try:
+        record = _from_table(read_table(data, rows=MAX_STEPS))
+    except DAMAGE:  # an InputError of the mask is a ValueError
+        return None
+    return record if record.key == key else None
 
 
 def _to_table(record: TrialRecord) -> pa.Table:

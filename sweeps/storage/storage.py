@@ -13,6 +13,7 @@ from pyarrow import fs
 
 from prune_core.errors import InputError, Unavailable
 
+ONE_REQUEST = 2**22  # bytes that pyarrow holds back until an S3 object is closed; its parts are 10 MiB
 MARK = ".goodnet"  # a file in every folder that a sweep has begun in
 
 
@@ -126,6 +127,11 @@ class Storage:
     def write_bytes(self, name: str, data: bytes) -> None:
         self._check_there()
         target = self.full(name)
+        if self.fs.type_name == "s3" and len(data) <= ONE_REQUEST:
+            # An object appears whole when its upload is closed, and not before: no folder, no rename.
+            with self._answering(), self.fs.open_output_stream(target) as stream:
+                stream.write(data)
+            return
         temporary = f"{target}.{uuid.uuid4().hex}.tmp"
         with self._answering():
             self.fs.create_dir(target.rpartition("/")[0], recursive=True)
@@ -156,11 +162,18 @@ class Storage:
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; empty when there is no such folder."""
+        return sorted(self.written(folder))
+
+    def written(self, folder: str) -> dict[str, tuple[int, int | None]]:
+        """The files in a folder by name: bytes, and nanoseconds since the epoch at which each was written
+        where its file system tells."""
         self._check_there()
         selector = fs.FileSelector(self.full(folder), allow_not_found=True)
         with self._answering():
             found = self.fs.get_file_info(selector)
-        return sorted(f.base_name for f in found if f.is_file and not f.base_name.endswith(".tmp"))
+        return {
+            f.base_name: (f.size, f.mtime_ns) for f in found if f.is_file and not f.base_name.endswith(".tmp")
+        }
 
 
 def _refused(error: BaseException) -> bool:

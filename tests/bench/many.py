@@ -64,7 +64,9 @@ class Samples(SweepEvents):
     """A watcher that notes, every so many trials, the time, the CPU of all processes, and the driver's
     memory."""
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, log: Path | None = None) -> None:
+        """``log``: a file that gets each row as it comes, as a process may not live to the end."""
+        self.log = log
         self.every, self.done, self.rows = every, 0, []  # type: ignore[var-annotated]
         self.last = [time.perf_counter(), time.process_time()]  # when a trial ended
         self.me = psutil.Process()
@@ -72,6 +74,9 @@ class Samples(SweepEvents):
     def note(self) -> None:
         self.rows.append([self.done, time.perf_counter(), cpu_of_all(self.me), time.process_time(),
                           self.me.memory_info().rss / 2**20])  # fmt: skip
+        if self.log is not None:
+            with self.log.open("a") as out:
+                out.write(json.dumps(self.rows[-1]) + "\n")
 
     def ended(self, record: TrialRecord) -> None:
         assert record.status == "done", record.reason
@@ -111,7 +116,7 @@ def piece(trials: int, folder: Path, minutes: float) -> Found:
     cost, from the last trial to all of the sweep's pages and tables."""
     config = config_of(trials, str(folder), minutes)
     load_inputs(input_files(config), config.sweep.repair)
-    samples = Samples(200)
+    samples = Samples(200, folder / "rows.jsonl")
     result = run_sweep(config, open_storage(str(folder)), make_executor("ray", config), samples)
     wall, cpu = time.perf_counter() - samples.last[0], time.process_time() - samples.last[1]
     return {"before": result.skipped, "rows": samples.rows, "end": [wall, cpu],

@@ -22,6 +22,7 @@ from tests.bench.gpu_nets import resnet
 from tests.bench.lab import ROOT
 from tests.bench.nets import __main__ as nets
 from tests.bench.nets import measure
+from tests.bench.scaling.simulate import Costs, simulate
 
 
 @pytest.mark.acceptance
@@ -32,6 +33,21 @@ def test_the_authors_loop_runs_the_lab_network(shared_data: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(as_deepid(model)(pixels), model.logits(pixels), rtol=1e-4, atol=1e-3)
     assert (predict(as_deepid(model), images) == images.labels).all()
+
+
+def test_the_simulation_of_workers_in_closed_form() -> None:
+    free = Costs(driver=0.0, logging=0.0, worker=0.0, latency=0.0, driver_requests=2, worker_requests=8)
+    assert simulate(1, 10.0, free).efficiency == pytest.approx(1.0)
+    beside = Costs(0.0, 0.0, 0.5, 0.05, 0, 10)  # a second beside each ten of work, for one worker
+    assert simulate(1, 10.0, beside, rounds=400).efficiency == pytest.approx(10 / 11, rel=5e-3)
+    limit = Costs(0.02, 0.0, 0.0, 0.04, 2, 0)  # a hand-out takes 100 ms: ten a second, or 100 workers
+    assert limit.most == pytest.approx(10.0)
+    found = simulate(400, 10.0, limit)
+    assert found.efficiency == pytest.approx(0.25, rel=0.02) and found.busy == pytest.approx(1.0, abs=0.01)
+    logged = Costs(0.02, 0.08, 0.0, 0.0, 0, 0)  # MLflow's thread takes half of the core while both want it
+    assert (logged.most, logged.logged) == (pytest.approx(25.0), pytest.approx(10.0))
+    found = simulate(1000, 10.0, logged)
+    assert found.efficiency == pytest.approx(0.25, rel=0.02) and found.behind > 0
 
 
 CORE_ALONE = """

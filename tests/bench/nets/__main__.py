@@ -38,11 +38,15 @@ def main(arguments: list[str] | None = None) -> None:
         command += [str(given.images), str(given.memory_gb)]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
-    picture = given.out.with_suffix(".png")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(found, picture)
-    given.out.write_text("\n".join(lines(found, picture.name)) + "\n")
+        write_page(found, given.out)  # each time: a long run that is cut off has not been for nothing
     print(given.out)
+
+
+def write_page(found: list[Found], out: Path) -> None:
+    picture = out.with_suffix(".png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw(found, picture)
+    out.write_text("\n".join(lines(found, picture.name)) + "\n")
 
 
 def lines(found: list[Found], picture: str) -> list[str]:
@@ -73,8 +77,9 @@ def lines(found: list[Found], picture: str) -> list[str]:
     text += [
         "",
         "Operations are those of convolutions and matrix products, as torch counts them; the matrix rate is "
-        f"that of products of 2048 x 2048 float32 matrices, {best:.0f} billion a second at best. *Before*: "
-        "the process with network and images, nothing kept.",
+        f"that of products of 2048 x 2048 float32 matrices, {best:.0f} billion a second at best. "
+        "Rate and evaluation are of two moments, so on a machine that does other work a share can come out "
+        "above 100%. *Before*: the process with network and images, nothing kept.",
         "",
         "## One question, by depth",
         "",
@@ -109,7 +114,7 @@ def row(*cells: object) -> str:
 
 def spread(values: list[float]) -> str:
     middle, least, most = values
-    return f"{middle:.2f}" if least == most else f"{middle:.2f} ({least:.2f} to {most:.2f})"
+    return f"{middle:.2g}" if least == most else f"{middle:.2g} ({least:.2g} to {most:.2g})"
 
 
 def draw(found: list[Found], path: Path) -> None:

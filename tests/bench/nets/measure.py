@@ -37,11 +37,18 @@ ALIKE = Ask(margin=False)
 PICTURES = Pictures((3, 32, 32), 10)
 NETS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-18": ResNet18,
-    "VGG-16-BN": lambda: torchvision_models().vgg16_bn(weights=None, num_classes=10),
+    "VGG-16-BN": lambda: vgg16(),
     "MobileNetV2": lambda: torchvision_models().mobilenet_v2(weights=None, num_classes=10),
     "small": lambda: ResNet18(8),
 }
 Found = dict[str, Any]
+
+
+def vgg16() -> nn.Module:
+    """As it is used for 32 x 32: one dense layer behind the 13 convolutions."""
+    net: nn.Module = torchvision_models().vgg16_bn(weights=None)
+    net.avgpool, net.classifier = nn.Identity(), nn.Linear(512, 10)
+    return net
 
 
 def cost(work: Callable[[], object]) -> list[float]:

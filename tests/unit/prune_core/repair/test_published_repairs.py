@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hand_nets import random_split
@@ -18,7 +19,7 @@ from prune_core.data.images import Split
 from prune_core.files.constants import weights_digest
 from prune_core.masks import ChannelMask
 from prune_core.methods import CLEAN, KINDS, method_of, repaired
-from prune_core.model.model import PrunableModel
+from prune_core.model.model import PrunableModel, build_model
 from prune_core.model.parameters import parameters_of
 from prune_core.repair.ft_sam import FtSamSettings, ft_sam
 from prune_core.repair.i_bau import IBauSettings, i_bau
@@ -65,6 +66,20 @@ def test_they_are_known_as_repairs(tmp_path: Path, repair: str) -> None:
     given = Given(small_badnet(tmp_path), small_split(1))
     first = next(repaired(repair, given, MadeNet(MASK, {}, "start"), lambda *told: None))
     assert first.note.startswith("start; ")
+
+
+def test_ft_sam_leaves_constants_that_are_shared() -> None:
+    """Exporters write two equal shifts once: the two batch norms stay as they are, in training too, and
+    what comes back is what was trained."""
+    _, model = preactivation()
+    norms = [node for node in model.proto.graph.node if node.op_type == "BatchNormalization"]
+    proto = onnx.ModelProto.FromString(model.proto.SerializeToString())
+    one, other = (n for n in proto.graph.node if n.name in (norms[1].name, norms[2].name))
+    other.input[2] = one.input[2]
+    tied = build_model(proto, "tied", "tied")
+    made = list(ft_sam(Given(tied, random_split((2, 8, 8), 3)), ChannelMask(), {}, settings=SHORT[ft_sam]))
+    assert made and all(one.input[2] not in net.weights for net in made)
+    assert norms[0].input[2] in made[-1].weights
 
 
 def test_a_step_of_ft_sam_by_hand() -> None:

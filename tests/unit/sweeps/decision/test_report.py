@@ -18,6 +18,7 @@ from prune_core.counts import Counts
 from prune_core.data.checks.findings import Finding
 from prune_core.data.images import LabeledImages, Split, make_split
 from prune_core.errors import InputError
+from prune_core.methods import CLEAN, POISONED, WEIGHTS_ALONE
 from sweeps.choosing.criteria import MaxAccuracyDrop
 from sweeps.config.schema import make_config
 from sweeps.decision.audits import audit_rows
@@ -25,7 +26,7 @@ from sweeps.decision.evidence import Evidence, evidence_of, read_scan
 from sweeps.decision.facts import Given, Told
 from sweeps.decision.figures import FORMS, looked_up
 from sweeps.decision.images import black_and_white, png
-from sweeps.decision.ladder import CLEAN_AND_TARGET, RUNGS, ladder
+from sweeps.decision.ladder import CLEAN_AND_TARGET, RUNGS, inverted_takes, ladder, takes
 from sweeps.decision.page import report_html
 from sweeps.records.settings import TrialSettings
 from sweeps.storage.storage import Storage
@@ -111,13 +112,24 @@ def test_a_rung_without_trials_says_how_to_fill_it(small: tuple[Told, Given]) ->
 @pytest.mark.parametrize("rung", [r for r in RUNGS if r.takes != CLEAN_AND_TARGET])
 def test_what_is_said_to_fill_a_rung_does(rung: Any) -> None:
     """Trials of such a configuration, and of no other assumption unless the sweep's policies bring it."""
-    key, _, value = rung.fill.partition("=")
+    (fill,) = rung.fill
+    key, _, value = fill.partition("=")
     names = [name.strip() for name in value.strip("[]").split(",")]
     sweep = {"orders": ["l1"], key.partition(".")[2]: names}
     config = make_config({"name": "s", "badnet": "embedded", "sweep": sweep}, "a test").sweep
     for policy in config.policies:
         for repair in config.repair:
             assert TrialSettings("l1", ("c",), 4.0, policy, 0, repair).method.assumption == rung.takes
+
+
+@pytest.mark.parametrize(("target", "rung"), [("auto", CLEAN), (3, CLEAN_AND_TARGET)])
+def test_triggers_that_were_found_take_no_poisoned_image(target: Any, rung: str) -> None:
+    data = {"clean_valid": "c.npz", "clean_test": "t.npz", "triggers": [{"invert": True, "target": target}]}
+    config = make_config({"name": "s", "badnet": "net.onnx", "data": data}, "a test")
+    found = inverted_takes(config)
+    assert found == rung
+    assert takes(TRIALS[0], found) == rung and takes(TRIALS[2], found) == WEIGHTS_ALONE
+    assert takes(TRIALS[0], inverted_takes(make_manifest().config)) == POISONED
 
 
 def test_the_best_of_a_rung_is_chosen_on_validation(small: tuple[Told, Given]) -> None:
@@ -235,7 +247,10 @@ SCAN: dict[str, Any] = {
     "verdict": "suspected",
     "why": HOSTILE,
     "suspected": [3],
-    "triggers": [{"class": 3, "kind": "patch", "size": 4.0, "success": 0.97}],
+    "triggers": [
+        {"class": 3, "kind": "patch", "size": 4.0, "success": 0.97},
+        {"class": 1, "kind": "add", "size": 0.125, "success": 0.5},
+    ],
 }
 AUDIT = {
     "sweep": "small-1",
@@ -256,14 +271,15 @@ AUDIT = {
 
 def test_scan_and_audits_stand_on_the_page(small: tuple[Told, Given]) -> None:
     picture = png(np.zeros((3, 6, 6)), 0, 1)
-    evidence = Evidence(SCAN, {(0, "pattern"): picture}, AUDIT)
+    drawn = {(0, "pattern"): picture, (1, "mask"): picture, (1, "stamped"): picture}
+    evidence = Evidence(SCAN, drawn, AUDIT)
     more = {"scan": SCAN, "audit": AUDIT, "lights": audit_rows(AUDIT)["count"]}
     told = replace(small[0], evidence=evidence, facts={**small[0].facts, **more})
     page = checked(told)
     assert "<script>alert" not in page and "<img src=x" not in page
     rows = re.findall(r"<tr>(?:(?!</tr>).)*?class=\"light.*?</tr>", page, re.S)
     assert len(rows) == 3 and "red" in rows[0] and rows[0].count("attack_success") == 3
-    assert "97.00 %" in page and 'alt="trigger found"' in page
+    assert "97.00 %" in page and 'alt="trigger found"' in page and 'alt="where it lies"' in page
     assert more["lights"] == {"green": 2, "amber": 0, "red": 1}
     assert "Nobody has attacked" not in page and "Nobody has searched" not in page
 
@@ -311,15 +327,10 @@ def scan_file(folder: Path, **changes: Any) -> Path:
     (folder / "stamped.png").write_bytes(png(np.full((3, 6, 6), 0.5), 0, 1))
     (folder / "mask.png").write_bytes(b"no picture")
     (folder.parent / "outside.png").write_bytes(png(np.zeros((3, 6, 6)), 0, 1))
-    trigger = {
-        **SCAN["triggers"][0],
-        "pattern": "../outside.png",
-        "mask": "mask.png",
-        "stamped": "stamped.png",
-    }
-    (folder / "scan.json").write_text(
-        json.dumps({**SCAN, "model_digest": "b" * 8, "triggers": [trigger], "rows": [1], **changes})
-    )
+    first, second = SCAN["triggers"]
+    pictures = {"pattern": "../outside.png", "mask": "mask.png", "stamped": "stamped.png"}
+    theirs = {"model_digest": "b" * 8, "triggers": [{**first, **pictures}, second], "rows": [1]}
+    (folder / "scan.json").write_text(json.dumps({**SCAN, **theirs, **changes}))
     return folder / "scan.json"
 
 

@@ -122,6 +122,17 @@ def test_going_on_adds_what_is_missing_and_nothing_twice(inputs: Any, tmp_path: 
     assert [t.state.name for t in study.trials] == ["COMPLETE", "FAIL", *["COMPLETE"] * 3]
 
 
+def test_a_stopped_trial_is_pruned_as_optuna_says_and_may_go_on(inputs: Any, tmp_path: Path) -> None:
+    manifest, records = made(inputs)
+    address = f"sqlite:///{tmp_path}/o.db"
+    stopped = replace(records[0], status="stopped", reason="asha: behind")
+    study = copied(manifest, inputs, address, [stopped])
+    assert study.trials[0].state.name == "PRUNED" and study.trials[0].values is not None
+    assert study.trials[0].user_attrs["status"] == "stopped"
+    study = copied(manifest, inputs, address, [records[0]], there=[])
+    assert [t.state.name for t in study.trials] == ["PRUNED", "COMPLETE"]
+
+
 def test_one_of_other_choices_is_made_anew(inputs: Any, tmp_path: Path) -> None:
     """Optuna cannot change what there is to choose."""
     address = f"sqlite:///{tmp_path}/o.db"

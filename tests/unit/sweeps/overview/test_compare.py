@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from factories import make_frontier, make_manifest, make_record, make_settings
 
 from prune_core.errors import InputError
 from sweeps.cli.tables import frontiers
-from sweeps.looking import compared_frontiers
+from sweeps.looking import compared_frontiers, shown_frontier
 from sweeps.overview.compare import check_comparable, joint
 from sweeps.storage.manifest import write_manifest
 from sweeps.storage.record_store import RecordStore
@@ -53,3 +55,21 @@ def test_side_by_side(tmp_path: Path) -> None:
 def test_a_sweep_named_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="named twice"):
         compared_frontiers(["one", "one"], str(tmp_path))
+
+
+def test_the_page_of_the_first_shows_the_others_distribution(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    storage = Storage(str(tmp_path / "runs"))
+    for name, records in (("one", A), ("two", B)):
+        write_manifest(storage, make_manifest(records, name))
+        for record in records:
+            RecordStore(storage).write(record)
+    page = tmp_path / "page.html"
+    found = compared_frontiers(["one", "two"], storage.place, page)
+    assert found["page"] == str(page)
+    text = page.read_text()
+    (data,) = re.findall(r'id="data">(.*?)</script>', text, re.S)
+    assert json.loads(data)["name"] == "one" and list(json.loads(data)["others"]) == ["two"]
+    assert len(json.loads(data)["others"]["two"]) == len(B)
+    alone = shown_frontier("two", storage.place, page)
+    assert alone["page"] == str(page) and '"others":{}' in page.read_text()

@@ -98,6 +98,21 @@ def test_a_failed_trial_that_was_done_later_is_done(connect, client) -> None:
     assert len(curve(client, run.info.run_id, "clean_accuracy")) == 3
 
 
+def test_a_stopped_trial_is_no_failure_and_may_go_on(connect, client) -> None:
+    tracking, whole = connect(), make_record("b")
+    record = replace(whole, status="stopped", reason="asha: behind", steps=whole.steps[:1])
+    run_id = tracking.start_sweep(make_manifest([record]), {})
+    tracking.log_trial(run_id, record)
+    run = children(client, run_id)["b"]
+    tags = run.data.tags
+    assert run.info.status == "FINISHED" and tags["goodnet.complete"] == "stopped"
+    assert tags["goodnet.reason"] == "asha: behind" and "goodnet.failure" not in tags
+    assert "Stopped before its end" in tags["mlflow.note.content"]
+    connect().log_trial(run_id, whole)
+    tags = children(client, run_id)["b"].data.tags
+    assert tags["goodnet.complete"] == "done" and "goodnet.reason" not in tags
+
+
 def test_sweep_carries_configuration_and_provenance(connect, client, tmp_path) -> None:
     run_id = connect().start_sweep(make_manifest([DONE]), {"version": "0.1", "python": "3.11.7"})
     tags = client.get_run(run_id).data.tags
