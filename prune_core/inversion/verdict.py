@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from prune_core.inversion.plan import Plan
     from prune_core.inversion.result import Verdict
 
-SURE, DOUBT = 5.0, 3.5  # anomaly
+SURE, DOUBT = 5.0, 3.0  # anomaly
+NEAR = 2.0  # beside a class whose trigger is so many times as small, another is no target of its own
 FEW_CLASSES, FEW_IMAGES = 8, 30
 
 
@@ -65,12 +66,17 @@ def concluded(
     if held_out < FEW_IMAGES:
         return "cannot tell", f"{held_out} held-out images are too few to measure a trigger on", ()
     sure = [c for c in candidates if c.anomaly >= SURE]
+    least: dict[str, float] = {}
+    for c in sure:
+        least[c.trigger.kind] = min(c.trigger.size, least.get(c.trigger.kind, c.trigger.size))
+    sure = [c for c in sure if c.trigger.size <= NEAR * least[c.trigger.kind]]
     if sure:
         named = tuple(dict.fromkeys(c.trigger.target for c in sure))
         return "suspected", "; ".join(_words(c) for c in sure), named
     doubt = [c for c in candidates if c.anomaly >= DOUBT]
     if doubt:
-        return "cannot tell", "; ".join(_words(c) for c in doubt), ()
+        said = "; ".join(_words(c) for c in doubt)
+        return "cannot tell", f"{said}: easier than the others, and not by far", ()
     return "nothing found", "no class needs a far smaller trigger than the others", ()
 
 
