@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from sweeps.storage.storage import open_storage
 if TYPE_CHECKING:
     from sweeps.choosing.criteria import Criterion
     from sweeps.config.schema import Config
+    from sweeps.storage.manifest import Manifest
+    from sweeps.storage.storage import Storage
     from sweeps.sweep_result import SweepResult
 
 # Imports inside functions, as in ``commands``.
@@ -82,7 +85,30 @@ def audit_from(
     auditor = Auditor(manifest.name, inputs, AuditStore(storage.begin()), bench, other, asked, say, tell)
     store = RecordStore(storage)
     found = [auditor(point, store.weights(point.trial_key, point.weights)) for point in points]
+    if auditor.made:
+        _log(manifest, storage, found, say)
     return {"sweep": manifest.name, "states": found} if frontier_members else found[0]
+
+
+def _log(manifest: Manifest, storage: Storage, found: Sequence[Result], say: Callable[[str], None]) -> None:
+    """Each audit as a file of the sweep's run in MLflow, where it has one. MLflow in any trouble costs a
+    line, not the audits."""
+    run = manifest.mlflow_run_id
+    if run is None:
+        return
+    from sweeps.storage.audit_store import AuditStore
+
+    store = AuditStore(storage)
+    kept = [store.state(one["sweep"], one["trial"], one["step"]) or one for one in found]
+    files = {f"audits/{one['trial']}-{one['step']}.json": json.dumps(one, indent=1).encode() for one in kept}
+    try:
+        from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
+
+        tracking = open_tracking(manifest.config.tracking, storage)
+        tracking.check()
+        tracking.log_files(run, files)
+    except Exception as error:
+        say(f"audits not logged in MLflow: {' '.join(str(error).split())[:200]}")
 
 
 def audit_after(

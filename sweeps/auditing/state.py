@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prune_core.audits.entries import Entry
@@ -32,6 +32,7 @@ class Auditor:
         audits: names of ``names.AUDITS``; all where none is given.
         say: a line for people.
         tell: how it goes.
+        made: the entries that were not there before.
     """
 
     sweep: str
@@ -42,6 +43,7 @@ class Auditor:
     audits: tuple[str, ...]
     say: Callable[[str], None]
     tell: Tell
+    made: list[Entry] = field(default_factory=list)
 
     def __call__(self, point: FrontierPoint, weights: Weights) -> Result:
         """The audit in the contract's form, kept in the storage too."""
@@ -84,6 +86,7 @@ class Auditor:
         net, there = self._known(subject)
 
         def keep(entry: Entry) -> None:
+            self.made.append(entry)
             there[entry.key] = entry
             self.store.keep(net, there.values())
 

@@ -63,6 +63,11 @@ def test_audit_of_a_state(goodnet, smoke_config, smoke_files, tmp_path) -> None:
         assert entry["light"] in ("green", "amber", "red") and entry["low"] <= entry["attack_success"]
     as_it_was = found["subjects"]["badnet"][0]
     assert as_it_was["attack_success"] > 0.9 and as_it_was["light"] == "red"
+    assert "not logged" not in said.err
+    logged = [
+        p for p in runs.rglob(f"audits/{found['trial']}-{found['step']}.json") if "artifacts" in p.parts
+    ]
+    assert [json.loads(p.read_text()) for p in logged] == [found]
 
     (kept,) = (runs / "audits" / found["sweep"]).iterdir()
     assert json.loads(kept.read_text()) == found
@@ -91,3 +96,21 @@ def test_audit_of_a_state(goodnet, smoke_config, smoke_files, tmp_path) -> None:
     ):
         bad = goodnet("audit", "--storage", runs, *arguments)
         assert bad.status == 2 and words in bad.err and "Traceback" not in bad.err, bad.err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_a_sweep_audits_its_frontier_where_it_is_asked_to(goodnet, smoke_config, tmp_path) -> None:
+    """After its trials, in this process; and from Python what is there is shown again."""
+    import goodnet as face
+
+    wanted = ["--set", "sweep.audit=[as-it-is]"]
+    said = goodnet("sweep", smoke_config, "--executor", "inline", *wanted, "--json")
+    assert said.status == 0 and "states of the frontier" in said.err, said.err
+    kept = list((tmp_path / "runs" / "audits" / said.json["sweep"]).iterdir())
+    assert len(kept) == said.json["frontier_size"]
+    sweep = face.sweep(smoke_config, executor="inline")
+    assert sweep.name == said.json["sweep"]  # what is audited is no part of what a sweep is
+    found = sweep.audit(frontier=True, only=["as-it-is"])
+    assert [state["step"] for state in found["states"]] == [p["step"] for p in sweep.frontier()]
+    assert all(json.loads(path.read_text()) in found["states"] for path in kept)

@@ -77,8 +77,9 @@ def lines(found: list[Found], picture: str) -> list[str]:
     text += [
         "",
         "Operations are those of convolutions and matrix products, as torch counts them; the matrix rate is "
-        f"that of products of 2048 x 2048 float32 matrices, {best:.0f} billion a second at best. *Before*: "
-        "the process with network and images, nothing kept.",
+        f"that of products of 2048 x 2048 float32 matrices, {best:.0f} billion a second at best. "
+        "Rate and evaluation are of two moments, so on a machine that does other work a share can come out "
+        "above 100%. *Before*: the process with network and images, nothing kept.",
         "",
         "## One question, by depth",
         "",
@@ -113,7 +114,7 @@ def row(*cells: object) -> str:
 
 def spread(values: list[float]) -> str:
     middle, least, most = values
-    return f"{middle:.2f}" if least == most else f"{middle:.2f} ({least:.2f} to {most:.2f})"
+    return f"{middle:.2g}" if least == most else f"{middle:.2g} ({least:.2g} to {most:.2g})"
 
 
 def draw(found: list[Found], path: Path) -> None:

@@ -24,7 +24,7 @@ from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
 from sweeps.choosing.criteria import Knee, MaxAccuracyDrop, criterion_of
 from sweeps.choosing.named import Named, with_state
-from sweeps.pick import choose, pick
+from sweeps.pick import choose, pick, register
 from sweeps.records.trial_record import State
 from sweeps.reports.model_card import card, cost_tags, in_torch_first
 from sweeps.results import Frontier, FrontierPoint
@@ -367,3 +367,27 @@ def test_other_files_than_the_sweeps_are_refused(tmp_path: Path, key: str, name:
     with pytest.raises(InputError, match=f"{name}.* is not the one that the sweep used"):
         case.pick(tmp_path / "out", manifest=manifest)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_registry_keeps_the_report_beside_the_model(tmp_path: Path) -> None:
+    kept: dict[str, bytes] = {}
+
+    class Registry:
+        def register(self, *args: Any) -> str:
+            kept.update(args[6])
+            return "1"
+
+    files = {name: tmp_path / name for name in ("net.onnx", "net.md", "net.json", "net-report.html")}
+    for name, path in files.items():
+        path.write_text(name)
+    result = {
+        "point": {"trial_key": "t", "step": 3},
+        "why": "it is",
+        "cost": {"pruned": {}, "small": {}},
+        "files": [],
+        "card": str(files["net.md"]),
+        "mask_file": str(files["net.json"]),
+        "report": str(files["net-report.html"]),
+    }
+    assert register(Registry(), factories.make_manifest(), files["net.onnx"], result).endswith("/1")
+    assert kept == {name: name.encode() for name in ("net.md", "net.json", "net-report.html")}
