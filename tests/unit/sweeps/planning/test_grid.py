@@ -1,5 +1,5 @@
 """The trials of configurations: the keys, and their order, that version 0.1 gave them; of published
-baselines, whose ports have changed since, the keys of their second version."""
+baselines and of repairs, which have changed since, the keys of their later versions."""
 
 from __future__ import annotations
 
