@@ -40,7 +40,9 @@ class Stamps:
 
 class Variables:
     """The free numbers behind ``Stamps``, from a random start. ``span``: lowest and highest value of a
-    pixel, each (C, 1, 1), as the network takes them."""
+    pixel, each (C, 1, 1), as the network takes them. ``within``: (jobs, 1, H, W), 1 where a ``patch`` may
+    lie, 0 elsewhere; it starts out on most of it. ``whole``: it covers all of that, and only what stands in
+    it is free."""
 
     def __init__(
         self,
@@ -49,8 +51,10 @@ class Variables:
         shape: tuple[int, int, int],
         span: tuple[torch.Tensor, torch.Tensor],
         generator: torch.Generator,
+        within: torch.Tensor | None = None,
+        whole: bool = False,
     ) -> None:
-        self.kind, self.shape = kind, shape
+        self.kind, self.shape, self.within, self.whole = kind, shape, within, whole
         self.low, self.wide = span[0], span[1] - span[0]
         channels, height, width = shape
         device = span[0].device
@@ -62,8 +66,8 @@ class Variables:
             cover = torch.rand((jobs, 1, height, width), generator=generator)
             if kind == "blend":
                 self.free.append(torch.full((jobs, 1, 1, 1), -1.0, device=device))
-            else:
-                self.free.append((-2.0 + 1.0 * cover).to(device))
+            elif not whole:
+                self.free.append(((-2.0 if within is None else 1.0) + 1.0 * cover).to(device))
         for tensor in self.free:
             tensor.requires_grad_(True)
 
@@ -74,7 +78,11 @@ class Variables:
             size = first.square().mean(dim=(1, 2, 3)).add(1e-12).sqrt()
             ones = torch.ones((len(first), 1, height, width), device=first.device)
             return Stamps(self.kind, ones, first * self.wide, size)
-        mask = torch.sigmoid(self.free[1]).expand(-1, 1, height, width)
+        if self.within is not None and self.whole:
+            mask = self.within
+        else:
+            mask = torch.sigmoid(self.free[1]).expand(-1, 1, height, width)
+            mask = mask if self.within is None else mask * self.within
         pattern = self.low + torch.sigmoid(first) * self.wide
         size = mask.mean(dim=(1, 2, 3)) if self.kind == "blend" else mask.sum(dim=(1, 2, 3))
         return Stamps(self.kind, mask, pattern, size)

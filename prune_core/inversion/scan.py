@@ -22,6 +22,7 @@ from prune_core.inversion.result import ScanResult
 from prune_core.inversion.search import Span
 from prune_core.inversion.searches import Searches, tensor_of
 from prune_core.inversion.stages import Say, Stages, Tell
+from prune_core.inversion.windows import windows_of
 from prune_core.model.model import PrunableModel
 
 FEWEST = 8  # images to search on, and to measure on
@@ -101,7 +102,8 @@ def stages_of(
         )
     sought, held = _halves(given, images, seed)
     raw = _raw_span(given)
-    plan = Plan(targets, tuple(kinds), len(sought), len(targets) > SCREENED)
+    windows = len(windows_of(*given.shape[1:]))
+    plan = Plan(targets, tuple(kinds), len(sought), len(targets) > SCREENED, windows)
     searches = Searches(
         net,
         sought,

@@ -7,7 +7,7 @@ of its own; jobs share images and forward passes and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +61,8 @@ def invert(
     span: Span,
     generator: torch.Generator,
     tell: Callable[[int], None] = lambda steps: None,
+    within: torch.Tensor | None = None,
+    whole: bool = False,
 ) -> Inverted:
     """Search a trigger for every entry of ``targets``.
 
@@ -72,13 +74,17 @@ def invert(
         span: lowest and highest value of a pixel as the network takes it, each (C, 1, 1).
         generator: of the CPU; draws starts and batches.
         tell: called with the number of steps done.
+        within: (jobs, 1, H, W), 1 where the ``patch`` of a job may lie; None for anywhere.
+        whole: it covers all of that; its size is no part of the loss then.
     """
     jobs, count = len(targets), min(effort.images, len(pixels))
     channels, height, width = pixels.shape[1:]
-    variables = Variables(kind, jobs, (channels, height, width), span, generator)
+    variables = Variables(kind, jobs, (channels, height, width), span, generator, within, whole)
     optimizer = torch.optim.Adam(variables.free, lr=RATES[kind], betas=(0.5, 0.9))
-    most = float(height * width) if kind == "patch" else 1.0
     device = pixels.device
+    most = torch.full((jobs,), float(height * width) if kind == "patch" else 1.0, device=device)
+    if within is not None:
+        most = within.sum(dim=(1, 2, 3))
     weight = torch.full((jobs,), WEIGHTS[kind], device=device)
     seen, best = torch.zeros(jobs, device=device), torch.full((jobs,), torch.inf, device=device)
     kept = [tensor.detach().clone() for tensor in variables.free]
@@ -93,7 +99,8 @@ def invert(
             optimizer.zero_grad()
             stamps = variables.stamps()
             hits, margins = _pushed(net, pixels[rows], labels[rows], targets, stamps, span)
-            (weight * stamps.size / most).sum().backward()
+            if not whole:
+                (weight * stamps.size / most).sum().backward()
             seen = hits if step == 0 else MEMORY * seen + (1 - MEMORY) * hits
             good = (seen >= effort.success) & (hits >= effort.success)
             size = stamps.size.detach()
@@ -122,20 +129,48 @@ def _pushed(
     span: Span,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add the gradient of every job's loss to its variables; (jobs,) success, mean margin on this batch."""
+    hits, margins = (torch.zeros(len(targets), device=some.device) for _ in range(2))
+    for part, loss, margin, others in _losses(net, some, shown, targets, stamps, span):
+        loss.sum().backward(retain_graph=True)
+        total = others.sum(1).clamp(min=1)
+        hits[part] = (((margin > 0) * others).sum(1) / total).detach()
+        margins[part] = ((margin * others).sum(1) / total).detach()
+    return hits, margins
+
+
+@torch.no_grad()
+def loss_of(
+    net: PrunableModel,
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    targets: torch.Tensor,
+    stamps: Stamps,
+    span: Span,
+) -> torch.Tensor:
+    """(jobs,) the loss that is searched by, on images that show another class, without the size."""
+    parts = _losses(net, pixels, labels, targets, stamps, span)
+    return torch.cat([loss for _, loss, _, _ in parts])
+
+
+def _losses(
+    net: PrunableModel,
+    some: torch.Tensor,
+    shown: torch.Tensor,
+    targets: torch.Tensor,
+    stamps: Stamps,
+    span: Span,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """For some jobs at a time: which, (jobs,) their losses, (jobs, n) margins, and 1 for each image that
+    shows another class."""
     count, jobs = len(some), len(targets)
-    hits, margins = (torch.zeros(jobs, device=some.device) for _ in range(2))
     for part in torch.arange(jobs, device=some.device).split(max(1, _at_once(some) // count)):
         goal = targets[part]
         stamped = stamps.of(part).on(some, span).flatten(0, 1)
         logits = net.graph(net.arranged(stamped))
         margin = target_margin(logits, goal.repeat_interleave(count)).view(len(part), count)
         others = (shown[None] != goal[:, None]).float()
-        total = others.sum(1).clamp(min=1)
-        loss = (functional.softplus(CLEARANCE - margin) * others).sum(1) / total
-        loss.sum().backward(retain_graph=True)
-        hits[part] = (((margin > 0) * others).sum(1) / total).detach()
-        margins[part] = ((margin * others).sum(1) / total).detach()
-    return hits, margins
+        loss = (functional.softplus(CLEARANCE - margin) * others).sum(1) / others.sum(1).clamp(min=1)
+        yield part, loss, margin, others
 
 
 @torch.no_grad()

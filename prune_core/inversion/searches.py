@@ -16,7 +16,8 @@ import torch
 from prune_core.data.labeled import LabeledImages
 from prune_core.files.write import write_whole
 from prune_core.inversion.kinds import Stamps
-from prune_core.inversion.search import Effort, Inverted, Span, invert
+from prune_core.inversion.search import Effort, Inverted, Span, invert, loss_of
+from prune_core.inversion.windows import JUDGED, LOOK, look_passes, windows_of
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
 
@@ -55,11 +56,24 @@ class Searches:
         start: int = 0,
         mask: ChannelMask | None = None,
         keep: bool = True,
+        windows: Sequence[int] = (),
+        whole: bool = False,
     ) -> Inverted:
         """Search a trigger for each of ``targets``, from the ``start``-th random start, in the network with
-        ``mask`` pruned. Without ``keep`` the triggers themselves are not kept, only what they reach."""
+        ``mask`` pruned. Without ``keep`` the triggers themselves are not kept, only what they reach.
+        ``windows``: the one (``windows_of``) that each target's patch lies in, on all of it
+        if ``whole``; then ``margin`` is minus the loss on ``JUDGED`` images."""
         parts = [
-            self._group(targets[at : at + GROUP], kind, effort, start, mask or ChannelMask(), keep)
+            self._group(
+                targets[at : at + GROUP],
+                kind,
+                effort,
+                start,
+                mask or ChannelMask(),
+                keep,
+                windows[at : at + GROUP],
+                whole,
+            )
             for at in range(0, len(targets), GROUP)
         ]
         sizes, margins = (torch.cat([getattr(p, name) for p in parts]) for name in ("size", "margin"))
@@ -69,6 +83,43 @@ class Searches:
         )
         return Inverted(sizes, Stamps(kind, covers, patterns, sized), margins)
 
+    def smallest(
+        self,
+        targets: Sequence[int],
+        kind: str,
+        effort: Effort,
+        start: int = 0,
+        mask: ChannelMask | None = None,
+    ) -> Inverted:
+        """The same, but a ``patch`` is also sought in one window, the one that leads most surely to the
+        class when all of it is covered; the smaller of the two is taken. ``margin`` is the first one's."""
+        found = self(targets, kind, effort, start, mask)
+        if kind != "patch":
+            return found
+        count = len(windows_of(*self.pixels.shape[2:]))
+        every = [(target, window) for target in targets for window in range(count)]
+        looked = self(
+            [target for target, _ in every],
+            kind,
+            LOOK,
+            mask=mask,
+            keep=False,
+            windows=[window for _, window in every],
+            whole=True,
+        )
+        chosen = looked.margin.view(len(targets), count).argmax(1).tolist()
+        near = self(targets, kind, effort, start, mask, windows=chosen)
+        less = near.size < found.size
+        each = less[:, None, None, None]
+        a, b = near.stamps, found.stamps
+        stamps = Stamps(
+            kind,
+            torch.where(each, a.mask, b.mask),
+            torch.where(each, a.pattern, b.pattern),
+            torch.where(less, a.size, b.size),
+        )
+        return Inverted(torch.where(less, near.size, found.size), stamps, found.margin)
+
     def _group(
         self,
         targets: Sequence[int],
@@ -77,10 +128,17 @@ class Searches:
         start: int,
         mask: ChannelMask,
         keep: bool,
+        windows: Sequence[int],
+        whole: bool,
     ) -> Inverted:
         what = repr((list(map(int, targets)), kind, effort, start, sorted(mask.channels), keep))
+        within = None
+        if windows:
+            what += f" {list(windows)} {whole}"
+            within = windows_of(*self.pixels.shape[2:])[list(windows)].to(self.pixels.device)
         path = self._path(what)
-        passes = len(targets) * min(effort.images, len(self.pixels)) * effort.steps
+        each = len(targets) * min(effort.images, len(self.pixels))
+        passes = len(targets) * look_passes(len(self.pixels)) if whole else each * effort.steps
         if path is not None and (there := _read(path, kind, self.pixels.device)) is not None:
             found, seconds = there
             self.spent.append(seconds)
@@ -89,7 +147,6 @@ class Searches:
         began = time.process_time()
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {what}".encode()))
         goals = torch.tensor(list(targets), device=self.pixels.device)
-        each = passes // effort.steps
         with self.net.pruned(mask) as net:
             found = invert(
                 net,
@@ -101,7 +158,15 @@ class Searches:
                 self.span,
                 generator,
                 lambda step: self.tell(each),
+                within,
+                whole,
             )
+            if whole:
+                count = len(self.pixels)  # of all classes, also where images lie class by class
+                some = torch.linspace(0, count - 1, min(JUDGED, count)).round().long()
+                loss = loss_of(net, self.pixels[some], self.labels[some], goals, found.stamps, self.span)
+                found = Inverted(found.size, found.stamps, -loss)
+                self.tell(passes - each * effort.steps)
         if not keep:
             found = Inverted(found.size, found.stamps.of(slice(0, 0)), found.margin)
         self.spent.append(time.process_time() - began)

@@ -85,7 +85,7 @@ class Stages:
         """All classes under one kind of trigger."""
         pool = self._screened(kind)
         self.doing = f"{kind}: {len(pool)} classes"
-        found = self.searches(pool, kind, self.plan.effort)
+        found = self.searches.smallest(pool, kind, self.plan.effort)
         sizes = found.size.cpu().numpy().astype(np.float64)
         others = others_of(sizes)
         hits, totals = self.measured(pool, found.stamps)
@@ -95,7 +95,7 @@ class Stages:
         best = {i: (float(sizes[i]), found.stamps.of(slice(i, i + 1))) for i in odd}
         self.doing = f"{kind}: {len(odd)} of them from other starts"
         for start in range(1, STARTS if odd else 0):
-            again = self.searches([pool[i] for i in odd], kind, self.plan.effort, start)
+            again = self.searches.smallest([pool[i] for i in odd], kind, self.plan.effort, start)
             for place, i in enumerate(odd):
                 size = float(again.size[place])
                 starts[i].append(size)
@@ -138,7 +138,7 @@ class Stages:
         size = None
         if copy is not None:
             self.doing = f"{trigger.kind}: class {trigger.target} in a copy without its shortcut"
-            again = self.searches([trigger.target], trigger.kind, self.plan.effort, 0, copy.mask)
+            again = self.searches.smallest([trigger.target], trigger.kind, self.plan.effort, 0, copy.mask)
             size = float(again.size[0])
         return Candidate(trigger, tuple(others.anomaly(s) for s in starts), copy, size, others)
 

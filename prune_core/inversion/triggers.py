@@ -62,7 +62,7 @@ def found_triggers(
     for kind in kinds:
         for number, one in enumerate(targets):
             tell(f"{kind} trigger for class {one}", number / len(targets))
-            starts = [stages.searches([one], kind, EFFORT, start) for start in range(STARTS)]
+            starts = [stages.searches.smallest([one], kind, EFFORT, start) for start in range(STARTS)]
             best = min(starts, key=lambda each: float(each.size[0]))
             hits, totals = stages.measured([one], best.stamps)
             trigger = stages.trigger(one, kind, best.stamps, int(hits[0]), int(totals[0]))
