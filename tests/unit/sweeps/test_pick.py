@@ -94,8 +94,8 @@ def test_ties_go_to_accuracy_and_then_to_fewer_channels() -> None:
     [
         ({"max_accuracy_drop": 0.4}, r"nearest loses 0.500 points.*--max-accuracy-drop 0.5 admits"),
         ({"max_attack_success": 0.005}, r"nearest has 0.0100 .*--max-attack-success 0.01 admits"),
-        ({"max_accuracy_drop": -1.0}, "0 or more"),
-        ({"max_accuracy_drop": float("nan")}, "0 or more"),
+        ({"max_accuracy_drop": -1.0}, "0 to 100"),
+        ({"max_accuracy_drop": float("nan")}, "0 to 100"),
         ({"max_attack_success": 5.0}, r"from 0 to 1 \(5 per cent is 0.05\)"),
         ({"max_attack_success": float("nan")}, "from 0 to 1"),
         ({}, "no criteria"),
