@@ -102,7 +102,7 @@ def init(
         _target(target),
         architecture,
         arguments_of(architecture_arg) or {},
-        ImageForm.of(layout, keys_of(keys), words_of(classes), None, Preprocessing()),
+        ImageForm.of(layout, keys_of(keys), words_of("--classes", classes), None, Preprocessing()),
         output,
         seed,
         force,
@@ -130,10 +130,10 @@ def inspect(
 ) -> Result:
     """List convolutions and their zeroed channels. With --against, also the channels whose kernels differ
     from the BadNet's."""
-    from sweeps.cli.values import arguments_of, image_of
+    from sweeps.cli.values import arguments_of, image_of, words_of
     from sweeps.reading import inspect_files
 
-    names = None if layers is None else [name.strip() for name in layers.split(",")]
+    names = None if layers is None else list(words_of("--layers", layers))
     arguments, image = arguments_of(architecture_arg), image_of(image_size)
     return inspect_files(model, against, names, architecture, arguments, image)
 
@@ -179,7 +179,7 @@ def evaluate(
     from sweeps.reading import evaluate_files
 
     pixels = Preprocessing.of(scale, numbers_of("--mean", mean), numbers_of("--std", std))
-    form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
+    form = ImageForm.of(layout, keys_of(keys), words_of("--classes", classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
 

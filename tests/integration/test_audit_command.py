@@ -24,7 +24,7 @@ def test_mistakes_are_told_in_one_line_before_any_work(goodnet, tmp_path) -> Non
         ([], "no sweep"),
         (["--knee", "--max-accuracy-drop", 4], "2 criteria"),
         (["--knee", "--frontier"], "not both"),
-        (["--only", "int9"], "audit 'int9' is unknown"),
+        (["--only", "as-it-is,int9"], "audit 'int9' is unknown"),
     ):
         bad = goodnet("audit", "--storage", tmp_path, *arguments)
         assert bad.status == 2 and words in bad.err and len(bad.err.splitlines()) == 1, bad.err
