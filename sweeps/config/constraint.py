@@ -49,7 +49,7 @@ class Constraint:
         return cls(metric, bound)
 
     def __str__(self) -> str:
-        return f"{self.metric} {METRICS[self.metric][0]} {self.bound:g}"
+        return f"{self.metric} {METRICS[self.metric][0]} {self.bound:.15g}"
 
     def violation(self, counts: Counts, badnet: Counts) -> float:
         """By how much ``counts`` miss it, as a fraction; 0 or less within it."""

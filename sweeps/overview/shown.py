@@ -26,6 +26,7 @@ from sweeps.storage.storage import Storage
 
 Shown = dict[str, Any]
 FORM = 1  # of what is shown; another one is not read
+_KEYS = {"trials", "badnet", "points", "hypervolume", "hypervolume_by_kind", "findings"}
 
 
 def shown(manifest: Manifest, records: Sequence[TrialRecord], found: Frontier) -> Shown:
@@ -88,9 +89,9 @@ def kept_shown(storage: Storage, manifest: Manifest) -> Shown | None:
         if made_of != stamp(storage, manifest) or digest != _digest(text):
             return None
         value: Shown = json.loads(text)
+        return value if value["sweep"] == manifest.name and value.keys() >= _KEYS else None
     except DAMAGE:
         return None
-    return value
 
 
 def stamp(storage: Storage, manifest: Manifest) -> str:
