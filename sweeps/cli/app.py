@@ -21,6 +21,7 @@ from sweeps.cli.options import (
     Layout,
     MaxAccuracyDrop,
     MaxAttackSuccess,
+    MaxReactivated,
     Overrides,
     Quiet,
     Step,
@@ -303,13 +304,7 @@ def pick(
     knee: Knee = False,
     trial: TrialKey = None,
     step: Step = None,
-    max_reactivated: Annotated[
-        float | None,
-        typer.Option(
-            help="Beside a criterion: only states whose attack up to 10 poisoned images wake to at most this "
-            "rate (0 to 1), by goodnet audit. States that were not audited are left out."
-        ),
-    ] = None,
+    max_reactivated: MaxReactivated = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,
