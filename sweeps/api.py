@@ -153,6 +153,7 @@ class Sweep:
         knee: bool = False,
         trial: str | None = None,
         step: int | None = None,
+        max_reactivated: float | None = None,
         scan: str | Path | None = None,
         out: str | Path | None = None,
         picked: str | Path = "goodnets",
@@ -161,7 +162,8 @@ class Sweep:
         found, what each assumption buys, the state that a criterion chooses and its price, audits, limits.
 
         Args:
-            max_accuracy_drop, max_attack_success, knee, trial, step: as of ``pick``; without any, the knee.
+            max_accuracy_drop, max_attack_success, knee, trial, step, max_reactivated: as of ``pick``; without
+                a criterion, the knee.
             scan: the file of ``goodnet scan``. Default: what is in the storage.
             out: the page, one HTML file; its figures stand beside it as JSON. Default: NAME-report.html.
             picked: where ``pick`` has written the files that sign the page off.
@@ -182,6 +184,7 @@ class Sweep:
             None if scan is None else Path(scan),
             None if out is None else Path(out),
             Path(picked),
+            max_reactivated,
         )
 
 

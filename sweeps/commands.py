@@ -170,11 +170,7 @@ def pick_from(
 
     at = _opened(name, place, criterion)
     named, asked = isinstance(criterion, Named), criterion
-    if max_reactivated is not None:
-        from sweeps.auditing.bounded import bounded
-        from sweeps.storage.audit_store import AuditStore
-
-        criterion = bounded(criterion, max_reactivated, at.frontier, AuditStore(at.storage), at.manifest)
+    criterion = at.within(criterion, max_reactivated)
 
     def registering(onnx: Path, result: Result) -> str | None:
         from sweeps.tracking.sweep_log import open_tracking  # mlflow takes seconds to import
@@ -208,15 +204,23 @@ def pick_from(
         # What a person's eye has chosen by, nobody can do again on other images.
         None if named else lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights),
         reporting if reported else None,
+        at.audits,
     )
 
 
 def report_from(
-    name: str | None, place: str, criterion: Criterion, scan: Path | None, out: Path | None, picked: Path
+    name: str | None,
+    place: str,
+    criterion: Criterion,
+    scan: Path | None,
+    out: Path | None,
+    picked: Path,
+    max_reactivated: float | None = None,
 ) -> Result:
     """The page for who decides, of a sweep as it stands and the state that ``criterion`` chooses; with the
     figures of the files that ``goodnet pick`` has written into ``picked``, where those still are what it
-    measured. Returns its facts, and where it is. Raises InputError."""
+    measured. ``max_reactivated`` as of ``pick_from``. Returns its facts, and where it is.
+    Raises InputError."""
     from sweeps.choosing.bias import choice_bias
     from sweeps.choosing.named import Named
     from sweeps.decision.signed import signed_files
@@ -227,19 +231,20 @@ def report_from(
     at = _opened(name, place, criterion)
     digests = {"badnet": at.valid.model.digest, "valid": at.valid.split.digest, "test": at.test.split.digest}
     check_same_inputs(at.manifest, digests)
-    page = out or Path(f"{at.manifest.name}-report.html")
+    page, asked = out or Path(f"{at.manifest.name}-report.html"), criterion
+    criterion = at.within(criterion, max_reactivated)
     if at.frontier.no_attack is not None or not at.frontier.points:
-        return _write_report(at, None, None, criterion, page, scan)
+        return _write_report(at, None, None, asked, page, scan)
     point, why = choose(at.frontier, at.valid.badnet, criterion, at.test.badnet)
     again = (
         None
-        if isinstance(criterion, Named)
+        if isinstance(asked, Named)
         else (lambda point: choice_bias(point, at.records, criterion, at.valid, at.weights))
     )
     source = Source(at.badnet, at.manifest.config.architecture, at.valid, at.test)
     chosen = told(at.manifest, source, point, why, at.weights(point), again)
     files = signed_files(picked, at.manifest.name, point)
-    return _write_report(at, point, {**chosen, **files}, criterion, page, scan)
+    return _write_report(at, point, {**chosen, **files}, asked, page, scan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,6 +262,24 @@ class _Opened:
 
     def weights(self, net: FrontierPoint | State) -> Weights:
         return RecordStore(self.storage).weights(net.trial_key, net.weights)
+
+    def within(self, criterion: Criterion, max_reactivated: float | None) -> Criterion:
+        """``criterion`` among states whose kept audits stay within a rate. Raises InputError."""
+        if max_reactivated is None:
+            return criterion
+        from sweeps.auditing.bounded import bounded
+        from sweeps.storage.audit_store import AuditStore
+
+        return bounded(criterion, max_reactivated, self.frontier, AuditStore(self.storage), self.manifest)
+
+    def audits(self, point: FrontierPoint) -> list[str]:
+        """Names of the audits that the state has gone through; ``as-it-is`` is no attack of its own."""
+        from sweeps.choosing.audited import audit_of
+        from sweeps.storage.audit_store import AuditStore
+
+        found = audit_of(point, AuditStore(self.storage), self.manifest)
+        entries = [] if found is None else found["subjects"].get("goodnet", [])
+        return list(dict.fromkeys(e["audit"] for e in entries if e["audit"] != "as-it-is"))
 
 
 def _opened(name: str | None, place: str, criterion: Criterion) -> _Opened:

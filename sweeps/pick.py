@@ -59,13 +59,15 @@ def pick(
     weights: Callable[[FrontierPoint], Weights] = lambda point: {},
     bias: Callable[[FrontierPoint], Result] | None = None,
     report: Callable[[Path, FrontierPoint, Result], str | None] | None = None,
+    audits: Callable[[FrontierPoint], list[str]] = lambda point: [],
 ) -> Result:
     """``choose`` a point, ``write`` it to ``out`` in every format with a card, having had every model
     file verified.
 
     ``valid`` and ``test`` hold the BadNet, read from ``badnet_path``. ``weights`` gives the changed
     weights of a point that has some, ``bias`` what its choice flatters (``choice_bias``). ``report`` makes
-    the page for who decides, beside the card, and returns where it is. ``register`` gets
+    the page for who decides, beside the card, and returns where it is. ``audits`` gives the names of the
+    audits that a point has gone through. ``register`` gets
     the ONNX file and the result so far, and returns where the model is registered, or None; it is called
     last, so that a registry that fails leaves the files. Returns the contract's form. Raises InputError, and
     ExportMismatch when a file does not do what the record says (the models written are removed).
@@ -86,6 +88,7 @@ def pick(
         "cost": costs(written),
         "mask_file": str(written.mask),
         "card": str(destination.with_name(destination.name + ".md")),
+        "audits": audits(point),
         "report": None,
         "registered": None,
     }

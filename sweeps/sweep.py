@@ -20,7 +20,7 @@ from sweeps.inputs.load import input_files, load_inputs
 from sweeps.inputs.look import look_before
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.overview.shown import keep_shown, shown, stamp
-from sweeps.planning.plan import close, plan, queue_of
+from sweeps.planning.plan import close, over, plan, queue_of
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import measured_frontier
 from sweeps.storage.evaluation_cache import EvaluationCache
@@ -81,8 +81,8 @@ def _run(
     manifest: Manifest, inputs: TrialInputs, storage: Storage, executor: Executor, events: SweepEvents
 ) -> SweepResult:
     config = manifest.config
-    over = ("done",) if config.sweep.stop is None else ("done", "stopped")  # without a rule they go on
-    there = {r.key: r for r in read_records(storage, manifest.trials) if r.status in over}
+    kept = over(config.sweep)
+    there = {r.key: r for r in read_records(storage, manifest.trials) if r.status in kept}
 
     def found(record: TrialRecord) -> None:
         there[record.key] = record

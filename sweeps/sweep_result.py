@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.config.constraint import constraints_of, within
+from sweeps.config.constraint import told_within
 from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier
 from sweeps.storage.manifest import Manifest, page_path
@@ -28,16 +28,6 @@ class SweepResult:
     def _whose(self) -> list[str]:
         """Of each failed trial: input, machine or fault; unknown in records of version 0.1."""
         return [r.failure or "unknown" for r in self.records if r.status == "failed"]
-
-    def _constrained(self) -> dict[str, Any]:
-        """States of the frontier within ``sweep.constraint``, where there is one."""
-        texts = self.manifest.config.sweep.constraint
-        badnet = next((r.badnet_valid for r in self.records if r.badnet_valid is not None), None)
-        if not texts or badnet is None:
-            return {}
-        constraints = constraints_of(texts)
-        states = sum(within(constraints, point.valid, badnet) for point in self.frontier.points)
-        return {"constraint": {"expected": list(texts), "states": states}}
 
     def to_json(self, storage: Storage) -> dict[str, Any]:
         """The contract's form: done by this call, failed, skipped (done before), stopped_trials (by
@@ -62,7 +52,11 @@ class SweepResult:
             **({"stopped_trials": stopped} if stopped else {}),
             **({"stopped": True} if self.stopped else {}),
             **({"ended_by": self.ended_by, "left": self.left} if self.ended_by else {}),
-            **self._constrained(),
+            **told_within(
+                self.manifest.config.sweep.constraint,
+                [point.valid for point in self.frontier.points],
+                next((r.badnet_valid for r in self.records if r.badnet_valid is not None), None),
+            ),
             **self.frontier.control_json(),
             "findings": [f.to_json() for f in self.manifest.findings or ()],
         }

@@ -33,8 +33,9 @@ class Entry:
         seed: of what chance draws; None where nothing is drawn.
         clean: (right, of) clean test images, by the net as it is after the attack.
         attacked: (hits, of) attacked test images; of several triggers those of the worst.
-        valid: the same of validation images that the attack was not made with. A choice may rest on
-            these, never on ``attacked``.
+        valid: the same of validation images that the attack was not made with, but for ``changed-trigger``
+            and the perturbation of clean images, which are worked out on these. A choice may rest on
+            them, never on ``attacked``.
         before: (right, of) clean test images by the net before the attack.
         assumed: what the attacker had to know or have.
         found: of a trigger that was sought, its ``size`` and the ``limit`` above which it is no sign of a

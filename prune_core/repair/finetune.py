@@ -29,7 +29,7 @@ images and attack success both. Agreement is of class distributions, not of answ
 few images tell good rounds apart by lot. A course stops when several rounds in a row bring no such net.
 
 Version 1 trained all layers but the last, had a firm course of 45 smaller rounds, and asked the BadNet again
-for each batch: docs/performance.md compares the two.
+for each batch: docs/performance-more.md compares the two.
 """
 
 from __future__ import annotations

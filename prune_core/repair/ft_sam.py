@@ -13,7 +13,7 @@ from torch.nn import functional
 from prune_core.files.constants import Weights
 from prune_core.masks import ChannelMask
 from prune_core.repair.nets import Given, MadeNet
-from prune_core.repair.published import CleanBatches, pixel_squares, zero
+from prune_core.repair.published import CleanBatches, check_trained, pixel_squares, zero
 from prune_core.repair.training_copy import TrainingCopy, foldable, places_of
 from prune_core.threads import steps_on_fixed_threads
 
@@ -52,7 +52,8 @@ def ft_sam(
     In training mode, batch norm's statistics following the clean images; so batch norm that was folded is
     put back and folded again. A batch norm whose constants another one shares stays as it is. Pruned channels
     stay zero. Unlike our own repairs it trains the last
-    layer, as published: where few clean images are of the target class, that alone may silence it.
+    layer, as published: where few clean images are of the target class, that alone may silence it. The
+    published radius can ruin a small network. Raises InputError where weights are no longer finite.
     """
     start = given.model.with_weights(weights)
     batches = CleanBatches(given, settings.batch, settings.augmented)
@@ -75,8 +76,10 @@ def ft_sam(
             zero(held)
             done += 1
         tell(epoch, settings.epochs, "FT-SAM")
+        note = f"FT-SAM, epoch {epoch} of {settings.epochs}"
+        check_trained(parameters, note)
         if epoch % settings.every == 0 or epoch == settings.epochs:
-            yield MadeNet(mask, {**weights, **copy.weights()}, f"FT-SAM, epoch {epoch} of {settings.epochs}")
+            yield MadeNet(mask, {**weights, **copy.weights()}, note)
 
 
 def _step(

@@ -13,7 +13,7 @@ from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.model.parameters import changed_weights, parameters_of, student_of
 from prune_core.repair.nets import Given, MadeNet
-from prune_core.repair.published import CleanBatches, pixel_squares, zero
+from prune_core.repair.published import CleanBatches, check_trained, pixel_squares, zero
 from prune_core.threads import steps_on_fixed_threads
 
 Tensors = Sequence[torch.Tensor]
@@ -52,6 +52,7 @@ def i_bau(
 
     Knows no target: d may lead anywhere. Batch norm is on running statistics, as in the authors' code.
     Pruned channels stay zero. It trains the last layer, as published (see ``ft_sam``).
+    Raises InputError where weights are no longer finite.
     """
     model = given.model
     student = student_of(model.with_weights(weights))
@@ -79,8 +80,9 @@ def i_bau(
             optimizer.step()
             zero(held)
         tell(number, settings.rounds, "I-BAU")
-        changed = {**weights, **changed_weights(parameters, before)}
-        yield MadeNet(mask, changed, f"I-BAU, round {number} of {settings.rounds}")
+        note = f"I-BAU, round {number} of {settings.rounds}"
+        check_trained(tensors, note)
+        yield MadeNet(mask, {**weights, **changed_weights(parameters, before)}, note)
 
 
 @dataclass(frozen=True, eq=False)

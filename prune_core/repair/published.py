@@ -85,6 +85,15 @@ def pixel_squares(
     return found
 
 
+def check_trained(parameters: Iterable[torch.Tensor], when: str) -> None:
+    """Raises InputError where training has run away; ``when``: of which method, after how much of it."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        raise InputError(
+            f"{when}: training has diverged (a weight is NaN or infinite); its published settings do not "
+            "suit this network and these images, so take another repair"
+        )
+
+
 def zero(held: Iterable[tuple[torch.Tensor, Any]]) -> None:
     with torch.no_grad():
         for tensor, place in held:

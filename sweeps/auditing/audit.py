@@ -63,7 +63,7 @@ def audit_from(
         raise InputError(f"sweep {manifest.name}: {no_attack(frontier.no_attack)}")
     if isinstance(criterion, Named):
         frontier = with_state(frontier, records, criterion, counter)
-    badnet = next(r.badnet_valid for r in records if r.badnet_valid is not None) if records else None
+    badnet = next((r.badnet_valid for r in records if r.badnet_valid is not None), None)
     if badnet is None or not frontier.points:
         raise InputError(f"sweep {manifest.name}: the frontier has no points; there is nothing to audit")
     points = frontier.points if frontier_members else (choose(frontier, badnet, criterion)[0],)

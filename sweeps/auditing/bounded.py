@@ -13,6 +13,7 @@ from prune_core.audits.entries import Entry
 from prune_core.audits.names import POISONED, SEEDS
 from prune_core.counts import Counts, exact_points
 from prune_core.errors import InputError
+from sweeps.choosing.audited import audit_of
 from sweeps.choosing.criteria import Criterion, Points
 from sweeps.choosing.named import Named
 from sweeps.results import Frontier, FrontierPoint
@@ -92,18 +93,6 @@ def bounded(
         if value is not None:
             known[_key(point)] = value
     return Bounded(criterion, rate, known, manifest.name)
-
-
-def audit_of(point: FrontierPoint, store: AuditStore, manifest: Manifest) -> dict[str, Any] | None:
-    """The audit of a state; None where there is none of this very net on these images."""
-    found = store.state(manifest.name, point.trial_key, point.step)
-    if found is None:
-        return None
-    told = (found.get("model_digest"), found.get("mask_digest"), found.get("weights_digest"))
-    data = found.get("data_digests")
-    wanted = {name: manifest.digests[name] for name in ("valid", "test")}
-    same = told == (manifest.digests["badnet"], point.mask.digest, point.weights) and data == wanted
-    return found if same else None
 
 
 def reactivated(audit: Mapping[str, Any]) -> Fraction | None:

@@ -61,6 +61,7 @@ class Auditor:
             "mask_digest": point.mask.digest,
             "weights_digest": point.weights,
             "data_digests": {"valid": self.inputs.valid.digest, "test": self.inputs.test.digest},
+            **({} if self.benign is None else {"benign_digest": self.benign.digest}),
             "subjects": {name: [e.to_json() for e in one.entries] for name, one in found.items()},
             "skipped": _once(found),
         }
@@ -72,15 +73,20 @@ class Auditor:
         before = self.store.state(self.sweep, result["trial"], result["step"])
         if before is None or any(before.get(name) != result[name] for name in _DIGESTS):
             return result
+        benign = before.get("benign_digest")
+        other = "benign_digest" in result and result["benign_digest"] != benign
         subjects = dict(result["subjects"])
         for net, entries in before["subjects"].items():
+            if net == "benign" and other:  # figures of two nets do not go into one column
+                continue
             now = {Entry.from_json(entry).key: entry for entry in subjects.get(net, [])}
             there = {Entry.from_json(entry).key: entry for entry in entries}
             subjects[net] = sorted({**there, **now}.values(), key=lambda e: _ORDER.get(e["audit"], 0))
         made = {entry["audit"] for entry in subjects["goodnet"]}
         told = {one["audit"] for one in result["skipped"]} | made
         skipped = [one for one in before["skipped"] if one["audit"] not in told]
-        return {**result, "subjects": subjects, "skipped": [*result["skipped"], *skipped]}
+        kept = {"benign_digest": benign} if benign is not None and not other else {}
+        return {**result, **kept, "subjects": subjects, "skipped": [*result["skipped"], *skipped]}
 
     def _audited(self, name: str, subject: Subject) -> Audited:
         net, there = self._known(subject)

@@ -21,6 +21,7 @@ from sweeps.cli.options import (
     Layout,
     MaxAccuracyDrop,
     MaxAttackSuccess,
+    MaxReactivated,
     Overrides,
     Quiet,
     Step,
@@ -101,7 +102,7 @@ def init(
         _target(target),
         architecture,
         arguments_of(architecture_arg) or {},
-        ImageForm.of(layout, keys_of(keys), words_of(classes), None, Preprocessing()),
+        ImageForm.of(layout, keys_of(keys), words_of("--classes", classes), None, Preprocessing()),
         output,
         seed,
         force,
@@ -129,10 +130,10 @@ def inspect(
 ) -> Result:
     """List convolutions and their zeroed channels. With --against, also the channels whose kernels differ
     from the BadNet's."""
-    from sweeps.cli.values import arguments_of, image_of
+    from sweeps.cli.values import arguments_of, image_of, words_of
     from sweeps.reading import inspect_files
 
-    names = None if layers is None else [name.strip() for name in layers.split(",")]
+    names = None if layers is None else list(words_of("--layers", layers))
     arguments, image = arguments_of(architecture_arg), image_of(image_size)
     return inspect_files(model, against, names, architecture, arguments, image)
 
@@ -178,7 +179,7 @@ def evaluate(
     from sweeps.reading import evaluate_files
 
     pixels = Preprocessing.of(scale, numbers_of("--mean", mean), numbers_of("--std", std))
-    form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
+    form = ImageForm.of(layout, keys_of(keys), words_of("--classes", classes), None, pixels)
     arguments = arguments_of(architecture_arg)
     return evaluate_files(model, clean, poisoned, against, architecture, form, _target(target), arguments)
 
@@ -303,13 +304,7 @@ def pick(
     knee: Knee = False,
     trial: TrialKey = None,
     step: Step = None,
-    max_reactivated: Annotated[
-        float | None,
-        typer.Option(
-            help="Beside a criterion: only states whose attack up to 10 poisoned images wake to at most this "
-            "rate (0 to 1), by goodnet audit. States that were not audited are left out."
-        ),
-    ] = None,
+    max_reactivated: MaxReactivated = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("goodnets"),
     storage: StoragePlace = "runs",
     register: Annotated[bool, typer.Option(help="Register it in MLflow's model registry.")] = True,

@@ -132,13 +132,13 @@ def audit(
         bool, typer.Option("--frontier", help="Audit every state of the frontier, one after the other.")
     ] = False,
     only: Annotated[
-        list[str],
+        str | None,
         typer.Option(
-            metavar="NAME",
-            help="One audit alone: as-it-is, reactivation, clean-tuning, perturbation, changed-trigger, "
-            "inversion, int8. Repeatable. Default: all.",
+            metavar="NAME,...",
+            help="Only these audits, of as-it-is, reactivation, clean-tuning, perturbation, changed-trigger, "
+            "inversion, int8. Default: all.",
         ),
-    ] = [],  # noqa: B006
+    ] = None,
     benign: Annotated[
         Path | None,
         typer.Option(help=f"A net of the same kind that has no backdoor, audited beside it: {MODEL_HELP}"),
@@ -163,10 +163,13 @@ def audit(
     from sweeps.auditing.audit import audit_from
     from sweeps.choosing.criteria import Knee as ByKnee
     from sweeps.choosing.criteria import criterion_of
+    from sweeps.cli.values import words_of
 
     named = (max_accuracy_drop, max_attack_success, trial, step) != (None,) * 4 or knee
     if named and frontier:
         raise InputError("--frontier audits all of its states; give it or a criterion, not both")
     criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step) if named else ByKnee()
     with AuditProgress(quiet) as progress:
-        return audit_from(sweep, storage, criterion, only, benign, frontier, progress.say, progress)
+        return audit_from(
+            sweep, storage, criterion, words_of("--only", only), benign, frontier, progress.say, progress
+        )

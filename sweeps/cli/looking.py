@@ -13,6 +13,7 @@ from sweeps.cli.options import (
     Knee,
     MaxAccuracyDrop,
     MaxAttackSuccess,
+    MaxReactivated,
     Quiet,
     Step,
     StoragePlace,
@@ -117,6 +118,7 @@ def report(
     knee: Knee = False,
     trial: TrialKey = None,
     step: Step = None,
+    max_reactivated: MaxReactivated = None,
     scan: Annotated[
         Path | None,
         typer.Option(help="The scan.json of goodnet scan --out. Default: scan/scan.json in the storage."),
@@ -143,4 +145,4 @@ def report(
     criterion = criterion_of(
         max_accuracy_drop, max_attack_success, knee or given == (None, None, None, None), trial, step
     )
-    return report_from(sweep, storage, criterion, scan, out, picked)
+    return report_from(sweep, storage, criterion, scan, out, picked, max_reactivated)

@@ -84,6 +84,13 @@ MaxAttackSuccess = Annotated[
 Knee = Annotated[
     bool, typer.Option("--knee", help="The state with the largest clean accuracy minus attack success.")
 ]
+MaxReactivated = Annotated[
+    float | None,
+    typer.Option(
+        help="Beside a criterion: only states whose attack up to 10 poisoned images wake to at most this "
+        "rate (0 to 1), by goodnet audit. States that were not audited are left out."
+    ),
+]
 TrialKey = Annotated[
     str | None, typer.Option(metavar="KEY", help="With --step: this state, on the frontier or not.")
 ]

@@ -68,9 +68,9 @@ def scan(
     from sweeps.reading import scan_files
 
     pixels = Preprocessing.of(scale, numbers_of("--mean", mean), numbers_of("--std", std))
-    form = ImageForm.of(layout, keys_of(keys), words_of(classes), None, pixels)
+    form = ImageForm.of(layout, keys_of(keys), words_of("--classes", classes), None, pixels)
     chosen = None if only is None else indices_of("--only", only)
-    sought = tuple(kind.strip() for kind in kinds.split(","))
+    sought = words_of("--kinds", kinds)
     with stoppable(), SweepProgress(quiet) as progress:
         return scan_files(
             model,

@@ -48,11 +48,11 @@ def keys_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def words_of(given: str | None) -> tuple[str, ...]:
-    """``a,b,c`` as words. Raises InputError."""
+def words_of(option: str, given: str | None) -> tuple[str, ...]:
+    """``a,b,c`` as words; none where nothing was given. Raises InputError."""
     words = () if given is None else tuple(word.strip() for word in given.split(","))
     if not all(words):
-        raise InputError(f"--classes {given}: expected names with commas between them, as cat,dog")
+        raise InputError(f"{option} {given}: expected names with commas between them, as cat,dog")
     return words
 
 

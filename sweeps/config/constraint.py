@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prune_core.counts import Counts, exact_points
 
@@ -49,7 +50,7 @@ class Constraint:
         return cls(metric, bound)
 
     def __str__(self) -> str:
-        return f"{self.metric} {METRICS[self.metric][0]} {self.bound:g}"
+        return f"{self.metric} {METRICS[self.metric][0]} {self.bound:.15g}"
 
     def violation(self, counts: Counts, badnet: Counts) -> float:
         """By how much ``counts`` miss it, as a fraction; 0 or less within it."""
@@ -66,3 +67,13 @@ def constraints_of(texts: Sequence[str]) -> tuple[Constraint, ...]:
 
 def within(constraints: Sequence[Constraint], counts: Counts, badnet: Counts) -> bool:
     return all(constraint.violation(counts, badnet) <= 0 for constraint in constraints)
+
+
+def told_within(texts: Sequence[str], states: Iterable[Counts], badnet: Counts | None) -> dict[str, Any]:
+    """``constraint`` of a JSON object: how many of ``states`` are within; nothing where nothing was asked, or
+    the BadNet was never counted."""
+    if not texts or badnet is None:
+        return {}
+    constraints = constraints_of(texts)
+    number = sum(within(constraints, state, badnet) for state in states)
+    return {"constraint": {"expected": list(texts), "states": number}}

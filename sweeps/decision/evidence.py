@@ -15,6 +15,7 @@ from typing import Any
 
 from prune_core.errors import InputError
 from prune_core.reader import client as contained
+from sweeps.choosing.audited import audit_of
 from sweeps.decision.images import png
 from sweeps.limits import DAMAGE
 from sweeps.results import FrontierPoint
@@ -54,7 +55,7 @@ def evidence_of(
     """
     audit = None
     if point is not None:
-        audit = AuditStore(storage).state(manifest.name, point.trial_key, point.step)
+        audit = audit_of(point, AuditStore(storage), manifest)
     model = manifest.digests["badnet"]
     if scan is not None:
         return Evidence(*read_scan(scan, model), audit)

@@ -156,7 +156,7 @@ def _unscreened(trials: list[TrialSettings], inputs: TrialInputs) -> list[Check]
         return []
     said = (
         f"best-first goes through {max(sizes):,} channels; with sweep.screen: 32 it asks only about those "
-        "that a gradient chooses (docs/performance.md)"
+        "that a gradient chooses (docs/performance-more.md)"
     )
     return [{"name": "screen", "ok": True, "level": "note", "detail": said}]
 

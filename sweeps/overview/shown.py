@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.counts import Counts
-from sweeps.config.constraint import constraints_of, within
+from sweeps.config.constraint import told_within
 from sweeps.limits import DAMAGE
 from sweeps.overview.standing import fates_of
 from sweeps.records.trial_record import TrialRecord
@@ -26,6 +26,7 @@ from sweeps.storage.storage import Storage
 
 Shown = dict[str, Any]
 FORM = 1  # of what is shown; another one is not read
+_KEYS = {"trials", "badnet", "points", "hypervolume", "hypervolume_by_kind", "findings"}
 
 
 def shown(manifest: Manifest, records: Sequence[TrialRecord], found: Frontier) -> Shown:
@@ -34,7 +35,7 @@ def shown(manifest: Manifest, records: Sequence[TrialRecord], found: Frontier) -
     badnet = badnet_of(records)
     return {
         "sweep": manifest.name,
-        **_constrained(manifest, found, badnet),
+        **told_within(manifest.config.sweep.constraint, [p.valid for p in found.points], badnet.get("valid")),
         "trials": fates(manifest, records),
         "badnet": {split: counts.to_json() for split, counts in badnet.items()},
         "points": [
@@ -58,16 +59,6 @@ def fates(manifest: Manifest, records: Sequence[TrialRecord]) -> dict[str, int]:
     return {"total": len(manifest.trials), **fates_of(records)}
 
 
-def _constrained(manifest: Manifest, found: Frontier, badnet: dict[str, Counts]) -> Shown:
-    """How many states of the frontier are within ``sweep.constraint``, where there is one."""
-    texts = manifest.config.sweep.constraint
-    if not texts or "valid" not in badnet:
-        return {}
-    constraints = constraints_of(texts)
-    states = sum(within(constraints, point.valid, badnet["valid"]) for point in found.points)
-    return {"constraint": {"expected": list(texts), "states": states}}
-
-
 def keep_shown(storage: Storage, manifest: Manifest, made_of: str, value: Shown) -> None:
     """For ``kept_shown``. ``made_of``: the ``stamp`` before the records were read. A storage that is away
     keeps nothing."""
@@ -88,9 +79,9 @@ def kept_shown(storage: Storage, manifest: Manifest) -> Shown | None:
         if made_of != stamp(storage, manifest) or digest != _digest(text):
             return None
         value: Shown = json.loads(text)
+        return value if value["sweep"] == manifest.name and value.keys() >= _KEYS else None
     except DAMAGE:
         return None
-    return value
 
 
 def stamp(storage: Storage, manifest: Manifest) -> str:

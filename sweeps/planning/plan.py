@@ -23,7 +23,7 @@ from sweeps.planning.objectives import objectives
 from sweeps.planning.queue import Found, Listed, TrialQueue
 from sweeps.planning.search_space import Outside, SearchSpace
 from sweeps.records.settings import TrialSettings, part_versions
-from sweeps.records.trial_record import TrialRecord
+from sweeps.records.trial_record import Status, TrialRecord
 from sweeps.storage.journal import Journal
 from sweeps.storage.manifest import Manifest, read_manifest, read_records, write_manifest
 from sweeps.storage.record_store import RecordStore, finished
@@ -78,6 +78,11 @@ def listed(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
     return list(drawn)
 
 
+def over(sweep: SweepConfig) -> tuple[Status, ...]:
+    """Of a trial that is left as it is. Without a rule for stopping, one that was stopped goes on."""
+    return ("done",) if sweep.stop is None else ("done", "stopped")
+
+
 def queue_of(
     manifest: Manifest,
     inputs: TrialInputs,
@@ -108,7 +113,7 @@ def queue_of(
         key = inputs.key(settings)
         patiently(lambda: journal.add(key, settings), storage.place, tell)
         manifest.trials[key] = settings
-        record = finished(key, store, tell)
+        record = finished(key, store, tell, over(sweep))
         if record is None:
             return None
         found(record)

@@ -40,7 +40,17 @@ def card(result: dict[str, Any]) -> str:
 def _limits(result: dict[str, Any]) -> tuple[str, ...]:
     first, *others = LIMITS
     triggers = len(result["point"]["test"].get("triggers", ()))
-    return (f"{disarmed(triggers)}. {first}", *others)
+    return (f"{disarmed(triggers)}. {first}", _audited(result), *others)
+
+
+def _audited(result: dict[str, Any]) -> str:
+    """Whether it was attacked again, and what shows or does that."""
+    point = result["point"]
+    command = code(f"goodnet audit {result['sweep']} --trial {point['trial_key']} --step {point['step']}")
+    if result.get("audits"):
+        names = plain(", ".join(result["audits"]))
+        return f"It was attacked again ({names}): {command} shows what came of it."
+    return f"It was not attacked again when these files were written; {command} does that."
 
 
 def _measured(result: dict[str, Any]) -> str:

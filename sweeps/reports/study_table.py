@@ -29,7 +29,8 @@ class PaperRow:
         badnet: counts on test.
         chosen: of each seed the counts on test of the state with the lowest attack success on validation
             within ``points``; () where no seed has one.
-        seeds: that were run. trials: that are done; failed: that are not.
+        seeds: that were run. trials: that have states, stopped ones (``sweep.stop``) among them; failed:
+            that have none.
     """
 
     net: str
@@ -51,7 +52,7 @@ def paper_rows(net: str, records: Sequence[TrialRecord], test: Callable[[State],
         groups.setdefault((record.settings.method.assumption, record.settings.procedure), []).append(record)
     rows = []
     for (known, method), theirs in groups.items():
-        done = [r for r in theirs if r.status == "done"]
+        done = [r for r in theirs if r.status != "failed"]
         badnet = next((r.badnet_test for r in done if r.badnet_test is not None), None)
         if badnet is None:
             continue

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from prune_core.audits.entries import AUDITS_VERSION, Entry
+from prune_core.audits.entries import AUDITS_VERSION, Entry, Skipped
 from sweeps.limits import DAMAGE, NAME
 from sweeps.storage.storage import Storage
 
@@ -51,6 +51,8 @@ class AuditStore:
             for entries in found["subjects"].values():
                 for entry in entries:
                     Entry.from_json(entry)
+            for one in found["skipped"]:
+                Skipped(one["audit"], one["why"])
             same = (found["sweep"], found["trial"], found["step"]) == (sweep, trial, step)
         except DAMAGE:
             return None

@@ -16,16 +16,18 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from sweeps.limits import DAMAGE, read_table
 from sweeps.progress import Tell
-from sweeps.records.trial_record import TrialRecord
+from sweeps.records.trial_record import Status, TrialRecord
 from sweeps.records.trial_report import TrialReport
 from sweeps.storage.retry import patiently
 from sweeps.storage.storage import Storage
 
 
-def finished(key: str, store: RecordStore, tell: Tell) -> TrialRecord | None:
-    """The record of a trial that is done."""
+def finished(
+    key: str, store: RecordStore, tell: Tell, over: tuple[Status, ...] = ("done",)
+) -> TrialRecord | None:
+    """The record of a trial that is done, or of another status in ``over``."""
     record = patiently(lambda: store.read(key), store.storage.place, tell)
-    return record if record is not None and record.status == "done" else None
+    return record if record is not None and record.status in over else None
 
 
 def keep(record: TrialRecord, store: RecordStore, tell: Tell) -> TrialRecord:

@@ -47,7 +47,7 @@ def keras(python: str, images: int, candidates: int) -> Found | None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "images.npz"
         np.savez(file, clean=split.clean.pixels, poisoned=split.poisoned.pixels, labels=split.clean.labels)
-        script = ROOT / "tests" / "bench" / "author_keras.py"
+        script = ROOT / "tests" / "bench" / "author" / "keras_loop.py"
         command = [python, str(script), str(lab.folder / "bd_weights.h5"), str(file), str(candidates)]
         quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
         print(f"{time.strftime('%H:%M:%S')} keras", file=sys.stderr, flush=True)

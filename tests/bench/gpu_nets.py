@@ -12,7 +12,7 @@ from torch import nn
 
 from prune_core.data.images import Split
 from prune_core.model.model import PrunableModel
-from tests.bench.author import DeepID
+from tests.bench.author.loop import DeepID
 from tests.nets.networks import as_model
 
 BATCH = 64

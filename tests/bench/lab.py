@@ -12,7 +12,7 @@ import torch
 from prune_core.data.images import LabeledImages, Split, make_split, read_images
 from prune_core.masks import Channel
 from prune_core.model.model import PrunableModel, load_model
-from tests.bench.author import DeepID
+from tests.bench.author.loop import DeepID
 from tests.nets.networks import as_model
 
 LAYERS = ("conv_4", "conv_3", "conv_2")

@@ -31,7 +31,7 @@ from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of
 from sweeps.storage.storage import Storage
 from sweeps.trial import run_trial
-from tests.bench.author import as_deepid, seconds_of
+from tests.bench.author.loop import as_deepid, seconds_of
 from tests.bench.lab import the_lab
 from tests.factories import handed_out
 from tests.nets.networks import as_model

@@ -1,4 +1,4 @@
-"""What was measured, as a page with a picture."""
+"""What was measured, as a page with a picture. What is written by hand goes to docs/performance-more.md."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ def lines(found: Found, picture: str) -> list[str]:
         f"Written by `make bench` in one run on a machine with {os.cpu_count()} cores and no GPU in use, "
         f"at the lab's size: DeepID with 1283 classes, 180 channels to try, {n:,} clean and {n:,} "
         f"poisoned images ({source}). Wall-clock seconds; each row ran in its own process.",
+        "",
+        "What was measured by other commands, and notes on these figures: "
+        "[more on performance](performance-more.md).",
         "",
         "## One trial: 180 candidates",
         "",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ class Grid:
             end = len(record.steps)
             if rule is not None:
                 end = self._end(rule, settings)
-                rule.ended(record)
+                rule.ended(replace(record, steps=record.steps[:end]))  # no more than it came to
             stopped += end < len(record.steps)
             questions += end
             known.update(self.nets(settings)[:end])

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from prune_core.audits.entries import Entry
+from prune_core.errors import InputError
 from sweeps.cli.auditing import audits
 
 
@@ -23,10 +24,25 @@ def test_mistakes_are_told_in_one_line_before_any_work(goodnet, tmp_path) -> Non
         ([], "no sweep"),
         (["--knee", "--max-accuracy-drop", 4], "2 criteria"),
         (["--knee", "--frontier"], "not both"),
-        (["--only", "int9"], "audit 'int9' is unknown"),
+        (["--only", "as-it-is,int9"], "audit 'int9' is unknown"),
     ):
         bad = goodnet("audit", "--storage", tmp_path, *arguments)
         assert bad.status == 2 and words in bad.err and len(bad.err.splitlines()) == 1, bad.err
+
+
+def test_a_sweep_whose_trials_all_failed(goodnet, smoke_config, tmp_path, monkeypatch) -> None:
+    """Nothing to audit, and a report that proposes nothing."""
+
+    def broken(*args, **kwargs):
+        raise InputError("no trial of this one works")
+
+    monkeypatch.setattr("sweeps.trial.prune", broken)
+    goodnet("sweep", smoke_config, "--executor", "inline", "-q")
+    bad = goodnet("audit", "--storage", tmp_path / "runs")
+    assert bad.status == 2 and "nothing to audit" in bad.err and "Traceback" not in bad.err, bad.err
+    told = goodnet("report", "--storage", tmp_path / "runs", "--out", tmp_path / "r.html", "--json")
+    assert told.status == 0 and told.json["chosen"] is None and told.json["trials"]["failed"] > 0
+    assert "no trial of the search has pruned a channel" in (tmp_path / "r.html").read_text()
 
 
 def test_the_table_shows_nets_side_by_side() -> None:
@@ -84,6 +100,11 @@ def test_audit_of_a_state(goodnet, smoke_config, smoke_files, tmp_path) -> None:
     pick = ["pick", *state, "--storage", runs, "--no-register", "--out", tmp_path / "out", "--json"]
     picked = goodnet(*pick, "--max-reactivated", 1)
     assert picked.status == 0 and "not trained on" in picked.json["why"], picked.err
+    assert {"reactivation", "int8"} & set(picked.json["audits"]) and "as-it-is" not in picked.json["audits"]
+    page = ["report", "--storage", runs, "--out", tmp_path / "r.html", "--json", *state]
+    bound = goodnet(*page, "--max-reactivated", 1)
+    assert bound.status == 0 and "not trained on" in bound.json["chosen"]["why"], bound.err
+    assert goodnet(*page, "--max-reactivated", 0).status == 2
     refused = goodnet(*pick, "--max-reactivated", 0)  # two steps of training leave some of it at least
     assert refused.status == 2 and "no audited state" in refused.err
     (runs / "audits" / found["sweep"] / f"{found['trial']}-{found['step']}.json").unlink()

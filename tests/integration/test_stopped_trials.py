@@ -77,6 +77,17 @@ def test_a_stopped_trial_keeps_its_states_and_goes_on_only_when_told_to(
 
 
 @pytest.mark.slow
+def test_a_search_with_a_rule_takes_over_what_another_sweep_has_stopped(smoke_config, tmp_path) -> None:
+    grid = swept(smoke_config, *STOP)
+    folder = tmp_path / "runs" / "trials"
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    search = ("--set", "sweep.search=optuna", "--set", f"sweep.samples={grid['trials']}")
+    found = swept(smoke_config, *STOP, *search)
+    assert found["sweep"] != grid["sweep"] and found["stopped_trials"] > 0 and found["done"] == 0
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.slow
 def test_a_killed_sweep_stops_the_same_trials(goodnet, smoke_config, tmp_path, monkeypatch) -> None:
     """Killed with four trials over, one of them stopped, and a fifth begun."""
     import sweeps.execution.inline

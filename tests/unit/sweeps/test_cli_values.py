@@ -40,7 +40,7 @@ def test_names_of_fields_and_of_classes() -> None:
     assert (
         keys_of(["images=pixels", "label=a=b"]) == {"images": "pixels", "label": "a=b"} and keys_of([]) == {}
     )
-    assert words_of("cat, dog") == ("cat", "dog") and words_of(None) == ()
+    assert words_of("--classes", "cat, dog") == ("cat", "dog") and words_of("--classes", None) == ()
 
 
 @pytest.mark.parametrize("given", [["images"], ["=x"], ["images="], ["label=a", "label=b"]])
@@ -52,4 +52,4 @@ def test_mistyped_names_of_fields(given: list[str]) -> None:
 @pytest.mark.parametrize("given", ["", "cat,", "cat,,dog"])
 def test_mistyped_names_of_classes(given: str) -> None:
     with pytest.raises(InputError, match="^--classes .*expected names with commas"):
-        words_of(given)
+        words_of("--classes", given)

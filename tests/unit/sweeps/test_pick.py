@@ -94,8 +94,9 @@ def test_ties_go_to_accuracy_and_then_to_fewer_channels() -> None:
     [
         ({"max_accuracy_drop": 0.4}, r"nearest loses 0.500 points.*--max-accuracy-drop 0.5 admits"),
         ({"max_attack_success": 0.005}, r"nearest has 0.0100 .*--max-attack-success 0.01 admits"),
-        ({"max_accuracy_drop": -1.0}, "0 or more"),
-        ({"max_accuracy_drop": float("nan")}, "0 or more"),
+        ({"max_accuracy_drop": -1.0}, "0 to 100"),
+        ({"max_accuracy_drop": float("nan")}, "0 to 100"),
+        ({"max_accuracy_drop": 101.0}, "0 to 100"),
         ({"max_attack_success": 5.0}, r"from 0 to 1 \(5 per cent is 0.05\)"),
         ({"max_attack_success": float("nan")}, "from 0 to 1"),
         ({}, "no criteria"),
@@ -290,6 +291,13 @@ def test_the_card_tells_what_the_files_do(found: dict[str, Any]) -> None:
     assert tags["small.parameters"] == str(small["parameters"]) and len(tags) == 10
 
 
+def test_the_card_tells_whether_anybody_has_attacked_it_again(found: dict[str, Any]) -> None:
+    point = found["point"]
+    command = f"`goodnet audit {found['sweep']} --trial {point['trial_key']} --step {point['step']}`"
+    assert f"It was not attacked again when these files were written; {command} does that" in card(found)
+    assert f"It was attacked again (int8): {command}" in card({**found, "audits": ["int8"]})
+
+
 def test_names_from_files_make_no_markup(found: dict[str, Any]) -> None:
     evil = "a`|\n# <script>"
     found["point"]["mask"]["pruned"] = {evil: [1]}
@@ -300,7 +308,7 @@ def test_names_from_files_make_no_markup(found: dict[str, Any]) -> None:
     found["cost"]["held_back"] = {evil: {f"{evil} pads": [2]}}
     text = card(found)
     assert "\n# <script>" not in text and "a`|" not in text
-    assert "<script>" not in text.replace("`a   # <script>`", "")
+    assert "<script>" not in re.sub("`[^`\n]*`", "", text)
     assert "- `a   # <script>`: 1" in text and "`a   # <script>` keeps 2" in text
 
 

@@ -16,6 +16,7 @@ from small_nets import small_badnet, small_split
 from torch.nn import functional
 
 from prune_core.data.images import Split
+from prune_core.errors import InputError
 from prune_core.files.constants import weights_digest
 from prune_core.masks import ChannelMask
 from prune_core.methods import CLEAN, KINDS, method_of, repaired
@@ -151,3 +152,17 @@ def test_the_hypergradient_counts_in_how_the_worst_moves() -> None:
                 weight[place] -= sign * step
         expected[place] = (values[0] - values[1]) / (2 * step)
     torch.testing.assert_close(seen, expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        (ft_sam, FtSamSettings(epochs=2, batch=32, radius=1e30), "FT-SAM, epoch 1 of 2"),
+        (i_bau, IBauSettings(rounds=2, batch=32, rate=1e37), "I-BAU, round 1 of 2"),
+    ],
+)
+def test_training_that_runs_away_ends_at_once_in_words(
+    tmp_path: Path, method: Callable[..., Any], settings: Any, said: str
+) -> None:
+    with pytest.raises(InputError, match=f"{said}: training has diverged .a weight is NaN"):
+        list(method(Given(small_badnet(tmp_path), small_split(1)), MASK, {}, settings=settings))

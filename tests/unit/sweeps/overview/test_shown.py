@@ -78,3 +78,7 @@ def test_a_damaged_one_is_not_read(swept: tuple[Storage, Manifest], data: bytes)
     for damaged in (data, there.replace(b"hypervolume", b"hyperv0lume"), there[:-9]):
         storage.write_bytes("sweeps/sweep-1.shown", damaged)
         assert kept_shown(storage, manifest) is None
+    whole = json.loads(json.loads(there)[2])
+    for other in ([], {}, {"sweep": "sweep-1", "points": []}, {**whole, "sweep": "b"}):
+        keep_shown(storage, manifest, stamp(storage, manifest), other)  # type: ignore[arg-type]
+        assert kept_shown(storage, manifest) is None

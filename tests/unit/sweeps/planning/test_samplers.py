@@ -107,6 +107,11 @@ def test_a_bound_belongs_to_what_is_within() -> None:
         assert str(constraint) == text
         assert within([constraint], make_counts(*inside), badnet), text
         assert not within([constraint], make_counts(*outside), badnet), text
+    fine = Constraint.read("clean_accuracy >= 0.99999999")  # in the configuration that is kept too
+    assert (
+        Constraint.read(str(fine)) == fine
+        and Constraint.read(str(Constraint.read("accuracy_drop <= 2.0"))).bound == 2
+    )
 
 
 @pytest.mark.parametrize(

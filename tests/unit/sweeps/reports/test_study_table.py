@@ -30,6 +30,11 @@ def on_test(state: State) -> Counts:
     return make_counts(state.counts.clean_correct - 5, state.counts.attacked + 10)
 
 
+def test_a_trial_that_was_stopped_has_states_and_has_not_failed() -> None:
+    stopped = [replace(r, status="stopped", reason="behind") if r.key == "b" else r for r in RECORDS]
+    assert paper_rows("net", stopped, on_test) == paper_rows("net", RECORDS, on_test)
+
+
 def test_each_seed_chooses_on_validation_and_is_counted_on_test() -> None:
     asked: list[tuple[str, int]] = []
 

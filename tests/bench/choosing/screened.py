@@ -1,4 +1,4 @@
-"""What asking only the promising changes: ``python -m tests.bench.screened`` prints two tables.
+"""What asking only the promising changes: ``python -m tests.bench.choosing.screened`` prints two tables.
 
 For each net of the shared data: best-first along the order, and with ``screen``; and at what place of the
 estimates the channel stands that is truly worth most. CPU seconds of one thread, so that other work on the
@@ -22,8 +22,8 @@ from prune_core.greedy import Walk
 from prune_core.masks import Channel
 from prune_core.model.model import PrunableModel
 from prune_core.policies.screening import Screen
+from tests.bench.choosing.ranked import NETS, X, split_of
 from tests.bench.lab import shared_data
-from tests.bench.ranked import NETS, X, split_of
 
 SCREENS = (8, 16, 32, 64)
 ROUNDS = 8  # networks on the way, at most, in which estimates are compared with answers
@@ -83,7 +83,7 @@ def places(name: str, model: PrunableModel, split: Split) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.screened", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.choosing.screened", description=__doc__)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--screens", nargs="+", type=int, default=SCREENS)
     parser.add_argument("--images", type=int, default=300, help="of each kind")

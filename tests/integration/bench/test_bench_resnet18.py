@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import resnet18
+from tests.bench.nets import resnet18
 
 
 @pytest.mark.slow

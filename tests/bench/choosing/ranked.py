@@ -1,4 +1,4 @@
-"""What ranking on a part of the images changes: ``python -m tests.bench.ranked`` prints a table.
+"""What ranking on a part of the images changes: ``python -m tests.bench.choosing.ranked`` prints a table.
 
 For each net of the shared data: best-first on all images, and ranked on parts of some sizes. CPU seconds of
 one thread, so that other work on the machine falls into them least.
@@ -92,7 +92,7 @@ def rows(name: str, net: Net, sizes: tuple[int, ...], seed: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.ranked", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.choosing.ranked", description=__doc__)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--seed", type=int, default=0)

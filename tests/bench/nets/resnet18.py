@@ -1,4 +1,4 @@
-"""``python -m tests.bench.resnet18``: what trials cost on a ResNet-18 of full width, without a GPU.
+"""``python -m tests.bench.nets.resnet18``: what trials cost on a ResNet-18 of full width, without a GPU.
 
 The net (4,800 channels, stem for 32 x 32) is trained on the spot, backdoor and all. Parts, each of which can
 be run alone; what is found is kept in a folder, and trials that were cut off go on there:
@@ -240,7 +240,7 @@ def measured(size: Size, folder: Path, parts: tuple[str, ...] = PARTS) -> Found:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.resnet18", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.nets.resnet18", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("resnet18"))
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     for name, value in vars(Size()).items():

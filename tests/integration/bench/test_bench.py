@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,13 @@ from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.masks import ChannelMask
 from prune_core.model.model import load_model
 from tests.bench import gpu
-from tests.bench.author import as_deepid, predict
+from tests.bench.__main__ import TRIALS
+from tests.bench.author.loop import as_deepid, predict
 from tests.bench.gpu_nets import resnet
 from tests.bench.lab import ROOT
 from tests.bench.nets import __main__ as nets
 from tests.bench.nets import measure
+from tests.bench.page import lines
 from tests.bench.scaling.simulate import Costs, simulate
 
 
@@ -121,3 +124,36 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     assert "| ray |" in text and "| inline |" in text
     assert "| small | 20 of 20 |" in page.with_name("performance-nets.md").read_text()
     assert page.with_name("performance-scaling.png").stat().st_size > 10_000
+
+
+def test_the_page_of_the_benchmark_holds_nothing_that_it_would_wipe_out() -> None:
+    """``make bench`` writes the page whole: what is written by hand goes to docs/performance-more.md."""
+    case = dict.fromkeys(
+        ("wall", "steps", "accepted", "refused_early", "build", "peak_gib", "evaluations"), 1
+    )
+    row = (0, 1.0, 1.0, 1.0, 1.0)
+    found = {
+        "images": 64,
+        "rate": {"flops_per_second": 1.0},
+        "author": {"seconds": [1.0], "real": True},
+        "keras": {"seconds": [1.0]},
+        "plain": case,
+        "trials": dict.fromkeys(TRIALS, case),
+        "half": case,
+        "counted": 64,
+        "operations": dict.fromkeys(TRIALS, {"trial_per_image": 1, "plain_per_image": 1, "evaluations": 1}),
+        "grid": {"trials": 27, "wall": 1.0, "separate": [(1.0, 1)], "equal": 1, "peak_gib": 1.0},
+        "many": {
+            "trials": 1000,
+            "pure": {"cpu": 1.0, "wall": 1.0},
+            **{name: {"rows": [row, row, (1000, *row[1:])], "after": 1.0} for name in ("inline", "ray")},
+        },
+    }
+    shape = [_shape(line) for line in lines(found, "performance-scaling.png")]
+    there = [_shape(line) for line in (ROOT / "docs" / "performance.md").read_text().splitlines()]
+    assert [*dict.fromkeys(shape)] == [*dict.fromkeys(there)]
+
+
+def _shape(line: str) -> str:
+    """Without figures; of a table's row nothing but that it is one."""
+    return "|" if line.startswith("|") else re.sub(r"[\d.,]+", "0", line)
