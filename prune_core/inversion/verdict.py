@@ -81,4 +81,4 @@ def concluded(
 
 
 def _words(c: Candidate) -> str:
-    return f"class {c.trigger.target}, {c.trigger.kind}: size {c.trigger.size:.3g}, anomaly {c.anomaly:.1f}"
+    return f"class {c.trigger.target}, {c.trigger.kind}: size {c.trigger.size:.3g}, anomaly {c.anomaly:.2f}"
