@@ -11,7 +11,7 @@ from typing import Any
 from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from sweeps.auditing.audit import audit_after, audit_from
-from sweeps.choosing.criteria import Knee, criterion_of
+from sweeps.choosing.criteria import criterion_of, criterion_or_knee
 from sweeps.commands import pick_from, report_from
 from sweeps.config.schema import Config, load_config, make_config
 from sweeps.events import SweepEvents
@@ -132,9 +132,7 @@ class Sweep:
         given = (max_accuracy_drop, max_attack_success, trial, step) != (None,) * 4 or knee
         if given and frontier:
             raise InputError("frontier audits all of its states; give it or a criterion, not both")
-        criterion = (
-            criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step) if given else Knee()
-        )
+        criterion = criterion_or_knee(max_accuracy_drop, max_attack_success, knee, trial, step)
         return audit_from(
             self.name,
             self.config.storage,
@@ -175,12 +173,10 @@ class Sweep:
         Raises:
             InputError: more than one criterion, no state within it, or inputs that have changed.
         """
-        given = (max_accuracy_drop, max_attack_success, trial, step)
-        knee = knee or given == (None, None, None, None)
         return report_from(
             self.name,
             self.config.storage,
-            criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step),
+            criterion_or_knee(max_accuracy_drop, max_attack_success, knee, trial, step),
             None if scan is None else Path(scan),
             None if out is None else Path(out),
             Path(picked),

@@ -159,6 +159,18 @@ def criterion_of(
     return given[0]
 
 
+def criterion_or_knee(
+    max_accuracy_drop: float | None = None,
+    max_attack_success: float | None = None,
+    knee: bool = False,
+    trial: str | None = None,
+    step: int | None = None,
+) -> Criterion:
+    """As ``criterion_of``; the knee where nothing is named. Raises InputError."""
+    nothing = (max_accuracy_drop, max_attack_success, trial, step) == (None,) * 4
+    return criterion_of(max_accuracy_drop, max_attack_success, knee or nothing, trial, step)
+
+
 def _accuracy(point: FrontierPoint) -> Fraction:
     return Fraction(point.valid.clean_correct, point.valid.clean_total)
 

@@ -22,8 +22,11 @@ from sweeps.cli.options import (
     MaxAccuracyDrop,
     MaxAttackSuccess,
     MaxReactivated,
+    Mean,
     Overrides,
     Quiet,
+    Scale,
+    Std,
     Step,
     StoragePlace,
     Sweep,
@@ -156,17 +159,9 @@ def evaluate(
         Path | None, typer.Option(help="The BadNet; adds the N+1-class network of both.")
     ] = None,
     architecture: Architecture = None,
-    scale: Annotated[
-        float, typer.Option(help="Pixels are multiplied by it; 1 leaves them as they are.")
-    ] = 1.0,
-    mean: Annotated[
-        str,
-        typer.Option(metavar="M[,M,M]", help="Taken from the scaled pixels: one value, or one a channel."),
-    ] = "0",
-    std: Annotated[
-        str,
-        typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
-    ] = "1",
+    scale: Scale = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
     layout: Layout = None,
     keys: Keys = [],  # noqa: B006
     classes: Classes = None,

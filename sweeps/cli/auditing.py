@@ -161,14 +161,13 @@ def audit(
     """
     from prune_core.errors import InputError
     from sweeps.auditing.audit import audit_from
-    from sweeps.choosing.criteria import Knee as ByKnee
-    from sweeps.choosing.criteria import criterion_of
+    from sweeps.choosing.criteria import criterion_or_knee
     from sweeps.cli.values import words_of
 
     named = (max_accuracy_drop, max_attack_success, trial, step) != (None,) * 4 or knee
     if named and frontier:
         raise InputError("--frontier audits all of its states; give it or a criterion, not both")
-    criterion = criterion_of(max_accuracy_drop, max_attack_success, knee, trial, step) if named else ByKnee()
+    criterion = criterion_or_knee(max_accuracy_drop, max_attack_success, knee, trial, step)
     with AuditProgress(quiet) as progress:
         return audit_from(
             sweep, storage, criterion, words_of("--only", only), benign, frontier, progress.say, progress

@@ -138,11 +138,8 @@ def report(
 
     goodnet report --max-accuracy-drop 4 --out report.html
     """
-    from sweeps.choosing.criteria import criterion_of
+    from sweeps.choosing.criteria import criterion_or_knee
     from sweeps.commands import report_from
 
-    given = (max_accuracy_drop, max_attack_success, trial, step)
-    criterion = criterion_of(
-        max_accuracy_drop, max_attack_success, knee or given == (None, None, None, None), trial, step
-    )
+    criterion = criterion_or_knee(max_accuracy_drop, max_attack_success, knee, trial, step)
     return report_from(sweep, storage, criterion, scan, out, picked, max_reactivated)

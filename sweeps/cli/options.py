@@ -69,6 +69,14 @@ Classes = Annotated[
         help="Names of class folders by index. Default: the indices themselves, or sorted names.",
     ),
 ]
+# What is done to the pixels of image files, as data.scale, mean and std of a configuration.
+Scale = Annotated[float, typer.Option(help="Pixels are multiplied by it; 1 leaves them as they are.")]
+Mean = Annotated[
+    str, typer.Option(metavar="M[,M,M]", help="Taken from the scaled pixels: one value, or one a channel.")
+]
+Std = Annotated[
+    str, typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel.")
+]
 MODEL_HELP = ".h5, .onnx, .pth, .pt or .safetensors file."
 
 

@@ -10,7 +10,18 @@ import typer
 from sweeps.cli import tables
 from sweeps.cli.command import Result, command
 from sweeps.cli.console import say
-from sweeps.cli.options import MODEL_HELP, Architecture, ArchitectureArgs, Classes, Keys, Layout, Quiet
+from sweeps.cli.options import (
+    MODEL_HELP,
+    Architecture,
+    ArchitectureArgs,
+    Classes,
+    Keys,
+    Layout,
+    Mean,
+    Quiet,
+    Scale,
+    Std,
+)
 from sweeps.execution.stopping import stoppable
 
 
@@ -37,17 +48,9 @@ def scan(
     seed: Annotated[int, typer.Option(min=0, help="Of images, starts and batches.")] = 0,
     architecture: Architecture = None,
     architecture_arg: ArchitectureArgs = [],  # noqa: B006
-    scale: Annotated[
-        float, typer.Option(help="Pixels are multiplied by it; 1 leaves them as they are.")
-    ] = 1.0,
-    mean: Annotated[
-        str,
-        typer.Option(metavar="M[,M,M]", help="Taken from the scaled pixels: one value, or one a channel."),
-    ] = "0",
-    std: Annotated[
-        str,
-        typer.Option(metavar="S[,S,S]", help="What remains is divided by it: one value, or one a channel."),
-    ] = "1",
+    scale: Scale = 1.0,
+    mean: Mean = "0",
+    std: Std = "1",
     layout: Layout = None,
     keys: Keys = [],  # noqa: B006
     classes: Classes = None,
