@@ -54,7 +54,7 @@ def prune_once(
     from sweeps.trial import run_trial
 
     inputs = load_inputs(input_files(config, progress), config.sweep.repair)
-    settings = only_trial(config.sweep, inputs.model)
+    settings = only_trial(config.sweep, inputs.model, inputs.inverted)
     take_gpu(inputs.model.graph, config.resources.gpu)
     findings = look(inputs.model, inputs.valid, inputs.test, asked_x(config.sweep))
     refuse_errors(findings)

@@ -118,7 +118,8 @@ def audit_after(
     tell: Callable[[str, int, int, str], None] = lambda subject, done, total, what: None,
 ) -> Result | None:
     """What ``sweep.audit`` asks for: the states of the frontier of a sweep that has ended, audited in this
-    process. None where nothing is asked for, or there is nothing to audit."""
+    process. None where nothing is asked for, there is nothing to audit, or it cannot be audited, which is
+    said: the sweep itself is done."""
     asked, frontier = config.sweep.audit, result.frontier
     if not asked or not frontier.points:
         return None
@@ -126,4 +127,8 @@ def audit_after(
 
     names = () if asked is True else asked
     say(f"sweep.audit: {len(frontier.points)} states of the frontier, one after the other in this process")
-    return audit_from(result.manifest.name, config.storage, Knee(), names or (), None, True, say, tell)
+    try:
+        return audit_from(result.manifest.name, config.storage, Knee(), names or (), None, True, say, tell)
+    except InputError as error:  # the sweep itself is done, and its results stand
+        say(f"sweep.audit: not audited: {error}")
+        return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prune_core.audits.entries import Entry
+from prune_core.audits.entries import AUDITS_VERSION, Entry
 from prune_core.audits.names import AUDITS
 from prune_core.audits.plan import Bench, pieces
 from prune_core.audits.run import Audited, audited, expected_seconds
@@ -54,6 +54,7 @@ class Auditor:
         self._say_time(subjects)
         found = {name: self._audited(name, subject) for name, subject in subjects.items()}
         result: Result = {
+            "version": AUDITS_VERSION,
             "sweep": self.sweep,
             "trial": point.trial_key,
             "step": point.step,

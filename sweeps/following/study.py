@@ -139,7 +139,8 @@ class OpenStudy:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.name = manifest.name
-        self.distributions = _distributions(SearchSpace.of(manifest.config.sweep, inputs.model))
+        space = SearchSpace.of(manifest.config.sweep, inputs.model, inputs.inverted)
+        self.distributions = _distributions(space)
         self.storage = optuna.storages.RDBStorage(address)
         self.study = self._made()
         there = self.study.get_trials(deepcopy=False)

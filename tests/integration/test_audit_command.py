@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import h5py
+import numpy as np
 import pytest
 
 from prune_core.audits.entries import Entry
@@ -117,6 +119,19 @@ def test_audit_of_a_state(goodnet, smoke_config, smoke_files, tmp_path) -> None:
     ):
         bad = goodnet("audit", "--storage", runs, *arguments)
         assert bad.status == 2 and words in bad.err and "Traceback" not in bad.err, bad.err
+
+
+def test_a_sweep_that_cannot_be_audited_is_done_all_the_same(goodnet, smoke_config, smoke_files) -> None:
+    """One poisoned image on validation is enough for trials, and too few for audits."""
+    alone = smoke_config.with_name("alone.npz")
+    with h5py.File(smoke_files.poisoned_valid) as file:
+        np.savez(alone, data=file["data"][:1], label=file["label"][:1])
+    options = ["sweep.audit=true", f"data.poisoned_valid={alone}", "sweep.orders=[index]"]
+    said = goodnet(
+        "sweep", smoke_config, "--executor", "inline", *(w for o in options for w in ("--set", o)), "--json"
+    )
+    assert said.status == 0 and said.json["trials"] > 0, said.err
+    assert "not audited: " in said.err and "2 or more" in said.err
 
 
 @pytest.mark.slow
