@@ -168,7 +168,7 @@ class OpenStudy:
     def add(self, rows: Sequence[Row]) -> None:
         """Those that the study does not have; a trial that failed or was stopped before is added once it is
         done."""
-        states = {}  # by trial, the last word on it
+        states: dict[str, str] = {}  # by trial, the last word on it
         trials = []
         for row in rows:
             known = states.get(row.key, self.known.get(row.key))
