@@ -136,13 +136,16 @@ def test_a_sweep_that_cannot_be_audited_is_done_all_the_same(goodnet, smoke_conf
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_a_sweep_audits_its_frontier_where_it_is_asked_to(goodnet, smoke_config, tmp_path) -> None:
-    """After its trials, in this process; and from Python what is there is shown again."""
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_sweep_audits_its_frontier_where_it_is_asked_to(goodnet, smoke_config, tmp_path, executor) -> None:
+    """After its trials, in this process or in workers; and from Python what is there is shown again."""
     import goodnet as face
 
     wanted = ["--set", "sweep.audit=[as-it-is]"]
-    said = goodnet("sweep", smoke_config, "--executor", "inline", *wanted, "--json")
+    said = goodnet("sweep", smoke_config, "--executor", executor, *wanted, "--json")
     assert said.status == 0 and "states of the frontier" in said.err, said.err
+    assert "failed" not in said.err and "in this process:" not in said.err
+    assert ("over the workers: " in said.err) == (executor == "ray"), said.err
     kept = list((tmp_path / "runs" / "audits" / said.json["sweep"]).iterdir())
     assert len(kept) == said.json["frontier_size"]
     sweep = face.sweep(smoke_config, executor="inline")
