@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from prune_core.errors import InputError
 from prune_core.plugins.names import unknown
@@ -20,9 +20,12 @@ if TYPE_CHECKING:  # they load torch, and most commands only want to know a poli
 
 WEIGHTS_ALONE = "weights alone"
 CLEAN = "clean images"
+CLEAN_AND_TARGET = "clean images and the attacker's class"  # of triggers found by inversion
 POISONED = "poisoned images, true labels not used"
 TRUE_LABELS = "poisoned images with their true labels"
-_WEAKEST_FIRST = (WEIGHTS_ALONE, CLEAN, POISONED, TRUE_LABELS)
+# Triggers found by inversion, for a target that was given or for one that was found, too.
+Inverted = Literal["class", "auto"]
+_WEAKEST_FIRST = (WEIGHTS_ALONE, CLEAN, CLEAN_AND_TARGET, POISONED, TRUE_LABELS)
 
 # Words of what an order needs, the strongest first.
 _WORDS = {TRUE_LABELS: "true label", POISONED: "poisoned", CLEAN: "clean"}
@@ -97,6 +100,19 @@ def method_of(policy: str, repair: str = "none", order_needs: str | None = None)
     if then is None:
         return replace(first, assumption=strongest)
     return Method(then.kind, strongest, True, first.ordered)
+
+
+def with_inverted(method: Method, inverted: Inverted | None) -> Method:
+    """``method`` where triggers found by inversion stand for poisoned images; with None as it is. What such
+    images show is known: they are clean ones."""
+    if inverted is None or method.assumption == WEIGHTS_ALONE:
+        return method
+    return replace(method, assumption=inverted_takes(inverted))
+
+
+def inverted_takes(inverted: Inverted) -> str:
+    """What finding the triggers takes."""
+    return CLEAN if inverted == "auto" else CLEAN_AND_TARGET
 
 
 def policy_names() -> tuple[str, ...]:

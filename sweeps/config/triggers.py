@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from prune_core.methods import Inverted
 from sweeps.config.search import Section
 
 Goal = int | Literal["next"]
@@ -60,6 +62,15 @@ class OneTriggerConfig(Section):
             if (getattr(self, field) is None) == (kinds[0] == kind):
                 raise ValueError(f"{field} goes with {kind}, and {kind} needs it")
         return self
+
+
+def inverted_for(triggers: Sequence[object]) -> Inverted | None:
+    """Where all triggers are to be found by inversion: whether for a target that is given or for one that is
+    found, too. None elsewhere."""
+    sought = [t for t in triggers if isinstance(t, OneTriggerConfig) and t.invert]
+    if not sought or len(sought) < len(triggers):
+        return None
+    return "auto" if all(t.target == "auto" for t in sought) else "class"
 
 
 def check_goal(goal: Goal) -> None:

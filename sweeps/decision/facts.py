@@ -18,15 +18,17 @@ from prune_core.data.told import attack_json, triggers_json
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.export.cost import parameters
 from prune_core.masks import ChannelMask
+from prune_core.methods import Inverted, inverted_takes
 from prune_core.model.model import PrunableModel
 from prune_core.version import __version__
 from sweeps.choosing.criteria import Criterion
 from sweeps.choosing.named import Named
+from sweeps.config.triggers import inverted_for
 from sweeps.decision import examples as shown
 from sweeps.decision.audits import audit_rows
 from sweeps.decision.channels import carriers
 from sweeps.decision.evidence import Evidence
-from sweeps.decision.ladder import TestCounts, baselines, inverted_takes, ladder
+from sweeps.decision.ladder import TestCounts, baselines, ladder
 from sweeps.records.trial_record import TrialRecord
 from sweeps.results import Frontier
 from sweeps.storage.manifest import Manifest
@@ -86,7 +88,7 @@ def tell(given: Given) -> Told:
 
         rule = Knee()
     walked = () if given.chosen is None else given.chosen["settings"]["layers"]
-    inverted = inverted_takes(manifest.config)
+    inverted = inverted_for(manifest.config.data.triggers)
     facts: Json = {
         "form": FORM,
         "sweep": manifest.name,
@@ -146,13 +148,13 @@ def model_json(model: PrunableModel, path: Path, architecture: str | None, split
     }
 
 
-def data_json(valid: Split, test: Split, inverted: str | None) -> Json:
+def data_json(valid: Split, test: Split, inverted: Inverted | None) -> Json:
     """Of each split: ``clean`` and ``poisoned`` images, ``classes`` that the clean ones show, ``attack``
-    (targets, what is known of true labels). ``inverted``: what triggers took that were found by inversion."""
+    (targets, what is known of true labels). ``inverted``: of the sweep."""
     return {
         "valid": _split_json(valid),
         "test": _split_json(test),
-        "inverted": inverted,
+        "inverted": None if inverted is None else inverted_takes(inverted),
         "names": list(valid.clean.classes),
     }
 

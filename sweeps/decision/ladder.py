@@ -11,14 +11,20 @@ import numpy as np
 from prune_core.counts import Counts
 from prune_core.errors import InputError
 from prune_core.frontier import hypervolume
-from prune_core.methods import CLEAN, POISONED, TRUE_LABELS, WEIGHTS_ALONE
+from prune_core.methods import (
+    CLEAN,
+    CLEAN_AND_TARGET,
+    POISONED,
+    TRUE_LABELS,
+    WEIGHTS_ALONE,
+    Inverted,
+    with_inverted,
+)
 from sweeps.choosing.criteria import Criterion
-from sweeps.config.schema import Config
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import FrontierPoint, group_of, not_dominated
 
-CLEAN_AND_TARGET = "clean images and the attacker's class"
 DRAWN = 200  # states of a rung's frontier at most
 
 Json = dict[str, Any]
@@ -60,24 +66,14 @@ RUNGS = (
 )
 
 
-def takes(settings: TrialSettings, inverted: str | None = None) -> str:
-    """The rung of a trial. ``inverted``: what the triggers took that were found by inversion and stand for
-    poisoned images in the whole sweep (``inverted_takes``); "unknown" for a policy of a package that is not
-    here."""
+def takes(settings: TrialSettings, inverted: Inverted | None = None) -> str:
+    """The rung of a trial; "unknown" for a policy of a package that is not here. ``inverted``: of the sweep
+    (``inverted_for``), for records whose settings do not say it yet."""
     try:
-        needs = settings.method.assumption
+        method = settings.method
     except InputError:
         return "unknown"
-    return inverted if inverted is not None and needs in (CLEAN, POISONED) else needs
-
-
-def inverted_takes(config: Config) -> str | None:
-    """Where the sweep's triggers were found by inversion: what that took. None where they were given."""
-    found = [t for t in config.data.triggers if getattr(t, "invert", False)]
-    if not found:
-        return None
-    auto = all(t.target in (None, "auto") for t in found)
-    return CLEAN if auto else CLEAN_AND_TARGET
+    return with_inverted(method, inverted).assumption
 
 
 def ladder(
@@ -85,7 +81,7 @@ def ladder(
     badnet: Counts,
     criterion: Criterion,
     test: TestCounts,
-    inverted: str | None = None,
+    inverted: Inverted | None = None,
 ) -> list[Json]:
     """One entry for each of ``RUNGS``: ``takes``, ``words``, ``fill``, ``trials`` that did not fail,
     ``states``, ``hypervolume``, ``frontier`` (on validation), and ``best``: the state that ``criterion``

@@ -86,8 +86,8 @@ def _trials(config: Config, inputs: TrialInputs) -> list[TrialSettings]:
     """Those that the sweep will run, or as many of them as a search that learns will draw."""
     sweep = config.sweep
     if sweep.search != "optuna":
-        return listed(sweep, inputs.model)
-    space = SearchSpace.of(sweep, inputs.model)
+        return listed(sweep, inputs.model, inputs.inverted)
+    space = SearchSpace.of(sweep, inputs.model, inputs.inverted)
     assert sweep.samples is not None  # checked by SweepConfig
     if isinstance(sweep.x_thresholds, XRange):
         import numpy as np

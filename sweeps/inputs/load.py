@@ -16,11 +16,11 @@ from prune_core.data.form import ImageForm
 from prune_core.data.images import Files, LabeledImages, Split, read_images
 from prune_core.errors import InputError
 from prune_core.evaluation.plain import check_labels
-from prune_core.methods import PUBLISHED_REPAIRS
+from prune_core.methods import PUBLISHED_REPAIRS, Inverted
 from prune_core.model.model import PrunableModel, build_model, load_model
 from prune_core.repair.finetune import check_repair
 from sweeps.config.schema import EMBEDDED, Config
-from sweeps.config.triggers import OneTriggerConfig
+from sweeps.config.triggers import OneTriggerConfig, inverted_for
 from sweeps.inputs.attacks import Triggers, attacked_split, inverted
 from sweeps.inputs.embedded import make_embedded
 from sweeps.inputs.fetch import local_file
@@ -111,6 +111,7 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
         )
         names = clean.classes
         ours, theirs = files.poisoned_valid, files.poisoned_test
+        taken = inverted_for(files.triggers)
         if sought := files.inverted:
             ours = ()
             found = inverted(files.triggers, model, clean, files.kept, files.tell)
@@ -136,7 +137,7 @@ def load_inputs(files: InputFiles, repairs: Iterable[str] = ()) -> TrialInputs:
     for repair in repairs:
         if repair != "none" and repair not in PUBLISHED_REPAIRS:
             check_repair(repair, valid)
-    return TrialInputs(model, valid, test)
+    return TrialInputs(model, valid, test, taken)
 
 
 def _check_one_attack(valid: Split, test: Split) -> None:
@@ -159,11 +160,19 @@ class Parcel:
     name: str
     valid: Split
     test: Split
+    inverted: Inverted | None = None
 
     @classmethod
     def of(cls, inputs: TrialInputs) -> Parcel:
         model = inputs.model
-        return cls(model.proto.SerializeToString(), model.digest, model.name, inputs.valid, inputs.test)
+        return cls(
+            model.proto.SerializeToString(),
+            model.digest,
+            model.name,
+            inputs.valid,
+            inputs.test,
+            inputs.inverted,
+        )
 
     @property
     def id(self) -> str:
@@ -172,7 +181,7 @@ class Parcel:
 
     def opened(self) -> TrialInputs:
         proto = onnx.ModelProto.FromString(self.onnx)
-        return TrialInputs(build_model(proto, self.digest, self.name), self.valid, self.test)
+        return TrialInputs(build_model(proto, self.digest, self.name), self.valid, self.test, self.inverted)
 
 
 def _split(files: InputFiles, model: PrunableModel, clean: LabeledImages, poisoned: Sequence[Path]) -> Split:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prune_core.data.images import Split
 from prune_core.masks import Channel
+from prune_core.methods import Inverted
 from sweeps.records.settings import TrialSettings, trial_key
 
 if TYPE_CHECKING:
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrialInputs:
-    """What all trials of a sweep share: the BadNet and both splits, with the BadNet's test counts."""
+    """What all trials of a sweep share: the BadNet and both splits. ``inverted``: whether validation's
+    triggers were found by inversion, for a target that was given (``class``) or found (``auto``)."""
 
     model: PrunableModel
     valid: Split
     test: Split
+    inverted: Inverted | None = None
     # Orders computed so far: trials that differ in X or policy only share one.
     orders: dict[tuple[str, tuple[str, ...], int], list[Channel]] = field(default_factory=dict, repr=False)
 

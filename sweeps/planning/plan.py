@@ -12,6 +12,7 @@ import numpy as np
 
 from prune_core import ALGORITHM_VERSION
 from prune_core.errors import InputError
+from prune_core.methods import Inverted
 from prune_core.model.model import PrunableModel
 from sweeps.config.constraint import constraints_of
 from sweeps.config.schema import SweepConfig
@@ -41,7 +42,7 @@ def plan(name: str, sweep: SweepConfig, inputs: TrialInputs, storage: Storage) -
         need("sweep", "sweep.search: optuna")
         whole = _named(name, _asked(sweep, inputs.digests))
         return whole, {**warm_trials(sweep, inputs, storage), **_members(storage, whole)}
-    trials = {inputs.key(s): s for s in listed(sweep, inputs.model)}
+    trials = {inputs.key(s): s for s in listed(sweep, inputs.model, inputs.inverted)}
     return _named(name, list(trials)), trials
 
 
@@ -63,12 +64,12 @@ def _asked(sweep: SweepConfig, digests: Mapping[str, str]) -> list[Any]:
     return [asked, digests, ALGORITHM_VERSION, *([versions] if versions else [])]
 
 
-def listed(sweep: SweepConfig, model: PrunableModel) -> list[TrialSettings]:
-    """The trials of searches that do not learn. Raises InputError."""
+def listed(sweep: SweepConfig, model: PrunableModel, inverted: Inverted | None = None) -> list[TrialSettings]:
+    """The trials of searches that do not learn; ``inverted`` as of ``TrialInputs``. Raises InputError."""
     if not isinstance(sweep.x_thresholds, XRange):
-        return trials_of(sweep, model)
+        return trials_of(sweep, model, inverted)
     assert sweep.samples is not None  # checked by SweepConfig
-    space, rng = SearchSpace.of(sweep, model), np.random.default_rng(sweep.search_seed)
+    space, rng = SearchSpace.of(sweep, model, inverted), np.random.default_rng(sweep.search_seed)
     drawn: dict[TrialSettings, None] = {}
     while len(drawn) < sweep.samples:
         settings = space.draw_other(drawn.__contains__, rng)
@@ -122,7 +123,7 @@ def queue_of(
     constraints = constraints_of(sweep.constraint)
     known = [(r.settings, f) for r in there.values() if (f := objectives(r, constraints)) is not None]
     startup = min(10, max(4, sweep.samples // 4))
-    space = SearchSpace.of(sweep, inputs.model)
+    space = SearchSpace.of(sweep, inputs.model, inputs.inverted)
     study = Study(space, sweep.search_seed, startup, known, sweep.sampler)
     begun = sum(key not in warm for key in manifest.trials)
     return Suggested(
@@ -151,7 +152,7 @@ def warm_trials(sweep: SweepConfig, inputs: TrialInputs, storage: Storage) -> Tr
         earlier = read_manifest(storage, name)
     except InputError as error:
         raise InputError(f"sweep.warm_start: {error}") from None
-    space = SearchSpace.of(sweep, inputs.model)
+    space = SearchSpace.of(sweep, inputs.model, inputs.inverted)
     ours = {k: s for k, s in earlier.trials.items() if inputs.key(s) == k and _holds(space, s)}
     warm = {r.key: r.settings for r in read_records(storage, ours) if r.status == "done"}
     if not warm:

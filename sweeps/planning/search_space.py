@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_core.methods import method_of, repairable
+from prune_core.methods import Inverted, method_of, repairable
 from prune_core.model.layer_sets import LayerSet, resolve_layer_set
 from prune_core.model.model import PrunableModel
 from prune_core.orders import find_order
@@ -46,10 +46,11 @@ class SearchSpace:
     x: tuple[float, ...] | XRange
     rank_images: int | None = None
     screen: int | None = None
+    inverted: Inverted | None = None
 
     @classmethod
-    def of(cls, sweep: SweepConfig, model: PrunableModel) -> SearchSpace:
-        """Raises InputError for layers that the model does not have."""
+    def of(cls, sweep: SweepConfig, model: PrunableModel, inverted: Inverted | None = None) -> SearchSpace:
+        """``inverted`` as of ``TrialInputs``. Raises InputError for layers that the model does not have."""
         sets = [resolve_layer_set(spec, model) for spec in sweep.layer_sets]
         x = sweep.x_thresholds
         return cls(
@@ -62,6 +63,7 @@ class SearchSpace:
             x if isinstance(x, XRange) else _once(x),
             sweep.rank_images,
             sweep.screen,
+            inverted,
         )
 
     @property
@@ -89,7 +91,7 @@ class SearchSpace:
         seed = choose("seed", self.seeds) if chance else 0
         x = choose("x", self.x)
         x = round(float(x), 2) if isinstance(self.x, XRange) else x
-        return TrialSettings(order, layers, x, policy, seed, repair, ranked, screen)
+        return TrialSettings(order, layers, x, policy, seed, repair, ranked, screen, self.inverted)
 
     def choices(self, settings: TrialSettings) -> dict[str, tuple[Options, Any]]:
         """What led to ``settings``: the options and the one taken, by name. Raises Outside."""

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from prune_core import ALGORITHM_VERSION
-from prune_core.methods import ALL_POLICIES, REPAIRS, Method, method_of
+from prune_core.methods import ALL_POLICIES, REPAIRS, Inverted, Method, method_of, with_inverted
 from prune_core.orders import known_order, order_version
 from prune_core.policies.registry import policy_version
 
@@ -28,7 +28,9 @@ class TrialSettings:
     ``layers``: layer set in walking order, each ``name`` or ``name[ranges]``; ``x``: points.
     ``seed`` is 0 where nothing depends on it; ``repair``: what is done after pruning; ``rank_images``: on how
     many images of each kind candidates are ranked, None for all; ``screen``: how many candidates an estimate
-    chooses at a time, None where the order does.
+    chooses at a time, None where the order does; ``inverted``: triggers found by inversion stand for poisoned
+    images, for a target that was given (``class``) or found (``auto``); None where images or triggers are
+    given.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
@@ -41,14 +43,15 @@ class TrialSettings:
     repair: str = "none"
     rank_images: int | None = None
     screen: int | None = None
+    inverted: Inverted | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Without those of ``repair``, ``rank_images`` and ``screen`` that are not asked for, so that trials
-        keep the keys that they had."""
+        """Without those of ``repair``, ``rank_images``, ``screen`` and ``inverted`` that are not asked for,
+        so that trials keep the keys that they had."""
         fields = {**asdict(self), "layers": list(self.layers)}
         if self.repair == "none":
             del fields["repair"]
-        for name in ("rank_images", "screen"):
+        for name in ("rank_images", "screen", "inverted"):
             if fields[name] is None:
                 del fields[name]
         return fields
@@ -57,7 +60,8 @@ class TrialSettings:
     def method(self) -> Method:
         """What is done to the BadNet, and what has to be known for it."""
         known = None if self.order == NO_ORDER else known_order(self.order)
-        return method_of(self.policy, self.repair, known.needs if known is not None else None)
+        found = method_of(self.policy, self.repair, known.needs if known is not None else None)
+        return with_inverted(found, self.inverted)
 
     @property
     def leaps(self) -> bool:
@@ -82,6 +86,7 @@ class TrialSettings:
         order = "" if self.order == NO_ORDER else f", {self.order}"
         part = f", ranked on {self.rank_images:,} images" if ranked else ""
         part += f", {self.screen:,} screened" if self.screen is not None else ""
+        part += ", inverted triggers" if self.inverted is not None else ""
         return f"{self.procedure}{order}{seed}, {'+'.join(self.layers)}, X = {self.x:g}{part}"
 
 

@@ -44,6 +44,10 @@ _REASONS = (
 _AWAY_WORDS = ("error code 50", "Connection refused", "timed out", "could not translate host name")
 
 
+# What MLflow says to a driver that another was faster than: its run, param or tag is there, or is deleted.
+_REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS")
+
+
 class TrackingAway(Unavailable):
     """MLflow does not answer now, and may later."""
 
@@ -88,6 +92,12 @@ def _away(error: BaseException) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def refused(error: BaseException) -> bool:
+    """Whether MLflow is there and does not take what it was given, as when another driver of the same sweep
+    writes the same at the same moment."""
+    return getattr(error, "error_code", None) in _REFUSALS
 
 
 def sqlite_path(uri: str) -> Path:

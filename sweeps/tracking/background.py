@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.manifest import Manifest
-from sweeps.tracking.address import shown, why
+from sweeps.tracking.address import refused, shown, why
 from sweeps.tracking.datasets import DataSet
 from sweeps.tracking.notes import Places
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 # does not answer, everything waits.
 ATTEMPTS = 3
 LONGEST_PAUSE = 60.0  # seconds between attempts while MLflow is down
+# Drivers of one sweep get in each other's way, and each time one of them gets on.
+REFUSALS = 8
 
 
 @dataclass(eq=False)
@@ -29,6 +33,7 @@ class _Job:
     last: bool = False  # done when no other job is left
     passing: bool = False  # of no use once there is a later one
     attempts: int = 0
+    refusals: int = 0
 
 
 class BackgroundTracking:
@@ -191,6 +196,9 @@ class BackgroundTracking:
             return job
 
     def _failed(self, job: _Job, error: Exception) -> None:
+        if refused(error) and job.refusals < REFUSALS:
+            self._again(job)
+            return
         with self._changed:
             job.attempts += self._failures == 0 or self._closing.is_set()
             self._failures += 1
@@ -208,3 +216,15 @@ class BackgroundTracking:
             elif job.attempts < ATTEMPTS:
                 self._jobs.append(job)
         self._closing.wait(min(LONGEST_PAUSE, 2.0 ** (self._failures - 1)))
+
+    def _again(self, job: _Job) -> None:
+        """MLflow is there: no reason to say that it is away, or to give up at the end."""
+        job.refusals += 1
+        self._failures = 0
+        with self._changed:
+            self._run_id = None  # another driver may have deleted it; looked for again
+            if job.passing:
+                self._unlogged.remove(job)
+            else:
+                self._jobs.insert(0, job)
+        time.sleep(random.uniform(0.02, 0.1) * job.refusals)  # uneven, so that they part

@@ -18,15 +18,16 @@ from prune_core.counts import Counts
 from prune_core.data.checks.findings import Finding
 from prune_core.data.images import LabeledImages, Split, make_split
 from prune_core.errors import InputError
-from prune_core.methods import CLEAN, POISONED, WEIGHTS_ALONE
+from prune_core.methods import CLEAN, CLEAN_AND_TARGET, POISONED, WEIGHTS_ALONE
 from sweeps.choosing.criteria import MaxAccuracyDrop
 from sweeps.config.schema import make_config
+from sweeps.config.triggers import inverted_for
 from sweeps.decision.audits import audit_rows
 from sweeps.decision.evidence import Evidence, evidence_of, read_scan
 from sweeps.decision.facts import Given, Told
 from sweeps.decision.figures import FORMS, looked_up
 from sweeps.decision.images import black_and_white, png
-from sweeps.decision.ladder import CLEAN_AND_TARGET, RUNGS, inverted_takes, ladder, takes
+from sweeps.decision.ladder import RUNGS, ladder, takes
 from sweeps.decision.page import report_html
 from sweeps.records.settings import TrialSettings
 from sweeps.storage.storage import Storage
@@ -126,10 +127,10 @@ def test_what_is_said_to_fill_a_rung_does(rung: Any) -> None:
 def test_triggers_that_were_found_take_no_poisoned_image(target: Any, rung: str) -> None:
     data = {"clean_valid": "c.npz", "clean_test": "t.npz", "triggers": [{"invert": True, "target": target}]}
     config = make_config({"name": "s", "badnet": "net.onnx", "data": data}, "a test")
-    found = inverted_takes(config)
-    assert found == rung
+    found = inverted_for(config.data.triggers)
     assert takes(TRIALS[0], found) == rung and takes(TRIALS[2], found) == WEIGHTS_ALONE
-    assert takes(TRIALS[0], inverted_takes(make_manifest().config)) == POISONED
+    assert replace(TRIALS[0], inverted=found).method.assumption == rung
+    assert takes(TRIALS[0], inverted_for(make_manifest().config.data.triggers)) == POISONED
 
 
 def test_the_best_of_a_rung_is_chosen_on_validation(small: tuple[Told, Given]) -> None:
@@ -282,6 +283,20 @@ def test_scan_and_audits_stand_on_the_page(small: tuple[Told, Given]) -> None:
     assert "97.00 %" in page and 'alt="trigger found"' in page and 'alt="where it lies"' in page
     assert more["lights"] == {"green": 2, "amber": 0, "red": 1}
     assert "Nobody has attacked" not in page and "Nobody has searched" not in page
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [(True, "The trigger that was given works"), (False, "found by another search")]
+)
+def test_a_trigger_that_was_found_is_not_called_given(
+    small: tuple[Told, Given], given: bool, says: str
+) -> None:
+    told = small[0]
+    data = {**told.facts["data"], "inverted": "clean images", "test_given": given}
+    scan = {**SCAN, "verdict": "nothing found", "suspected": []}
+    page = checked(replace(told, facts={**told.facts, "data": data, "scan": scan}))
+    assert says in page and ("trigger that was given works" in page) == given
+    assert ("not to be trusted" in page) != given and ("the trigger works." in page) == given
 
 
 def test_names_from_files_are_only_text(tmp_path: Path) -> None:

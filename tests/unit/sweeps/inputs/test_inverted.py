@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from prune_core.errors import InputError
 from prune_core.evaluation.look import look
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.inversion import searches
+from prune_core.methods import CLEAN_AND_TARGET
 from sweeps.config.schema import Config, make_config
 from sweeps.inputs.load import input_files, load_inputs
+from sweeps.planning.plan import listed
+from sweeps.records.settings import TrialSettings
 
 SOUGHT = {"invert": True, "target": TARGET}
 
@@ -33,9 +37,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def config(*triggers: dict[str, Any], **data: Any) -> Config:
+def config(*triggers: dict[str, Any], sweep: dict[str, Any] | None = None, **data: Any) -> Config:
     files = {"clean_valid": "cl_valid.npz", "clean_test": "cl_test.npz", "layout": "NCHW", **data}
     tree = {"name": "a", "badnet": "net.onnx", "data": {**files, "triggers": list(triggers)}}
+    tree |= {"sweep": sweep or {}}
     return make_config(tree, "a.yaml")
 
 
@@ -49,6 +54,14 @@ def test_one_of_each_kind_is_put_on_clean_images(folder, monkeypatch) -> None:
     assert PlainEvaluator(inputs.model, inputs.valid).badnet.attack_success > 0.8
     said = [f for f in look(inputs.model, inputs.valid) if f.name == "inverted-triggers"]
     assert said and said[0].level == "note"
+
+    assert inputs.inverted == "class"
+    for repair in ("none", "unlearn"):
+        sweep = config(SOUGHT, sweep={"layer_sets": ["last:1"], "repair": [repair]}).sweep
+        (trial, *_) = listed(sweep, inputs.model, inputs.inverted)
+        assert trial.method.assumption == CLEAN_AND_TARGET
+        assert "inverted" not in replace(trial, inverted=None).to_json()
+        assert TrialSettings.from_json(trial.to_json()) == trial
 
     # What is searched once is kept in the storage; true poisoned images of test are only reported.
     monkeypatch.setattr(searches, "invert", None)
