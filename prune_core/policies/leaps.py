@@ -1,5 +1,5 @@
-"""``best-first`` in leaps: estimates choose whom a part of the images is asked about, the part chooses several
-channels, and those are pruned together once all images have counted the net without them.
+"""``best-first`` in leaps: estimates choose whom a part of the images is asked about, and the best of those go
+together, once all images have counted the net without them.
 
 For networks where one count on all images takes many seconds: there are as many of those as leaps, not as
 channels. Its plain twin is ``greedy.prune_best_first``; here as there, every net on the way is within X.

@@ -140,7 +140,7 @@ def best_first(model: PrunableModel, size: Size, folder: Path) -> Found:
     """One trial; called again, it goes on where the last call was cut off."""
     inputs = TrialInputs(model, PICTURES.split(size.images, 2), PICTURES.split(size.few, 3))
     layers = spelled(resolve_layer_set(f"last:{size.layers}", model), model)
-    order = "index" if size.screen else ORDER  # estimates choose whom it asks about, and the order costs a pass
+    order = "index" if size.screen else ORDER  # which costs a pass, where estimates choose whom it asks about
     settings = TrialSettings(order, layers, X, "best-first", rank_images=size.rank_images or None,
                              screen=size.screen or None)  # fmt: skip
     notes = folder / f"{inputs.key(settings)}.json"
