@@ -1,4 +1,4 @@
-"""``best-first`` in leaps: estimates choose whom a part of the images is asked about, and the best of those go
+"""``best-first`` in leaps: estimates choose whom a part of the images is asked about, and the best go
 together, once all images have counted the net without them.
 
 For networks where one count on all images takes many seconds: there are as many of those as leaps, not as
