@@ -66,9 +66,10 @@ class Evaluators:
         return sum(e.asked for e in each), sum(e.remembered for e in each)
 
     def exchange(self) -> None:
-        """Tell other workers what was found out here, and hear from them."""
+        """Tell other workers what was found out here, and hear from them; without waiting for a storage by
+        network."""
         for memory in self.memories:
-            memory.exchange()
+            memory.exchange_soon()
 
 
 def remembering(
