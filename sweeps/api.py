@@ -211,7 +211,7 @@ def sweep(
         log.close()
     if result.stopped:
         raise KeyboardInterrupt
-    audit_after(result, checked, _log.info)
+    audit_after(result, checked, _log.info, executor=executor)
     return Sweep(result.manifest.name, checked, result)
 
 

@@ -84,7 +84,8 @@ def study_of(
     """Run what is missing of every sweep, then write ``study.md``, its pictures and
     ``study-table.md`` (and ``.csv``: a row for each net, method and price) into ``out``.
     ``configs``: each with what is said about it on the page; ``remarks``: Markdown that goes in front
-    of the tables, where there is such a file. Raises InputError when two have one name."""
+    of the tables, where there is such a file. Several ``sweep.search_seeds`` are run one after the other and
+    told of as one sweep. Raises InputError when two have one name."""
     from sweeps.extras import need
     from sweeps.inputs.load import input_files, load_inputs
 
@@ -103,22 +104,27 @@ def study_of(
     out.mkdir(parents=True, exist_ok=True)
     for config, about in configs:
         storage = open_storage(config.storage)
-        result = run(config, storage)
-        if result.stopped:
-            raise KeyboardInterrupt
+        results = []
+        for one in config.of_each_seed:
+            results.append(run(one, storage))
+            if results[-1].stopped:
+                raise KeyboardInterrupt
+        # Searches of several seeds draw from the same trials; each counts once.
+        records = list({record.key: record for result in results for record in result.records}.values())
+        manifest = results[0].manifest
         inputs = load_inputs(input_files(config))
         counter = TestCounter(inputs, config.evaluator, config.resources.memory_gb, storage)
-        ways = study(result.records, counter)
-        rows += paper_rows(config.name, result.records, counter)
+        ways = study(records, counter)
+        rows += paper_rows(config.name, records, counter)
         counter.memory.tidy()
-        digests = result.manifest.digests
+        digests = manifest.digests
         part = Part(
             config.name,
             ways,
             f"study-{config.name}.png",
             about,
             digests["badnet"] + digests["valid"],
-            result.manifest.findings or (),
+            manifest.findings or (),
         )
         write_whole(out / part.picture, study_png(part.name, ways))
         parts.append(part)

@@ -14,6 +14,7 @@ from prune_core.errors import InputError
 from prune_core.files.write import write_whole
 from prune_core.frontier import hypervolume
 from sweeps.overview.shown import badnet_of, fates, kept_shown, shown
+from sweeps.progress import Tell
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import Frontier, measured_frontier
 from sweeps.storage.manifest import Manifest, read_manifest, read_records
@@ -35,13 +36,15 @@ def frontier_of(name: str | None, place: str) -> Frontier:
     return frontier_at(storage, manifest, records_of(storage, manifest), _LateTest(manifest, storage))
 
 
-def shown_frontier(name: str | None, place: str, page: Path | None = None) -> Result:
+def shown_frontier(
+    name: str | None, place: str, page: Path | None = None, tell: Tell = lambda line: None
+) -> Result:
     """``frontier_of`` in the contract's form: with the sweep's name, how its trials stand, the BadNet, what
     each point costs against it, and what was found in the data. ``page``: a file for the sweep's page.
-    Raises InputError."""
+    ``tell``: gets a line where what the sweep has kept for this is damaged. Raises InputError."""
     storage = open_storage(place)
     manifest = read_manifest(storage, name)
-    kept = None if page is not None else kept_shown(storage, manifest)
+    kept = None if page is not None else kept_shown(storage, manifest, tell)
     if kept is not None:
         return kept
     records = records_of(storage, manifest)

@@ -57,8 +57,8 @@ def run_sweep(
     """
     if len(config.sweep.search_seeds) > 1:
         raise InputError(
-            "sweep.search_seeds: several seeds are a sweep each; expected one of them here (goodnet "
-            "sweep runs one after the other)"
+            "sweep.search_seeds: several seeds are a sweep each; expected one in a call from Python, as "
+            f"[{config.sweep.search_seeds[0]}] (the commands goodnet sweep and study run them in turn)"
         )
     events = watcher if log is None else Everyone(watcher, log)
     storage.check_writable()

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 
 from prune_core.counts import Ask
 from prune_core.data.images import Split
 from prune_core.evaluation.plain import PlainEvaluator
 from prune_core.evaluators import make_evaluator
+from prune_core.incremental import costs
 from prune_core.incremental.evaluator import IncrementalEvaluator
 from prune_core.incremental.query import Question
 from prune_core.masks import Channel
 from prune_core.model.model import PrunableModel
 from prune_core.policies.registry import prune
+
+
+@contextmanager
+def differences_free() -> Iterator[None]:
+    """Whatever can be told by differences is, from the nearest base, be that the least work or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "DIFFERENCES", 0.0)
+        yield
 
 
 def same_walk(

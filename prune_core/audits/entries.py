@@ -14,7 +14,7 @@ from typing import Any
 
 from prune_core.counts import wilson_interval
 
-AUDITS_VERSION = 1  # goes up where the same settings would give other counts
+AUDITS_VERSION = 2  # goes up where the same settings would give other counts
 LIGHTS = ("green", "amber", "red")
 GREEN, AMBER = 0.1, 0.5  # attack success, upper end of its interval, up to which a light is shown
 USELESS = 0.75  # a net that keeps less than this share of its clean accuracy is no net that anybody uses
@@ -33,9 +33,8 @@ class Entry:
         seed: of what chance draws; None where nothing is drawn.
         clean: (right, of) clean test images, by the net as it is after the attack.
         attacked: (hits, of) attacked test images; of several triggers those of the worst.
-        valid: the same of validation images that the attack was not made with, but for ``changed-trigger``
-            and the perturbation of clean images, which are worked out on these. A choice may rest on
-            them, never on ``attacked``.
+        valid: the same of validation images that the attack was not made with, but for ``changed-trigger``,
+            which is worked out on these. A choice may rest on them, never on ``attacked``.
         before: (right, of) clean test images by the net before the attack.
         assumed: what the attacker had to know or have.
         found: of a trigger that was sought, its ``size`` and the ``limit`` above which it is no sign of a

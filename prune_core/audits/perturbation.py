@@ -28,9 +28,11 @@ def perturbation_settings(start: str) -> dict[str, Any]:
 
 
 def perturbed(asked: Asked, setting: dict[str, Any], seed: int) -> Entry:
-    """A perturbation for each trigger, found on validation, counted on other images."""
+    """A perturbation for each trigger, found on validation, counted on other images: of validation's clean
+    ones, those of odd rank, while it is sought with the others."""
     shown, trigger = asked.exhibits, setting["start"] == "trigger"
-    pool = shown.pool if trigger else shown.free_valid
+    pool = shown.pool if trigger else tuple(heap.every_other(0) for heap in shown.free_valid)
+    valid = shown.valid if trigger else tuple(heap.every_other(1) for heap in shown.free_valid)
     generator = torch.Generator().manual_seed(seed)
     with asked.subject.model.pruned(asked.subject.mask) as net:
         found = [_found(net, heap, shown.span, generator) for heap in pool]
@@ -44,7 +46,7 @@ def perturbed(asked: Asked, setting: dict[str, Any], seed: int) -> Entry:
             seed,
             clean=asked.clean,
             attacked=hits(net, shown.test if trigger else shown.free_test, added),
-            valid=hits(net, shown.valid if trigger else shown.free_valid, added),
+            valid=hits(net, valid, added),
             before=asked.clean,
             assumed=f"the net's gradients, {'the trigger' if trigger else 'clean images'} and a change of "
             f"every pixel by up to {100 * SIZE:.0f} % of the span",

@@ -58,9 +58,9 @@ def pieces(subject: Subject, bench: Bench, audits: Sequence[str] = ()) -> tuple[
     for name in check_audits(audits):
         if name == "changed-trigger" and bench.triggers is None:
             skipped.append(Skipped(name, NO_PAIRS))
-        elif name == "perturbation" and any(not len(h.targets) for h in _free(bench)):
+        elif name == "perturbation" and (why := _no_clean_half(bench)):
             found += [p for p in _of(name, asked, bench) if p.setting["start"] == "trigger"]
-            skipped.append(Skipped("perturbation of clean images", NO_AIM))
+            skipped.append(Skipped("perturbation of clean images", why))
         elif name == "changed-trigger" and any(not len(h.targets) for h in _free(bench)):
             skipped.append(Skipped(name, NO_AIM))
         elif name == "inversion" and not _single(bench):
@@ -75,7 +75,17 @@ NO_PAIRS = (
     "data.triggers, or poisoned images in the order of the clean ones"
 )
 NO_CLASS = "the attacker wants a class for each true class, and triggers are sought for one class"
+FEW = (
+    "1 clean validation image that is not of the attacker's class; 2 or more are needed, to seek and to count"
+)
 NO_AIM = "which class the attacker wants of a clean image is not known: give field 'true_label'"
+
+
+def _no_clean_half(bench: Bench) -> str | None:
+    """Why no perturbation can be sought with some clean images and counted on others."""
+    if any(not len(heap.targets) for heap in _free(bench)):
+        return NO_AIM
+    return FEW if any(len(heap.targets) < 2 for heap in bench.exhibits.free_valid) else None
 
 
 def _single(bench: Bench) -> list[int]:

@@ -28,10 +28,12 @@ SHARES = tuple(x / 20 for x in range(1, 20))  # of the last layer's channels tha
 
 @dataclass(frozen=True)
 class FinePruningSettings:
-    """``steps`` of Adam at ``rate`` after each share; the paper names neither."""
+    """``steps`` of Adam at ``rate`` after each of ``shares`` (``SHARES`` where none are given); the paper
+    names none of them."""
 
     rate: float = 1e-4
     steps: int = 20
+    shares: tuple[float, ...] = ()
 
 
 PUBLISHED = FinePruningSettings()
@@ -61,7 +63,8 @@ def fine_pruning(
     order = sorted(channels, key=lambda c: (scores[c], c))
     batches = CleanBatches(given)
     before = {p.name: p.value() for p in parameters_of(model)}
-    for number, share in enumerate(SHARES, 1):
+    shares = settings.shares or SHARES
+    for number, share in enumerate(shares, 1):
         rows = order[: int(np.ceil(share * len(order)))]
         mask = ChannelMask() if features is not None else ChannelMask.of({last.name: rows})
         student = student_of(model)
@@ -78,7 +81,7 @@ def fine_pruning(
             loss.backward()
             optimizer.step()
             zero(held)
-        tell(number, len(SHARES), "Fine-Pruning")
+        tell(number, len(shares), "Fine-Pruning")
         yield MadeNet(mask, changed_weights(parameters, before), f"Fine-Pruning, {what}, fine-tuned")
 
 

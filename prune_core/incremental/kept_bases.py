@@ -21,6 +21,7 @@ from prune_core.incremental.base_values import Rows
 from prune_core.incremental.bases import Base, Outcome, apart, check_finite, layers_apart
 from prune_core.incremental.batches import BLOCK, FIRST_BLOCK, ImageBlocks
 from prune_core.incremental.channel_delta import Piece
+from prune_core.incremental.costs import Costs
 from prune_core.incremental.dataflow import Dataflow, Step
 from prune_core.incremental.output_bounds import OutputLayer, distance
 from prune_core.incremental.propagate import Run
@@ -28,8 +29,11 @@ from prune_core.masks import ChannelMask, channels_apart
 from prune_core.model.memory import free_memory
 from prune_core.model.model import PrunableModel
 
-# What the process takes besides images and kept values: Python, torch, one block's activations.
+# What the process takes besides images, weights and activations: Python, torch, allocator.
 OVERHEAD = int(0.75 * 2**30)
+WEIGHTS = 3  # times their bytes: the graph, and its copy in float64
+BLOCK_PART = 4  # of the room for activations, a fourth is for those of the block in hand
+LEAST_BLOCK = 16  # images; fewer at a time would save little memory and cost much time
 
 Outcomes = OrderedDict[ChannelMask, Outcome]
 
@@ -53,15 +57,19 @@ class KeptBases:
         self.images = ImageBlocks(model, split, sum(map(self.flow.size, self.flow.steps)))
         self.first_poisoned, self.total = self.images.first_poisoned, self.images.total
         self.labels = self._label_table().to(model.device)
-        taken = OVERHEAD + sum(i.pixels.nbytes for i in self.images.sets)
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in model.graph.parameters())
+        taken = OVERHEAD + WEIGHTS * weights + sum(i.pixels.nbytes for i in self.images.sets)
         room, free = max(0, int(memory_gb * 2**30) - taken), free_memory(model.device)
+        self.block_bytes = None if free is not None else room // BLOCK_PART
         if free is not None:  # on a GPU kept values stand in its memory, and blocks beside them
             room = min(room, free // 2)
-        self.kept = Kept(self.flow, self.total, room)
+        self.kept = Kept(self.flow, self.total, room - (self.block_bytes or 0))
         walked = [la.name for la in model.layers[1:] or model.layers if la.name in self.flow.chains]
         self.kept.choose(self.output.goal, reversed(walked))
+        self.costs = Costs(self.flow, self.kept, self.output.goal)
         self.nothing = ChannelMask()
         self.bases: list[Base] = []
+        self._owed = 0.0  # multiplications that a base nearer to what was asked would have saved
         self._ceilings: dict[tuple[str, object], torch.Tensor] = {}
 
     def _label_table(self) -> torch.Tensor:
@@ -83,7 +91,7 @@ class KeptBases:
         margins = torch.empty(self.total, dtype=torch.float64, device=self.model.device)
         rooms = {n: self.kept.make(n, ()) for n in self.kept.nodes}
         hidden: list[torch.Tensor] = []
-        for rows in self.images.slices(FIRST_BLOCK):
+        for rows in self.images.slices(self.block_afresh):
             values = self._forward(rows, {*self.kept.nodes, self.output.goal})
             for node, room in rooms.items():
                 if room is not None:
@@ -110,8 +118,13 @@ class KeptBases:
         agrees = self.badnet_classes == self.split.targets
         self.agrees = torch.from_numpy(agrees).to(self.model.device)
 
-    def _forward(self, rows: slice, wanted: set[str]) -> dict[str, torch.Tensor]:
-        """The unpruned values of wanted nodes, others let go of on the way."""
+    def afresh(self, mask: ChannelMask, rows: Rows) -> torch.Tensor:
+        """``OutputLayer.goal`` in the net with ``mask``, by a whole forward pass."""
+        with self.model.pruned(mask):
+            return self._forward(rows, {self.output.goal})[self.output.goal]
+
+    def _forward(self, rows: Rows, wanted: set[str]) -> dict[str, torch.Tensor]:
+        """The values of wanted nodes by the graph as it stands, others let go of on the way."""
         values: dict[str, torch.Tensor] = {}
         left = {s.name: set(s.users) & self.flow.steps.keys() for s in self.flow.steps.values()}
         for step in self.flow.steps.values():
@@ -151,7 +164,8 @@ class KeptBases:
 
     def base_for(self, mask: ChannelMask, recent: Outcomes) -> Base:
         """The base to answer from. A mask that was asked before (``recent``, the latest last) and that
-        lies one channel away was accepted, by all appearances: it becomes a base."""
+        lies one channel away was accepted, by all appearances: it becomes a base as soon as the questions
+        that were answered from further away have cost as much more as that takes."""
         if not self.bases:
             self.start()
         nearest = min(self.bases, key=lambda b: apart(b.mask, mask))
@@ -159,6 +173,12 @@ class KeptBases:
             return nearest
         for parent in self._parents(mask, recent):
             start = min(self.bases, key=lambda b: apart(b.mask, parent))
+            self._owed += self.costs.answer(nearest.mask, mask) - self.costs.answer(parent, mask)
+            if self._owed < self.costs.of(start.mask, parent):
+                if parent in recent:
+                    recent.move_to_end(parent)
+                return nearest
+            self._owed = 0.0
             # One step on, the base moves along; further away, a second one is set up.
             moves = apart(start.mask, parent) == 1 or len(self.bases) > 1
             return self._moved(start, parent, recent, moves)
@@ -248,8 +268,20 @@ class KeptBases:
 
     def block(self, base: ChannelMask, mask: ChannelMask) -> int:
         """How many images to take at a time: fewer, where much has to be computed again."""
-        near = apart(base, mask) <= 2 and self._serves(layers_apart(base, mask), base)
-        return BLOCK if near else FIRST_BLOCK
+        most = BLOCK if self._serves(layers_apart(base, mask), base) else FIRST_BLOCK
+        return self._within(most, self.costs.held(base, mask))
+
+    @property
+    def block_afresh(self) -> int:
+        """The same for whole forward passes."""
+        return self._within(FIRST_BLOCK, self.costs.held_afresh)
+
+    def _within(self, most: int, image: int) -> int:
+        """So many images of ``image`` bytes of values each as the memory for a block bears. A GPU's
+        blocks have their own measure (``times_a_block``)."""
+        if self.block_bytes is None:
+            return most
+        return max(min(most, LEAST_BLOCK), min(most, self.block_bytes // max(1, image)))
 
     def changed(self, base: ChannelMask, mask: ChannelMask) -> torch.Tensor:
         """(N,) bool, on the CPU: images in which the channels that two masks differ in change
@@ -261,7 +293,8 @@ class KeptBases:
         chain = self.flow.chains[next(iter(layers))]
         channels = sorted(c.index for c in channels_apart(base, mask))
         parts = []
-        for rows in self.images.slices(8 * BLOCK):
+        held = len(channels) * sum(map(self.flow.size, chain.nodes)) // chain.layer.channels
+        for rows in self.images.slices(self._within(8 * BLOCK, 2 * held)):
             piece = self.run(base, mask, rows).changed_piece(chain, channels)
             parts.append((piece.new != piece.old).flatten(1).any(dim=1))
         return torch.cat(parts).cpu()

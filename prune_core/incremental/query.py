@@ -8,7 +8,6 @@ import torch
 from prune_core.counts import Ask, Counts
 from prune_core.incremental.base_values import Rows
 from prune_core.incremental.bases import Base, Outcome, check_finite, layers_apart
-from prune_core.incremental.batches import BLOCK
 from prune_core.incremental.kept_bases import KeptBases
 from prune_core.incremental.output_bounds import Decisions, distance
 from prune_core.masks import ChannelMask
@@ -24,6 +23,8 @@ class Question:
         self.cut = nets.first_poisoned
         self.layers = layers_apart(base.mask, mask)
         self.steps = nets.flow.behind(self.layers, nets.output.goal)
+        self.afresh = nets.costs.of(base.mask, mask) > nets.costs.whole
+        self.block = nets.block_afresh if self.afresh else nets.block(base.mask, mask)
         self.wins = base.outcome.wins.clone()
         self.doubt = torch.zeros_like(self.wins)
         self.margins: torch.Tensor | None = None
@@ -63,7 +64,7 @@ class Question:
         rows = todo.nonzero().flatten()
         risk = torch.where(right, self.base.slack[: self.cut].cpu(), -torch.inf)[rows]
         rows = rows[risk.argsort()]
-        size = RISKY * self.nets.images.times
+        size = min(RISKY, self.block) * self.nets.images.times
         for start in range(0, len(rows), size):
             some = rows[start : start + size].sort().values
             todo[some] = False
@@ -86,7 +87,8 @@ class Question:
         outcome = self.base.outcome
         if outcome.margins is None:
             parts = []
-            for rows in self.nets.images.slices(BLOCK, start=self.cut):
+            block = self.nets.block(self.base.mask, self.base.mask)
+            for rows in self.nets.images.slices(block, start=self.cut):
                 hidden = self.nets.run(self.base.mask, self.base.mask, rows).old(self.nets.output.goal)
                 told = self._told(hidden, torch.arange(rows.start, rows.stop))
                 parts.append(told.margin)
@@ -95,17 +97,12 @@ class Question:
 
     def _decide_all(self, todo: torch.Tensor, offset: int) -> None:
         """Decide the images marked in ``todo``; the first is image ``offset``."""
-        block = self.nets.block(self.base.mask, self.mask)
-        for rows in self.nets.images.chosen(todo, block, offset):
+        for rows in self.nets.images.chosen(todo, self.block, offset):
             self._decide(rows, margins=offset == self.cut)
 
     def _decide(self, rows: Rows, margins: bool) -> int:
         """Decide some images; how many are certainly not given their first label."""
-        run = self.nets.run(self.base.mask, self.mask, rows)
-        run.ceiling = lambda node: self.nets.ceiling(node, self.base.mask)
-        run.go(self.steps)
-        hidden = run.new(self.nets.output.goal)
-        run.let_go()
+        hidden = self.nets.afresh(self.mask, rows) if self.afresh else self._by_differences(rows)
         every = rows
         if isinstance(rows, slice):
             every = torch.arange(rows.start, rows.stop, device=self.wins.device)
@@ -123,6 +120,14 @@ class Question:
         if isinstance(rows, slice):
             return 0
         return int((~self.wins[rows, 0] & ~self.doubt[rows, 0]).sum())
+
+    def _by_differences(self, rows: Rows) -> torch.Tensor:
+        run = self.nets.run(self.base.mask, self.mask, rows)
+        run.ceiling = lambda node: self.nets.ceiling(node, self.base.mask)
+        run.go(self.steps)
+        hidden = run.new(self.nets.output.goal)
+        run.let_go()
+        return hidden
 
     def _told(self, hidden: torch.Tensor, rows: torch.Tensor) -> Decisions:
         told = self.nets.output.decide(hidden, self.nets.labels[rows], self.nets.logit_size[rows], False)

@@ -9,6 +9,7 @@ from prune_core.errors import InputError
 from prune_core.evaluation.evaluator import Evaluator
 from prune_core.greedy import Steps, Walk, prune_best_first, prune_in_one_pass
 from prune_core.masks import Channel, ChannelMask
+from prune_core.policies.leaps import prune_best_first_in_leaps
 from prune_core.policies.plateau import prune_over_plateaus
 from prune_core.policies.prefix import prune_to_a_prefix
 from prune_core.policies.ranked import RankedWalk, prune_best_first_ranked
@@ -86,7 +87,8 @@ def prune(
     """Every step of a trial: a policy at a bound of ``x`` points. Raises InputError at once.
 
     ``part``: what counts on a part of the images, where candidates are only to be ranked; ``screen``: from an
-    order to the estimates by which candidates are chosen. Both are of the policies of ``RANKING``.
+    order to the estimates by which candidates are chosen. Both are of the policies of ``RANKING``; with both,
+    channels go several at a time (``policies.leaps``).
     """
     other = None if policy in POLICIES else OTHERS.find(policy)
     if policy not in POLICIES and other is None:
@@ -95,8 +97,9 @@ def prune(
         return prune_in_one_pass(evaluator, order, make_rule(policy, x))
     check_x(x)
     if screen is not None and policy in RANKING:
-        walk = Walk.start(evaluator, x) if part is None else RankedWalk.over_all(evaluator, part(), x)
-        return prune_best_first_screened(walk, screen(order))
+        if part is not None:
+            return prune_best_first_in_leaps(RankedWalk.over_all(evaluator, part(), x), screen(order))
+        return prune_best_first_screened(Walk.start(evaluator, x), screen(order))
     if part is not None and policy in RANKING:
         return prune_best_first_ranked(evaluator, part(), order, x)
     if other is not None:

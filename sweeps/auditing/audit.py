@@ -34,9 +34,11 @@ def audit_from(
     frontier_members: bool = False,
     say: Callable[[str], None] = lambda line: None,
     tell: Callable[[str, int, int, str], None] = lambda subject, done, total, what: None,
+    over_workers: bool = False,
 ) -> Result:
     """Audit a state of a sweep, the one that ``criterion`` chooses on validation, or every member of the
-    frontier. What is there already is not made again. Raises InputError."""
+    frontier. What is there already is not made again. ``over_workers``: of Ray; else all is made in this
+    process. Raises InputError."""
     from prune_core.audits.names import check_audits
     from prune_core.audits.plan import Bench
     from prune_core.audits.subject import Subject
@@ -84,8 +86,12 @@ def audit_from(
     bench = Bench.of(Subject(inputs.model), inputs.valid, inputs.test)
     auditor = Auditor(manifest.name, inputs, AuditStore(storage.begin()), bench, other, asked, say, tell)
     store = RecordStore(storage)
+    if over_workers:
+        from sweeps.auditing.spread import spread
+
+        spread(auditor, points, config.resources, storage)
     found = [auditor(point, store.weights(point.trial_key, point.weights)) for point in points]
-    if auditor.made:
+    if auditor.made or over_workers:
         _log(manifest, storage, found, say)
     return {"sweep": manifest.name, "states": found} if frontier_members else found[0]
 
@@ -116,14 +122,22 @@ def audit_after(
     config: Config,
     say: Callable[[str], None],
     tell: Callable[[str, int, int, str], None] = lambda subject, done, total, what: None,
+    executor: str = "inline",
 ) -> Result | None:
-    """What ``sweep.audit`` asks for: the states of the frontier of a sweep that has ended, audited in this
-    process. None where nothing is asked for, or there is nothing to audit."""
+    """What ``sweep.audit`` asks for: the states of the frontier of a sweep that has ended, audited over the
+    workers of ``executor``, or in this process. None where nothing is asked for, there is nothing to audit,
+    or it cannot be audited, which is said: the sweep itself is done."""
     asked, frontier = config.sweep.audit, result.frontier
     if not asked or not frontier.points:
         return None
     from sweeps.choosing.criteria import Knee
 
     names = () if asked is True else asked
-    say(f"sweep.audit: {len(frontier.points)} states of the frontier, one after the other in this process")
-    return audit_from(result.manifest.name, config.storage, Knee(), names or (), None, True, say, tell)
+    ray, name = executor == "ray", result.manifest.name
+    how = "over the workers" if ray else "one after the other in this process"
+    say(f"sweep.audit: {len(frontier.points)} states of the frontier, {how}")
+    try:
+        return audit_from(name, config.storage, Knee(), names or (), None, True, say, tell, ray)
+    except InputError as error:  # the sweep itself is done, and its results stand
+        say(f"sweep.audit: not audited: {error}")
+        return None

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prune_core.audits.entries import Entry
+from prune_core.audits.entries import AUDITS_VERSION, Entry
 from prune_core.audits.names import AUDITS
-from prune_core.audits.plan import Bench, pieces
+from prune_core.audits.plan import Bench, Piece, pieces
 from prune_core.audits.run import Audited, audited, expected_seconds
 from prune_core.audits.subject import Subject
 from prune_core.files.constants import Weights
@@ -52,8 +52,9 @@ class Auditor:
         if self.benign is not None:
             subjects["benign"] = Subject(self.benign)
         self._say_time(subjects)
-        found = {name: self._audited(name, subject) for name, subject in subjects.items()}
+        found = {name: self.audited(name, subject) for name, subject in subjects.items()}
         result: Result = {
+            "version": AUDITS_VERSION,
             "sweep": self.sweep,
             "trial": point.trial_key,
             "step": point.step,
@@ -88,7 +89,8 @@ class Auditor:
         kept = {"benign_digest": benign} if benign is not None and not other else {}
         return {**result, **kept, "subjects": subjects, "skipped": [*result["skipped"], *skipped]}
 
-    def _audited(self, name: str, subject: Subject) -> Audited:
+    def audited(self, name: str, subject: Subject) -> Audited:
+        """One net, ``name`` among the subjects: what is kept of it, and what is missing, made and kept."""
         net, there = self._known(subject)
 
         def keep(entry: Entry) -> None:
@@ -106,12 +108,15 @@ class Auditor:
         net = self.store.net_name(subject.model.digest, subject.mask.digest, *digests)
         return net, self.store.entries(net)
 
+    def left(self, subject: Subject) -> list[Piece]:
+        """What is not kept of a net's audits."""
+        there = self._known(subject)[1]
+        return [p for p in pieces(subject, self.bench, self.audits)[0] if p.key not in there]
+
     def _say_time(self, subjects: Mapping[str, Subject]) -> None:
         seconds, left = 0.0, 0
         for subject in subjects.values():
-            there = self._known(subject)[1]
-            todo = [p for p in pieces(subject, self.bench, self.audits)[0] if p.key not in there]
-            if todo:
+            if todo := self.left(subject):
                 seconds += expected_seconds(subject, self.bench, todo)
                 left += len(todo)
         if left:

@@ -103,11 +103,12 @@ def frontier(
     With several sweeps (of one BadNet and the same images): their hypervolumes and the best state within each
     X side by side, then one frontier over all, with the sweeps that each state is from.
     """
+    from sweeps.cli.console import say
     from sweeps.looking import compared_frontiers, shown_frontier
 
     if sweep and len(sweep) > 1:
         return compared_frontiers(sweep, storage, page)
-    return shown_frontier(sweep[0] if sweep else None, storage, page)
+    return shown_frontier(sweep[0] if sweep else None, storage, page, say)
 
 
 @command(tables.reported)

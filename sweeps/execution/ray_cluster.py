@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,16 +16,23 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tenacity import Retrying, stop_after_attempt
 
 from prune_core.errors import InputError, Unavailable
+from sweeps.config.schema import ResourcesConfig
 from sweeps.doctor.nodes import diagnose_nodes
+from sweeps.execution.gpu import take_gpu
 from sweeps.execution.ray_private import errors_in_one_line, only_on_this_machine, show_token
+from sweeps.execution.stopping import stoppable
+from sweeps.inputs.load import Parcel
+from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.retry import persistently
 from sweeps.storage.storage import Storage
 
 T = TypeVar("T")
+R = TypeVar("R")
 Tell = Callable[[str], None]
 
 FULL = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
@@ -137,6 +145,44 @@ def on_every_node(function: Callable[[], T]) -> dict[str, T | Exception]:
                 answers[address] = error
                 ray.cancel(call, force=True)
         return answers
+
+
+def over_workers(
+    work: Callable[[TrialInputs, Storage, T], R],
+    items: Sequence[T],
+    inputs: TrialInputs,
+    storage: Storage,
+    resources: ResourcesConfig,
+    tell: Tell,
+) -> Iterator[R | Exception]:
+    """What ``work`` makes of each item, or raises, in workers that take as much of a node as a trial does; in
+    the order in which they end. ``work`` is a function of a module; data and network travel once. Raises like
+    ``connected``, and InputError where nodes do not agree."""
+    with stoppable(), connected(), stoppable():
+        nodes_agree(storage)
+        parcel = put(Parcel.of(inputs), tell)
+        remote: Any = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu)(_item)
+        left = [remote.remote(work, item, [parcel], storage.address, resources) for item in items]
+        while left:
+            (done,), left = ray.wait(left, num_returns=1)
+            try:
+                yield ray.get(done)
+            except Exception as error:  # whatever it is, the others go on
+                yield error
+
+
+def _item(
+    work: Callable[[TrialInputs, Storage, T], R],
+    item: T,
+    parcel: list[ray.ObjectRef[Parcel]],
+    place: str,
+    resources: ResourcesConfig,
+) -> R:
+    """In a worker. ``parcel`` in a list, as Ray would fetch it anew for each call else."""
+    torch.set_num_threads(max(1, math.floor(resources.cpu)))
+    inputs = ray.get(parcel[0]).opened()
+    take_gpu(inputs.model.graph, resources.gpu)
+    return work(inputs, Storage(place, begun=True), item)
 
 
 def _visitor(work: bytes) -> Callable[[], Any]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sweeps.events import SweepEvents
 from sweeps.extras import command, installed
+from sweeps.following.optuna_rows import add_trials
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.overview.rows import trial_row
 from sweeps.planning.objectives import DIRECTIONS, objectives
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     from sweeps.records.trial_record import TrialRecord
 
 FILE = "optuna.db"  # in a storage that is a folder: all its sweeps, a study each
+GATHERED = 5.0  # seconds in which trials end that are written together
 LAST = 120.0  # seconds that a sweep's end waits for what is not written yet
+AT_ONCE = 500  # trials of one transaction
 _COMPLETE = "COMPLETE"
 PARAMS = ("policy", "repair", "layers", "order", "seed", "x")
 
@@ -102,15 +106,29 @@ class StudyCopy(SweepEvents):
             return
         try:
             study = OpenStudy(self.address, self.manifest, self.inputs)
-            for row in self._before:
-                study.add(row)
-            while (more := self._rows.get()) is not None:
-                study.add(more)
+            study.add(self._before)
+            for rows in self._gathered():
+                study.add(rows)
         except Exception as error:  # SQLAlchemy raises all sorts; an address may hold a password
             self.tell(
                 f"the Optuna study of the sweep is not kept ({type(error).__name__}); the sweep goes on "
                 "without it, and the next goodnet sweep with a trial to run fills it again"
             )
+
+    def _gathered(self) -> Iterator[list[Row]]:
+        """What came within a few seconds of each first, until the end."""
+        while (first := self._rows.get()) is not None:
+            rows, until = [first], time.monotonic() + GATHERED
+            while (left := until - time.monotonic()) > 0:
+                try:
+                    more = self._rows.get(timeout=left)
+                except queue.Empty:
+                    break
+                if more is None:
+                    yield rows
+                    return
+                rows.append(more)
+            yield rows
 
 
 class OpenStudy:
@@ -147,16 +165,25 @@ class OpenStudy:
             study.set_metric_names(list(DIRECTIONS))
         return study
 
-    def add(self, row: Row) -> None:
-        """Nothing where the study has it; a trial that failed or was stopped before is added once it is
+    def add(self, rows: Sequence[Row]) -> None:
+        """Those that the study does not have; a trial that failed or was stopped before is added once it is
         done."""
+        states: dict[str, str] = {}  # by trial, the last word on it
+        trials = []
+        for row in rows:
+            known = states.get(row.key, self.known.get(row.key))
+            if known not in (_COMPLETE, _state(row)):
+                states[row.key] = _state(row)
+                trials.append(self._trial(row))
+        for start in range(0, len(trials), AT_ONCE):
+            add_trials(self.study, self.storage, trials[start : start + AT_ONCE])
+        self.known.update(states)
+
+    def _trial(self, row: Row) -> optuna.trial.FrozenTrial:
         import optuna
 
-        state = _state(row)
-        if self.known.get(row.key) in (_COMPLETE, state):
-            return
         trial = optuna.trial.create_trial(
-            state=optuna.trial.TrialState[state],
+            state=optuna.trial.TrialState[_state(row)],
             values=row.values,
             params=row.params,
             distributions=self.distributions,
@@ -167,8 +194,7 @@ class OpenStudy:
         else:
             trial.datetime_start = datetime.now() - timedelta(seconds=row.seconds)
         trial.datetime_complete = trial.datetime_start + timedelta(seconds=row.seconds)
-        self.study.add_trial(trial)
-        self.known[row.key] = state
+        return trial
 
 
 def _state(row: Row) -> str:
@@ -180,17 +206,18 @@ def _state(row: Row) -> str:
 
 def _distributions(space: SearchSpace) -> dict[str, Any]:
     """What Optuna is told of a sweep's choices. X is a number, also that of the extra trial of policy
-    ``final-layer``."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    ``final-layer``; so is the seed, as Optuna keeps the list of all choices with every trial."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     choices: dict[str, set[Any]] = {
         "policy": set(space.policies),
         "repair": {*space.repairs, "none"},
         "layers": {"+".join(layers) for layers in (*space.layer_sets, *space.first_layers)},
         "order": {*space.orders, NO_ORDER},
-        "seed": {*space.seeds, 0},
     }
+    seeds = {*space.seeds, 0}
     return {
         **{name: CategoricalDistribution(sorted(options)) for name, options in choices.items()},
+        "seed": IntDistribution(min(seeds), max(seeds)),
         "x": FloatDistribution(0.0, 100.0),
     }

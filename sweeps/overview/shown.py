@@ -17,7 +17,9 @@ from prune_core import ALGORITHM_VERSION
 from prune_core.counts import Counts
 from sweeps.config.constraint import told_within
 from sweeps.limits import DAMAGE
+from sweeps.overview.shown_form import checked
 from sweeps.overview.standing import fates_of
+from sweeps.progress import Tell
 from sweeps.records.trial_record import TrialRecord
 from sweeps.reports.price import prices
 from sweeps.results import Frontier
@@ -26,7 +28,6 @@ from sweeps.storage.storage import Storage
 
 Shown = dict[str, Any]
 FORM = 1  # of what is shown; another one is not read
-_KEYS = {"trials", "badnet", "points", "hypervolume", "hypervolume_by_kind", "findings"}
 
 
 def shown(manifest: Manifest, records: Sequence[TrialRecord], found: Frontier) -> Shown:
@@ -69,18 +70,25 @@ def keep_shown(storage: Storage, manifest: Manifest, made_of: str, value: Shown)
         return
 
 
-def kept_shown(storage: Storage, manifest: Manifest) -> Shown | None:
-    """None where nothing is kept, it is damaged, or records have changed since."""
-    data = storage.read_bytes(_path(manifest))
-    if data is None:
-        return None
+def kept_shown(storage: Storage, manifest: Manifest, tell: Tell) -> Shown | None:
+    """None where nothing is kept, records have changed since, or it is damaged; then ``tell`` gets a line."""
     try:
-        made_of, digest, text = json.loads(data)
-        if made_of != stamp(storage, manifest) or digest != _digest(text):
+        data = storage.read_bytes(_path(manifest))
+        if data is None:
             return None
-        value: Shown = json.loads(text)
-        return value if value["sweep"] == manifest.name and value.keys() >= _KEYS else None
+        made_of, digest, text = json.loads(data)
+        now = stamp(storage, manifest)
+        if made_of != now and isinstance(made_of, str) and len(made_of) == len(now):
+            return None
+        value = checked(text)
+        if made_of != now or digest != _digest(text) or value["sweep"] != manifest.name:
+            raise ValueError("not what a sweep has kept")
+        return value
     except DAMAGE:
+        tell(
+            f"{_path(manifest)} in storage {storage.place!r} is damaged and not used; all records are read "
+            "instead (the next goodnet sweep writes it again)"
+        )
         return None
 
 

@@ -17,6 +17,7 @@ from prune_core.policies.registry import policy_version
 
 NO_ORDER = "none"  # stands for the order where none is walked
 FINAL_LAYER = "final-layer"  # the policy that walks one layer alone
+LEAPS_VERSION = "1"
 WHOLE_LAYER = 100.0  # its X at which the whole layer is pruned
 
 
@@ -63,6 +64,11 @@ class TrialSettings:
         return with_inverted(found, self.inverted)
 
     @property
+    def leaps(self) -> bool:
+        """Whether channels go several at a time."""
+        return self.rank_images is not None and self.screen is not None
+
+    @property
     def procedure(self) -> str:
         """Policy and repair, as people read them."""
         return self.policy if self.repair == "none" else f"{self.policy}, then {self.repair}"
@@ -91,7 +97,10 @@ def trial_key(settings: TrialSettings, badnet: str, valid: str, test: str) -> st
     """What a trial is: a digest of settings, BadNet, data (digests) and the algorithm's version; and of
     the versions of a repair that has changed, and of an order and a policy that are not built in."""
     parts = [settings.to_json(), badnet, valid, test, ALGORITHM_VERSION]
-    if versions := part_versions([settings.order], [settings.policy], [settings.repair]):
+    versions = part_versions([settings.order], [settings.policy], [settings.repair])
+    if settings.leaps:
+        versions["leaps"] = LEAPS_VERSION
+    if versions:
         parts.append(versions)
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from prune_core.counts import Counts
 from prune_core.greedy import PruneStep
 from prune_core.masks import ChannelMask
+from prune_core.policies.leaps import Leap
 from sweeps.records.ran import Ran
 from sweeps.records.settings import TrialSettings
 from sweeps.records.trial_record import ChangedNet, Status, TrialRecord, Whose
@@ -199,6 +200,11 @@ def _step_json(number: int, step: PruneStep) -> dict[str, Any]:
         "tried": _brief(step.tried.to_json()),
         "now": _brief(step.now.to_json()),
         "returned": back and {"layer": back.layer, "channel": back.index},
+        **(
+            {"along": [{"layer": c.layer, "channel": c.index} for c in step.along]}
+            if isinstance(step, Leap)
+            else {}
+        ),
         **(
             {"tried_images": step.tried.clean_total} if step.tried.clean_total != step.now.clean_total else {}
         ),

@@ -46,6 +46,7 @@ class Importance:
         fits: R² on trials that the forest has not seen: mean and standard deviation over folds and seeds.
         of: setting -> by how much R² falls when it is permuted, mean and standard deviation over
             permutations, folds and seeds. Settings with one value alone are left out.
+        stopped: trials that are left out because they were stopped before their end.
         why_not: why nothing can be said, in a sentence; then ``of`` is empty.
     """
 
@@ -53,6 +54,7 @@ class Importance:
     trials: int
     fits: tuple[float, float] | None
     of: dict[str, tuple[float, float]]
+    stopped: int
     why_not: str | None = None
 
 
@@ -69,6 +71,7 @@ def outcomes(record: TrialRecord) -> tuple[float, float]:
 def importances(records: Sequence[TrialRecord], seed: int = 0) -> list[Importance]:
     """One for each of ``OUTCOMES``; the same for the same records and ``seed``. Needs scikit-learn."""
     done = [r for r in records if r.status == "done"]
+    stopped = sum(r.status == "stopped" for r in records)
     if len(done) > MOST_TRIALS:
         drawn = np.random.default_rng(seed).choice(len(done), MOST_TRIALS, replace=False)
         done = [done[position] for position in sorted(drawn)]
@@ -76,26 +79,31 @@ def importances(records: Sequence[TrialRecord], seed: int = 0) -> list[Importanc
     varied = [name for name, values in columns.items() if len(set(values)) > 1]
     reached = np.array([outcomes(r) for r in done], float).reshape(-1, len(OUTCOMES))
     return [
-        _importance(outcome, varied, columns, reached[:, number], seed)
+        _importance(outcome, varied, columns, reached[:, number], stopped, seed)
         for number, outcome in enumerate(OUTCOMES)
     ]
 
 
 def _importance(
-    outcome: str, varied: list[str], columns: dict[str, list[str]], reached: np.ndarray, seed: int
+    outcome: str,
+    varied: list[str],
+    columns: dict[str, list[str]],
+    reached: np.ndarray,
+    stopped: int,
+    seed: int,
 ) -> Importance:
     trials = len(reached)
     refused = _too_little(trials, varied, reached)
     if refused is not None:
-        return Importance(outcome, trials, None, {}, refused)
+        return Importance(outcome, trials, None, {}, stopped, refused)
     codes = np.stack([np.unique(columns[name], return_inverse=True)[1] for name in varied], axis=1)
     fits, falls = _falls(codes, reached, seed)
     fit = (fmean(fits), pstdev(fits))
     if fit[0] <= 0:
         why = "the settings do not predict it: a forest does no better than the mean on trials not seen"
-        return Importance(outcome, trials, fit, {}, why)
+        return Importance(outcome, trials, fit, {}, stopped, why)
     of = {name: (fmean(fall), pstdev(fall)) for name, fall in zip(varied, falls, strict=True)}
-    return Importance(outcome, trials, fit, dict(sorted(of.items(), key=lambda item: -item[1][0])))
+    return Importance(outcome, trials, fit, dict(sorted(of.items(), key=lambda item: -item[1][0])), stopped)
 
 
 def _too_little(trials: int, varied: list[str], reached: np.ndarray) -> str | None:

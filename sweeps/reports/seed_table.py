@@ -86,6 +86,18 @@ def seed_table(records: Iterable[TrialRecord], channels_of: Mapping[str, int]) -
     return rows
 
 
+def left_out(records: Iterable[TrialRecord]) -> str:
+    """What the table does not tell of: a Markdown paragraph, "" where there is nothing to say."""
+    stopped = sum(record.status == "stopped" for record in records)
+    if not stopped:
+        return ""
+    return (
+        f"\nWithout {stopped} trial{'s' if stopped != 1 else ''} stopped before the end (`sweep.stop`): the "
+        "network that such a trial had come to is not the one that its X stands for. The frontier knows its "
+        "states.\n"
+    )
+
+
 def to_markdown(rows: Sequence[TableRow]) -> str:
     """A table that MLflow and GitHub render."""
     lines = ["| " + " | ".join((METHOD, *COLUMNS)) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]

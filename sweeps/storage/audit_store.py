@@ -44,8 +44,8 @@ class AuditStore:
         self.storage.write_bytes(f"audits/nets/{net}.json", json.dumps(data).encode())
 
     def state(self, sweep: str, trial: str, step: int) -> dict[str, Any] | None:
-        """The audit of a state in the form of ``goodnet audit --json``; None where there is none, or a
-        damaged one."""
+        """The audit of a state in the form of ``goodnet audit --json``; None where there is none, a damaged
+        one, or one of another version of the audits, whose figures are not to be compared with today's."""
         try:
             found = self._read(self._path(sweep, trial, step))
             for entries in found["subjects"].values():
@@ -53,10 +53,10 @@ class AuditStore:
                     Entry.from_json(entry)
             for one in found["skipped"]:
                 Skipped(one["audit"], one["why"])
-            same = (found["sweep"], found["trial"], found["step"]) == (sweep, trial, step)
+            same = (found.get("version"), found["sweep"], found["trial"], found["step"])
         except DAMAGE:
             return None
-        return found if same else None
+        return found if same == (AUDITS_VERSION, sweep, trial, step) else None
 
     def keep_state(self, found: dict[str, Any]) -> str:
         """The name of its file."""

@@ -14,6 +14,7 @@ from prune_core.errors import InputError
 from prune_core.files.constants import Weights, from_safetensors, to_safetensors, weights_digest
 from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
+from prune_core.policies.leaps import Leap
 from sweeps.limits import DAMAGE, read_table
 from sweeps.progress import Tell
 from sweeps.records.trial_record import Status, TrialRecord
@@ -65,6 +66,10 @@ _COUNTS = {
 
 # On how many images each question was asked, where some were asked on a part of them.
 _TOTALS = {"tried_clean_total": pa.int64(), "tried_poisoned_total": pa.int64()}
+
+
+# The channels that went, or came back, together with a step's own, where several go at a time.
+_ALONG = pa.list_(pa.struct([("layer", pa.string()), ("channel", pa.int32())]))
 
 
 # Of each trigger, where there are several; a file without these columns knows one.
@@ -181,6 +186,8 @@ def _to_table(record: TrialRecord) -> pa.Table:
         for side, counts in (("tried", step.tried), ("now", step.now)):
             row.update({f"{side}_{name}": getattr(counts, name) for name in _COUNTS})
             row[f"{side}_triggers"] = [asdict(one) for one in counts.triggers]
+        if isinstance(step, Leap):
+            row["along"] = [{"layer": c.layer, "channel": c.index} for c in step.along]
         row["tried_clean_total"] = step.tried.clean_total
         row["tried_poisoned_total"] = step.tried.in_all.poisoned_total
         rows.append(row)
@@ -188,6 +195,8 @@ def _to_table(record: TrialRecord) -> pa.Table:
     if record.settings.rank_images is not None:
         for name, kind in _TOTALS.items():
             schema = schema.append(pa.field(name, kind))
+    if any("along" in row for row in rows):
+        schema = schema.append(pa.field("along", _ALONG))
     if record.badnet_valid is not None and record.badnet_valid.triggers:
         for side in _SIDES:
             schema = schema.append(pa.field(f"{side}_triggers", _BY_TRIGGER))
@@ -211,11 +220,14 @@ def _from_table(table: pa.Table) -> TrialRecord:
         channel = Channel(row["layer"], row["channel"])
         back = row.get("returned_layer")
         returned = None if back is None else Channel(back, row["returned_channel"])
-        if row["accepted"]:
-            gone = mask.adding(channel)
-            mask = gone if returned is None else gone.without(returned)
         tried, now = _counts_of(row, "tried", badnet), _counts_of(row, "now", badnet)
-        steps.append(PruneStep(channel, row["accepted"], tried, mask, now, returned))
+        step = PruneStep(channel, row["accepted"], tried, mask, now, returned)
+        if row.get("along") is not None:
+            along = tuple(Channel(one["layer"], one["channel"]) for one in row["along"])
+            step = Leap(channel, row["accepted"], tried, mask, now, returned, along)
+        if row["accepted"]:
+            mask = step.after(mask)
+        steps.append(replace(step, mask=mask))
     return replace(record, steps=tuple(steps))
 
 

@@ -18,7 +18,7 @@ from sweeps.extras import command, installed, need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.overview.standing import fates_of
 from sweeps.records.trial_record import TrialRecord
-from sweeps.reports.seed_table import seed_table, to_csv, to_markdown
+from sweeps.reports.seed_table import left_out, seed_table, to_csv, to_markdown
 from sweeps.results import frontier_table
 from sweeps.storage.manifest import Manifest, read_manifest
 from sweeps.storage.parquet import parquet_bytes
@@ -211,7 +211,7 @@ def _of(result: SweepResult) -> dict[str, Any]:
 def sweep_files(result: SweepResult, inputs: TrialInputs) -> tuple[dict[str, bytes], str]:
     """The parent run's files by artifact path, and the seed report's table in Markdown."""
     rows = seed_table(result.records, {la.name: la.channels for la in inputs.model.layers[1:]})
-    table = to_markdown(rows)
+    table = to_markdown(rows) + left_out(result.records)
     files = {
         **_pictures(result, inputs),
         "frontier.parquet": parquet_bytes(frontier_table(result.frontier)),

@@ -9,7 +9,9 @@ import math
 from typing import Any, NamedTuple
 
 from prune_core.counts import Counts
+from prune_core.greedy import PruneStep
 from prune_core.masks import Channel
+from prune_core.policies.leaps import Leap
 from sweeps.records.trial_record import TrialRecord
 from sweeps.records.trial_report import TrialReport
 
@@ -80,7 +82,8 @@ def _steps_csv(record: TrialRecord) -> bytes:
     """Rates and margins of the net with the channels accepted so far, and of the net tried. Where
     ``tried_complete`` is False its accuracy is at most, its attack success at least, what it says.
     ``returned``: a channel that the net tried has back, as layer:channel. ``tried_images``: on how many
-    clean images it was tried, of a trial that ranks on a part of them.
+    clean images it was tried, of a trial that ranks on a part of them. ``along``: the channels that go, or
+    come back, together with it, of a trial in which several may.
     """
     rows: list[dict[str, Any]] = []
     ranked = record.settings.rank_images is not None
@@ -98,6 +101,7 @@ def _steps_csv(record: TrialRecord) -> bytes:
                 **tried,
                 "tried_complete": step.tried.complete,
                 **({"tried_images": step.tried.clean_total} if ranked else {}),
+                **({"along": " ".join(map(_named, _along(step)))} if record.settings.leaps else {}),
             }
         )
     text = io.StringIO()
@@ -110,6 +114,10 @@ def _steps_csv(record: TrialRecord) -> bytes:
 
 def _named(channel: Channel | None) -> str:
     return "" if channel is None else f"{channel.layer}:{channel.index}"
+
+
+def _along(step: PruneStep) -> tuple[Channel, ...]:
+    return step.along if isinstance(step, Leap) else ()
 
 
 def _json(value: Any) -> bytes:

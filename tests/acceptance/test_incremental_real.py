@@ -10,7 +10,7 @@ import onnx
 import pytest
 from networks import random_masks
 from onnx import helper
-from walks import largest_error, margin_error, same_walk
+from walks import differences_free, largest_error, margin_error, same_walk
 
 from prune_core.counts import Ask
 from prune_core.data.images import Split, make_split, read_images
@@ -19,6 +19,12 @@ from prune_core.incremental.evaluator import IncrementalEvaluator, margin_guard
 from prune_core.incremental.output_bounds import GUARD
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel, build_model, load_model
+
+
+@pytest.fixture(autouse=True, scope="module")
+def by_differences() -> Iterator[None]:
+    with differences_free():
+        yield
 
 
 def subset(folder: Path, count: int) -> Split:

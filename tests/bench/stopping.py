@@ -2,16 +2,21 @@
 
 Each configuration is a grid. What is missing of it is run whole, once; then each rule, and each way to
 search, is replayed from the records: a trial has the same steps whoever asks for it, so what a sweep would
-have come to can be read off exactly. The cost is told in questions (candidates tried), and in networks:
-questions that no trial before has asked, for the others are answered from memory.
+have come to can be read off exactly. The cost is told in questions (candidates tried), in networks (questions
+that no trial before has asked, for the others are answered from memory), and in CPU seconds: what a network
+took on average in trials of the same layer set when the grid was run, so run it with one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +40,33 @@ from sweeps.trial import volume_of
 
 SEEDS = range(5)
 LEAST = 1e-6  # of a logarithmic axis: nothing is missing
-Point = tuple[int, int, float]  # questions, networks, hypervolume so far
+Point = tuple[int, int, float, float]  # questions, networks, CPU seconds, hypervolume so far
+
+
+class CpuOfTrials(SweepEvents):
+    """CPU seconds of each trial in this process, by key; kept in a file, as a grid may take several calls."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.last = file, time.process_time()
+        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+
+    def planned(self, *what: object) -> None:
+        self.last = time.process_time()
+
+    def ended(self, record: TrialRecord) -> None:
+        self.seconds[record.key] = time.process_time() - self.last
+        self.file.write_text(json.dumps(self.seconds))
+        self.last = time.process_time()
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid's records, all of them done."""
+    """A grid's records, all of them done; ``cpu``: seconds of each by key, in the order in which they ran."""
 
     name: str
     space: SearchSpace
     records: dict[TrialSettings, TrialRecord]
+    cpu: dict[str, float]
     asked: dict[TrialSettings, list[ChannelMask]] = field(default_factory=dict)
     volumes: dict[tuple[TrialSettings, int], float] = field(default_factory=dict)
 
@@ -53,11 +75,28 @@ class Grid:
         config = load_config(path, overrides)
         storage = open_storage(config.storage)
         executor = InlineExecutor(config.evaluator, config.resources)
-        result = run_sweep(config, storage, executor, SweepEvents())
+        cpu = CpuOfTrials(Path(config.storage) / f"cpu-{config.name}.json")
+        cpu.file.parent.mkdir(parents=True, exist_ok=True)
+        result = run_sweep(config, storage, executor, cpu)
         assert all(record.status == "done" for record in result.records)
         inputs = load_inputs(input_files(config))
         space = SearchSpace.of(config.sweep, inputs.model)
-        return cls(config.name, space, {record.settings: record for record in result.records})
+        records = {record.settings: record for record in result.records}
+        return cls(config.name, space, records, cpu.seconds)
+
+    @cached_property
+    def price(self) -> dict[tuple[str, ...], float]:
+        """CPU seconds of a network that nobody has asked about, by layer set."""
+        seconds: dict[tuple[str, ...], float] = defaultdict(float)
+        networks = Counter[tuple[str, ...]]()
+        known: set[ChannelMask] = set()
+        of_keys = {record.key: record for record in self.records.values()}
+        for key, spent in self.cpu.items():
+            settings = of_keys[key].settings
+            seconds[settings.layers] += spent
+            networks[settings.layers] += len(set(self.nets(settings)) - known)
+            known.update(self.nets(settings))
+        return {layers: spent / max(1, networks[layers]) for layers, spent in seconds.items()}
 
     def nets(self, settings: TrialSettings) -> list[ChannelMask]:
         """What each question of a trial was about."""
@@ -82,7 +121,7 @@ class Grid:
         """A point for each trial's end, and how many were stopped."""
         rule = None if stop is None else StoppingRule(stop)
         known: set[ChannelMask] = set()
-        questions, stopped, points = 0, 0, list[Point]()
+        questions, stopped, seconds, points = 0, 0, 0.0, list[Point]()
         front = np.empty((0, 2))
         for settings in trials:
             record = self.records[settings]
@@ -92,10 +131,12 @@ class Grid:
                 rule.ended(replace(record, steps=record.steps[:end]))  # no more than it came to
             stopped += end < len(record.steps)
             questions += end
-            known.update(self.nets(settings)[:end])
+            new = set(self.nets(settings)[:end]) - known
+            known |= new
+            seconds += len(new) * self.price[settings.layers]
             found = [(s.now.clean_accuracy, s.now.attack_success) for s in record.steps[:end] if s.accepted]
             front = np.concatenate([front, np.array(found).reshape(-1, 2)])
-            points.append((questions, len(known), hypervolume(front[:, 0], front[:, 1])))
+            points.append((questions, len(known), seconds, hypervolume(front[:, 0], front[:, 1])))
         return points, stopped
 
     def _end(self, rule: StoppingRule, settings: TrialSettings) -> int:
@@ -141,13 +182,13 @@ def measured(grid: Grid, samplers: Sequence[str]) -> tuple[Runs, Runs]:
 def table(runs: Runs, whole: Point, trials: str) -> str:
     """Shares of the whole grid: mean, and from the lowest to the highest of five."""
     lines = [
-        f"| | {trials} | questions | networks | hypervolume |",
-        "|---|---|---|---|---|",
+        f"| | {trials} | questions | networks | CPU seconds | hypervolume |",
+        "|---|---|---|---|---|---|",
     ]
     for name, five in runs.items():
         counts = [stopped if trials == "stopped" else len(points) for points, stopped in five]
         cells = [f"{min(counts)}-{max(counts)}" if min(counts) < max(counts) else str(counts[0])]
-        for part, digits in ((0, 0), (1, 0), (2, 2)):
+        for part, digits in ((0, 0), (1, 0), (2, 0), (3, 2)):
             shares = [100 * points[-1][part] / whole[part] for points, _ in five]
             cells.append(
                 f"{np.mean(shares):.{digits}f} % ({min(shares):.{digits}f}-{max(shares):.{digits}f})"
@@ -157,8 +198,8 @@ def table(runs: Runs, whole: Point, trials: str) -> str:
 
 
 def picture(found: dict[str, tuple[Runs, Runs, float]], out: Path) -> None:
-    """What is missing of the whole grid's hypervolume, against networks: the median of five, their range, and
-    where each of them ends."""
+    """What is missing of the whole grid's hypervolume, against CPU seconds: the median of five, their range,
+    and where each of them ends."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -168,15 +209,15 @@ def picture(found: dict[str, tuple[Runs, Runs, float]], out: Path) -> None:
     for row, (name, (*both, whole)) in enumerate(found.items()):
         for place, runs, what in zip(axes[row], both, ("stopping", "searching"), strict=True):
             for (label, five), style in zip(runs.items(), ("-", "--", ":", "-."), strict=False):
-                most = max(points[-1][1] for points, _ in five)
+                most = max(points[-1][2] for points, _ in five)
                 grid = np.linspace(0, most, 200)
                 curves = np.array([_steps(points, grid) for points, _ in five])
                 curves = np.maximum(whole - curves, LEAST)
                 (line,) = place.plot(grid, np.median(curves, axis=0), style, label=label)
-                ends = [(p[-1][1], max(whole - p[-1][2], LEAST)) for p, _ in five]
+                ends = [(p[-1][2], max(whole - p[-1][3], LEAST)) for p, _ in five]
                 place.plot(*zip(*ends, strict=True), "o", color=line.get_color(), markersize=5)
                 place.fill_between(grid, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.15)
-            place.set(title=f"{name}, {what}", xlabel="networks evaluated", ylabel="missing hypervolume")
+            place.set(title=f"{name}, {what}", xlabel="CPU seconds", ylabel="missing hypervolume")
             place.set_yscale("log")
             place.grid(color="#E8EAEE", linewidth=0.8)
             place.legend(loc="upper right")
@@ -185,8 +226,8 @@ def picture(found: dict[str, tuple[Runs, Runs, float]], out: Path) -> None:
 
 
 def _steps(points: Sequence[Point], grid: np.ndarray) -> np.ndarray:
-    at = np.searchsorted([networks for _, networks, _ in points], grid, side="right")
-    return np.array([0.0, *(volume for _, _, volume in points)])[at]
+    at = np.searchsorted([seconds for _, _, seconds, _ in points], grid, side="right")
+    return np.array([0.0, *(volume for *_, volume in points)])[at]
 
 
 def main() -> None:
@@ -201,8 +242,8 @@ def main() -> None:
         grid = Grid.of(path, given.set)
         whole = grid.course(grid.records, None)[0][-1]
         print(f"\n{grid.name}: {len(grid.records)} trials, {whole[0]:,} questions, {whole[1]:,} networks, "
-              f"hypervolume {whole[2]:.4f}\n", flush=True)  # fmt: skip
-        found[grid.name] = (*measured(grid, given.samplers), whole[2])
+              f"{whole[2]:.0f} CPU s, hypervolume {whole[3]:.4f}\n", flush=True)  # fmt: skip
+        found[grid.name] = (*measured(grid, given.samplers), whole[3])
         print(table(found[grid.name][0], whole, "stopped"), end="\n\n")
         print(table(found[grid.name][1], whole, "trials"), flush=True)
     if given.out is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import h5py
+import numpy as np
 import pytest
 
 from prune_core.audits.entries import Entry
@@ -119,15 +121,31 @@ def test_audit_of_a_state(goodnet, smoke_config, smoke_files, tmp_path) -> None:
         assert bad.status == 2 and words in bad.err and "Traceback" not in bad.err, bad.err
 
 
+def test_a_sweep_that_cannot_be_audited_is_done_all_the_same(goodnet, smoke_config, smoke_files) -> None:
+    """One poisoned image on validation is enough for trials, and too few for audits."""
+    alone = smoke_config.with_name("alone.npz")
+    with h5py.File(smoke_files.poisoned_valid) as file:
+        np.savez(alone, data=file["data"][:1], label=file["label"][:1])
+    options = ["sweep.audit=true", f"data.poisoned_valid={alone}", "sweep.orders=[index]"]
+    said = goodnet(
+        "sweep", smoke_config, "--executor", "inline", *(w for o in options for w in ("--set", o)), "--json"
+    )
+    assert said.status == 0 and said.json["trials"] > 0, said.err
+    assert "not audited: " in said.err and "2 or more" in said.err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_a_sweep_audits_its_frontier_where_it_is_asked_to(goodnet, smoke_config, tmp_path) -> None:
-    """After its trials, in this process; and from Python what is there is shown again."""
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_sweep_audits_its_frontier_where_it_is_asked_to(goodnet, smoke_config, tmp_path, executor) -> None:
+    """After its trials, in this process or in workers; and from Python what is there is shown again."""
     import goodnet as face
 
     wanted = ["--set", "sweep.audit=[as-it-is]"]
-    said = goodnet("sweep", smoke_config, "--executor", "inline", *wanted, "--json")
+    said = goodnet("sweep", smoke_config, "--executor", executor, *wanted, "--json")
     assert said.status == 0 and "states of the frontier" in said.err, said.err
+    assert "failed" not in said.err and "in this process:" not in said.err
+    assert ("over the workers: " in said.err) == (executor == "ray"), said.err
     kept = list((tmp_path / "runs" / "audits" / said.json["sweep"]).iterdir())
     assert len(kept) == said.json["frontier_size"]
     sweep = face.sweep(smoke_config, executor="inline")

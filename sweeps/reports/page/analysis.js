@@ -16,7 +16,7 @@ VIEWS.importance = () => {
   place.replaceChildren();
   if (D.importance.missing) return empty(place, "Importance is not worked out here: " + D.importance.missing + ".");
   D.importance.found.forEach((found) => {
-    const words = `${found.trials} trials` + (found.fits ? `; on trials not seen R² is ${found.fits[0].toFixed(3)} ± ${found.fits[1].toFixed(3)}` : "");
+    const words = `${found.trials} trials` + (found.stopped ? `, without the ${found.stopped} that were stopped: they lay behind, so a setting that often does may look better here than it is` : "") + (found.fits ? `; on trials not seen R² is ${found.fits[0].toFixed(3)} ± ${found.fits[1].toFixed(3)}` : "");
     const chart = el("div", { class: "chart", role: "img", "aria-label": "Importance of settings" });
     place.append(el("h2", {}, names[found.outcome]), el("p", { class: "small" }, words + "."), chart);
     if (found.why_not) return empty(chart, `Nothing can be said: ${found.why_not}.`);

@@ -183,6 +183,7 @@ def _importance_of(records: Sequence[TrialRecord]) -> Json:
             {
                 "outcome": one.outcome,
                 "trials": one.trials,
+                "stopped": one.stopped,
                 "fits": one.fits,
                 "of": [[setting, *spread] for setting, spread in one.of.items()],
                 "why_not": one.why_not,

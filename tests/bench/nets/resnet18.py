@@ -66,7 +66,7 @@ class Size:
     few: int = 200  # of ``profile``, ``plain`` and ``prefix``
     layers: int = 8
     screen: int = 32
-    rank_images: int = 256
+    rank_images: int = 128
     memory_gb: float = 8.0
     seconds: float = 900.0
 
@@ -140,7 +140,8 @@ def best_first(model: PrunableModel, size: Size, folder: Path) -> Found:
     """One trial; called again, it goes on where the last call was cut off."""
     inputs = TrialInputs(model, PICTURES.split(size.images, 2), PICTURES.split(size.few, 3))
     layers = spelled(resolve_layer_set(f"last:{size.layers}", model), model)
-    settings = TrialSettings(ORDER, layers, X, "best-first", rank_images=size.rank_images or None,
+    order = "index" if size.screen else ORDER  # which costs a pass, where estimates choose whom it asks about
+    settings = TrialSettings(order, layers, X, "best-first", rank_images=size.rank_images or None,
                              screen=size.screen or None)  # fmt: skip
     notes = folder / f"{inputs.key(settings)}.json"
     before = json.loads(notes.read_text()) if notes.exists() else {"calls": 0, "cpu_seconds": 0.0}

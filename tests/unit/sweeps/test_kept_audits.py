@@ -8,7 +8,7 @@ from typing import Any
 import factories
 import pytest
 
-from prune_core.audits.entries import Entry
+from prune_core.audits.entries import AUDITS_VERSION, Entry
 from prune_core.masks import ChannelMask
 from sweeps.auditing.state import Auditor
 from sweeps.decision.evidence import evidence_of
@@ -24,6 +24,7 @@ INT8 = {**AS_IT_IS, "audit": "int8"}
 
 def kept(**changes: Any) -> dict[str, Any]:
     state = {
+        "version": AUDITS_VERSION,
         "sweep": "sweep-1",
         "trial": "trial-1",
         "step": 1,
@@ -44,6 +45,8 @@ def kept(**changes: Any) -> dict[str, Any]:
         {"mask_digest": "another"},
         {"data_digests": {"valid": "v" * 8, "test": "other images"}},
         {"skipped": ["int8"]},
+        {"version": AUDITS_VERSION - 1},
+        {"version": None},
     ],
 )
 def test_a_report_shows_audits_of_this_very_net_alone(tmp_path: Path, changes: dict[str, Any]) -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from small_nets import TARGET, TRIGGER_CHANNEL, small_badnet, small_split
 
-from prune_core.audits import changed_triggers, quantised
+from prune_core.audits import changed_triggers, perturbation, quantised
 from prune_core.audits.entries import Entry, Skipped
 from prune_core.audits.inverted import inversion_settings, inverted
 from prune_core.audits.names import AUDITS, check_audits
 from prune_core.audits.perturbation import perturbation_settings, perturbed
 from prune_core.audits.plan import Bench, Piece, as_it_is, pieces
 from prune_core.audits.run import audited, expected_seconds
-from prune_core.audits.subject import Asked, Exhibits, Subject
+from prune_core.audits.subject import Asked, Exhibits, Heap, Subject
 from prune_core.audits.tuning import tuned, tuning_settings
 from prune_core.data.images import LabeledImages
 from prune_core.errors import InputError
 from prune_core.masks import ChannelMask
+from prune_core.model.model import PrunableModel
 
 QUICK = {**tuning_settings(5), "steps": 3, "batch": 16}
 
@@ -114,6 +116,33 @@ def test_a_perturbation_is_small_and_only_ever_helps_on_what_it_is_found_for(
         assert one.clean == asked.clean and one.attacked[1] > 0
     everything = perturbed(Asked(subject, found.exhibits), perturbation_settings("trigger"), 0)
     assert everything.attack_success == 1
+
+
+def test_a_perturbation_of_clean_images_is_counted_on_others_than_those_it_was_sought_with(
+    bench: tuple[Subject, Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, found = bench
+    sought: list[bytes] = []
+    made = perturbation._found
+
+    def spied(net: PrunableModel, heap: Heap, *args: Any) -> torch.Tensor:
+        sought.extend(image.numpy().tobytes() for image in heap.pixels)
+        return made(net, heap, *args)
+
+    monkeypatch.setattr(perturbation, "_found", spied)
+    one = perturbed(Asked(subject, found.exhibits), perturbation_settings("clean"), 0)
+    (free,) = found.exhibits.free_valid
+    left = [i for i in free.pixels if i.numpy().tobytes() not in sought]
+    assert one.valid[1] == len(left) > 0
+
+
+def test_one_clean_image_is_too_few_to_seek_a_perturbation_and_count_it(bench: tuple[Subject, Bench]) -> None:
+    subject, found = bench
+    (free,) = found.exhibits.free_valid
+    few = replace(found.exhibits, free_valid=(Heap(free.pixels[:1], free.targets[:1]),))
+    todo, skipped = pieces(subject, replace(found, exhibits=few), ["perturbation"])
+    assert {piece.setting["start"] for piece in todo} == {"trigger"}
+    assert [one.audit for one in skipped] == ["perturbation of clean images"]
 
 
 def pasted(scale: float, shift: float, rows: slice, span: float = 255) -> tuple[LabeledImages, LabeledImages]:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from networks import NETS, SHAPE, made, random_masks
 from torch import nn
-from walks import largest_error, margin_error, same_walk
+from walks import differences_free, largest_error, margin_error, same_walk
 
 from prune_core.counts import Ask
 from prune_core.data.form import Preprocessing
@@ -33,7 +33,8 @@ def one_thread() -> Iterator[None]:
     """Networks this small run no faster on more, and far slower where cores are shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with differences_free():
+        yield
     torch.set_num_threads(before)
 
 

@@ -285,6 +285,20 @@ def test_scan_and_audits_stand_on_the_page(small: tuple[Told, Given]) -> None:
     assert "Nobody has attacked" not in page and "Nobody has searched" not in page
 
 
+@pytest.mark.parametrize(
+    ("given", "says"), [(True, "The trigger that was given works"), (False, "found by another search")]
+)
+def test_a_trigger_that_was_found_is_not_called_given(
+    small: tuple[Told, Given], given: bool, says: str
+) -> None:
+    told = small[0]
+    data = {**told.facts["data"], "inverted": "clean images", "test_given": given}
+    scan = {**SCAN, "verdict": "nothing found", "suspected": []}
+    page = checked(replace(told, facts={**told.facts, "data": data, "scan": scan}))
+    assert says in page and ("trigger that was given works" in page) == given
+    assert ("not to be trusted" in page) != given and ("the trigger works." in page) == given
+
+
 def test_names_from_files_are_only_text(tmp_path: Path) -> None:
     named = [replace(s, clean=replace(s.clean, classes=(HOSTILE,) * 4)) for s in map(small_split, (1, 2))]
     told, _ = small_report(

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,8 @@ from servers import free_port
 
 from prune_core.testing.net import tiny_net
 from sweeps.config.schema import make_config
-from sweeps.following.study import StudyCopy, study_address
+from sweeps.following.optuna_rows import TESTED, add_trials, one_by_one
+from sweeps.following.study import OpenStudy, Row, StudyCopy, study_address
 from sweeps.planning.grid import trials_of
 from sweeps.records.trial_record import TrialRecord
 from sweeps.storage.manifest import Manifest
@@ -172,3 +174,42 @@ def test_where_it_is_kept(given: str, expected: str | None, tmp_path: Path) -> N
 def test_an_address_is_not_kept_with_the_sweep(inputs: Any) -> None:
     manifest, _ = made(inputs, study="postgresql://u:secret@host/db")
     assert "secret" not in repr(manifest.to_json()) and "secret" not in repr(manifest)
+
+
+def test_many_at_once_are_what_optuna_adds_one_by_one(inputs: Any, tmp_path: Path) -> None:
+    """The plain twin of what touches Optuna's tables: done, failed and stopped trials, in two portions."""
+    manifest, records = made(inputs)
+    records[1] = make_record("t1", settings=records[1].settings, reason="no pairs", seconds=3.0)
+    records[2] = replace(records[2], status="stopped", reason="asha: behind", seconds=1.5)
+    started = datetime(2026, 3, 1, 12, 30, 5).timestamp()
+    trials = [replace(Row.of(record), started=started + i) for i, record in enumerate(records)]
+    found = []
+    for name, add in (("plain", lambda study, _, new: one_by_one(study, new)), ("fast", add_trials)):
+        opened = OpenStudy(f"sqlite:///{tmp_path}/{name}.db", manifest, inputs)
+        for some in (trials[:3], trials[3:]):
+            add(opened.study, opened.storage, [opened._trial(row) for row in some])
+        found.append(
+            [
+                replaced_id(t)
+                for t in optuna.load_study(study_name=manifest.name, storage=opened.storage).trials
+            ]
+        )
+    plain, fast = found
+    assert len(plain) == len(records) and fast == plain
+
+
+def replaced_id(trial: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(trial).items() if name != "_trial_id"}
+
+
+def test_this_optuna_is_one_whose_tables_are_known() -> None:
+    assert TESTED.contains(optuna.__version__), "try add_trials with it, then add it to TESTED"
+
+
+def test_with_another_optuna_trials_are_added_its_own_way(
+    inputs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, records = made(inputs)
+    monkeypatch.setattr("optuna.__version__", "9.0.0")
+    monkeypatch.setattr("sweeps.following.optuna_rows._at_once", pytest.fail)
+    assert len(copied(manifest, inputs, f"sqlite:///{tmp_path}/o.db", records).trials) == len(records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -77,3 +78,10 @@ def test_where_settings_predict_nothing_nothing_is_claimed() -> None:
         assert one.fits is not None
         assert (one.of == {}) == (one.fits[0] <= 0) == (one.why_not is not None)
         assert one.fits[0] < 0.3
+
+
+def test_stopped_trials_are_left_out_and_counted() -> None:
+    stopped = [replace(record, key=f"s{i}", status="stopped") for i, record in enumerate(grid()[:5])]
+    assert [one.stopped for one in importances(grid())] == [0, 0]
+    assert importances([*grid(), *stopped]) == [replace(one, stopped=5) for one in importances(grid())]
+    assert importances(stopped)[0].stopped == 5

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 from factories import make_record, make_settings
 
-from sweeps.reports.seed_table import COLUMNS, per_cent, seed_table, to_csv, to_markdown
+from sweeps.reports.seed_table import COLUMNS, left_out, per_cent, seed_table, to_csv, to_markdown
 
 CHANNELS = {"conv_2": 2, "conv_3": 3, "conv_4": 5}  # ten in all
 
@@ -95,3 +96,11 @@ def test_markdown_and_csv_have_the_report_s_columns() -> None:
     lines = to_markdown(rows).splitlines()
     assert lines[1] == "|---|---:|---:|---:|---:|---:|"
     assert lines[3] == "| X = 4% | 98.00% | 97.50% | 90.00% | 92.00% | 10.00% |"
+
+
+def test_stopped_trials_are_left_out_and_the_table_says_so() -> None:
+    done = targeted("a", 4, [(960, 300)])
+    stopped = replace(targeted("b", 4, [(970, 10)], order="l1"), status="stopped", reason="asha: behind")
+    assert seed_table([done, stopped], CHANNELS) == seed_table([done], CHANNELS)
+    assert left_out([done]) == ""
+    assert "Without 1 trial stopped before the end" in left_out([done, stopped])

@@ -12,9 +12,13 @@ from prune_core.errors import InputError
 from prune_core.frontier import hypervolume
 from sweeps.commands import study_of
 from sweeps.config.schema import head_of, load_config
+from sweeps.events import SweepEvents
+from sweeps.execution.inline import InlineExecutor
 from sweeps.reports.study import grouped, lowest_attack_within, study, winners
 from sweeps.reports.study_page import SHOWN, Part, study_markdown
 from sweeps.reports.study_picture import _frontiers, study_png
+from sweeps.storage.storage import open_storage
+from sweeps.sweep import run_sweep
 from tests.factories import BADNET, make_counts, make_record, make_settings
 
 
@@ -189,6 +193,25 @@ def test_two_sweeps_of_one_name_are_refused(smoke_config, tmp_path) -> None:
     config = load_config(smoke_config)
     with pytest.raises(InputError, match="two sweeps are called 'smoke'"):
         study_of([(config, ""), (config, "")], lambda c: pytest.fail("ran"), tmp_path, tmp_path / "no")
+
+
+def test_searches_of_several_seeds_are_told_of_as_one_sweep(smoke_config, tmp_path) -> None:
+    """Whatever two seeds draw in common counts once."""
+    drawn = ["sweep.search=random", "sweep.samples=3", "sweep.search_seeds=[0,1]", "sweep.study=none"]
+    config = load_config(smoke_config, [*drawn, f"storage={tmp_path}/runs"])
+    found = []
+
+    def run(one, storage):
+        executor = InlineExecutor(one.evaluator, one.resources)
+        found.append(run_sweep(one, storage, executor, SweepEvents()))
+        return found[-1]
+
+    told = study_of([(config, "")], run, tmp_path / "out", tmp_path / "no")
+    assert [r.manifest.config.sweep.search_seeds for r in found] == [(0,), (1,)]
+    both = {record.key for result in found for record in result.records}
+    assert told["sweeps"]["smoke"]["trials"] == len(both) > 3
+    with pytest.raises(InputError, match=r"search_seeds: several .* expected one .* as \[0\]"):
+        run_sweep(config, open_storage(config.storage), None, SweepEvents())
 
 
 def test_the_head_of_a_configuration_is_its_first_comment(tmp_path) -> None:
