@@ -2,10 +2,11 @@
 
 Of each real net one candidate of every method: our default (``best-first`` along
 ``across:activation-gap``, X = 4), the same with a repair, Fine-Pruning, FT-SAM, the BadNet, and a benign net
-of the same kind where one is at hand. All get the same 500 clean and 500 poisoned validation images (gtsrb 250). Ours end
-as a trial ends, with the last state within X points; of the others' states the one with the lowest attack
-success there within X points is taken (within 10 where none is, which is told). Each is then fine-tuned with
-1, 5, 10 and 50 poisoned images, over three seeds, as ``goodnet audit --only reactivation`` does.
+of the same kind where one is at hand. All get the same 500 clean and 500 poisoned validation images (gtsrb
+250). Ours end as a trial ends, with the last state within X points; of the others' states the one with the
+lowest attack success there within X points is taken (within 10 where none is, which is told). Each is then
+fine-tuned with 1, 5, 10 and 50 poisoned images, over three seeds, as ``goodnet audit --only reactivation``
+does.
 
 What is finished is kept in the folder, one file a net and method: stopped, the same command goes on. About
 half an hour of one core for all. GOODNET_SHARED names the folder that holds ``data``.
