@@ -6,7 +6,8 @@ assumptions, and a figure of one says nothing of another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -30,7 +31,17 @@ _WEAKEST_FIRST = (WEIGHTS_ALONE, CLEAN, CLEAN_AND_TARGET, POISONED, TRUE_LABELS)
 # Words of what an order needs, the strongest first.
 _WORDS = {TRUE_LABELS: "true label", POISONED: "poisoned", CLEAN: "clean"}
 
-KINDS = ("pruning", "scaling", "finetune", "finetune-margin", "unlearn", "i-bau", "ft-sam", "baseline")
+KINDS = (
+    "pruning",
+    "scaling",
+    "finetune",
+    "finetune-robust",
+    "finetune-margin",
+    "unlearn",
+    "i-bau",
+    "ft-sam",
+    "baseline",
+)
 
 
 @dataclass(frozen=True)
@@ -73,12 +84,18 @@ NET_POLICIES: dict[str, Method] = {
 REPAIRS: dict[str, Method | None] = {
     "none": None,
     "finetune": Method("finetune", CLEAN, seeded=True, version="2"),
+    "finetune-robust": Method("finetune-robust", CLEAN, seeded=True),
     "finetune-margin": Method("finetune-margin", POISONED, seeded=True, version="2"),
     "unlearn": Method("unlearn", TRUE_LABELS, seeded=True, version="2"),
     "i-bau": Method("i-bau", CLEAN, seeded=True),
     "ft-sam": Method("ft-sam", CLEAN, seeded=True),
 }
 PUBLISHED_REPAIRS = ("i-bau", "ft-sam")  # they need no target, and no more than two clean images
+_MAKERS = {
+    "i-bau": "prune_core.repair.i_bau:i_bau",
+    "ft-sam": "prune_core.repair.ft_sam:ft_sam",
+    "finetune-robust": "prune_core.repair.robust:finetune_robust",
+}
 # The final-layer policy looks at clean accuracy alone; the other rules ask for the attack too.
 _RULES = {name: Method("pruning", CLEAN if name == "final-layer" else POISONED) for name in POLICIES}
 ALL_POLICIES: dict[str, Method] = {**_RULES, **NET_POLICIES}
@@ -154,8 +171,9 @@ def repaired(repair: str, given: Given, start: MadeNet, tell: Tell) -> Iterator[
     are needed and there are none."""
     if REPAIRS.get(repair) is None:
         raise InputError(f"repair {repair!r} does nothing; expected one of {', '.join(REPAIRS)}")
-    if repair in PUBLISHED_REPAIRS:
-        yield from _published(repair, given, start, tell)
+    if repair in _MAKERS:
+        for made in _made_by(repair)(given, start.mask, start.weights, tell):
+            yield replace(made, note="; ".join(filter(None, [start.note, made.note])))
         return
     from prune_core.repair.finetune import COURSES, finetune
     from prune_core.repair.nets import MadeNet
@@ -177,13 +195,10 @@ def repaired(repair: str, given: Given, start: MadeNet, tell: Tell) -> Iterator[
         yield MadeNet(start.mask, net.weights, "; ".join(filter(None, [start.note, note])))
 
 
-def _published(repair: str, given: Given, start: MadeNet, tell: Tell) -> Iterator[MadeNet]:
-    from prune_core.repair.ft_sam import ft_sam
-    from prune_core.repair.i_bau import i_bau
-
-    nets = (i_bau if repair == "i-bau" else ft_sam)(given, start.mask, start.weights, tell)
-    for net in nets:
-        yield replace(net, note="; ".join(filter(None, [start.note, net.note])))
+def _made_by(repair: str) -> Callable[..., Iterator[MadeNet]]:
+    module, _, name = _MAKERS[repair].partition(":")
+    function: Callable[..., Iterator[MadeNet]] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def _scale(given: Given, layer_set: LayerSet, tell: Tell) -> Iterator[MadeNet]:

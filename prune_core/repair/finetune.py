@@ -35,6 +35,7 @@ for each batch: docs/performance-more.md compares the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +126,7 @@ def finetune(
             copies[form] = Copies(model, pixels, course.batch, course.mixed, seed)
         student = training_form(model.with_weights(weights))
         lesson = Lesson(taught, copies[form], aims, repair, course, seed)
-        for number, changed in enumerate(_rounds(model, student, mask, weights, lesson)):
+        for number, changed in enumerate(rounds_of(model, student, mask, weights, lesson)):
             rates = (agreement(logits_of(student, clean), answers), worst_rate(student, poisoned))
             if number or not nets:
                 nets.append(TunedNet(course.name, number, changed, *rates))
@@ -141,14 +142,20 @@ def finetune(
     return sorted((nets[i] for i in _not_beaten(nets)), key=lambda net: (net.balance, net.round))
 
 
-def _rounds(
-    model: PrunableModel, student: PrunableModel, mask: ChannelMask, weights: Weights, lesson: Lesson
+def rounds_of(
+    model: PrunableModel,
+    student: PrunableModel,
+    mask: ChannelMask,
+    weights: Weights,
+    lesson: Lesson,
+    point: Callable[[Sequence[Parameter]], AbstractContextManager[None]] = lambda trained: nullcontext(),
 ) -> Iterator[Weights]:
-    """Train ``student``; what it differs by from the BadNet at the start and after every round."""
+    """Train ``student``; what it differs by from the BadNet at the start and after every round. ``point``:
+    within it the weights are those at which the gradient of a batch is taken."""
     course = lesson.course
     parameters = parameters_of(student)
     trained = trained_parameters(student)
-    held = _held_at_zero(student, mask)
+    held = held_at_zero(student, mask)
     for parameter in trained:
         parameter.tensor.requires_grad_(True)
     before = {p.name: p.value() for p in parameters_of(model)}
@@ -157,9 +164,12 @@ def _rounds(
     for number in range(course.rounds):
         for group in optimizer.param_groups:
             group["lr"] = course.learning_rate * 0.5 * (1 + np.cos(np.pi * number / course.rounds))
-        for loss in lesson.losses(student):
-            optimizer.zero_grad()
-            loss.backward()
+        losses = lesson.losses(student)
+        for _ in range(course.batches):
+            with point(trained):
+                loss = next(losses)
+                optimizer.zero_grad()
+                loss.backward()
             optimizer.step()
             with torch.no_grad():
                 for tensor, rows in held:
@@ -169,14 +179,15 @@ def _rounds(
 
 def check_repair(repair: str, split: Split) -> None:
     """Raises InputError when the split has not what the repair needs."""
-    if repair not in ("finetune", "finetune-margin", "unlearn"):
-        raise InputError(f"repair {repair!r} is unknown; expected one of finetune, finetune-margin, unlearn")
+    known = ("finetune", "finetune-robust", "finetune-margin", "unlearn")
+    if repair not in known:
+        raise InputError(f"repair {repair!r} is unknown; expected one of {', '.join(known)}")
     if repair == "unlearn" and split.poisoned.true_labels is None:
         raise InputError(
             f"repair unlearn needs the true labels of poisoned images, and {split.poisoned.name} has no "
             "field 'true_label'; add it, or give a trigger picture instead of poisoned files"
         )
-    if repair == "finetune":
+    if repair in ("finetune", "finetune-robust"):
         aims_of(split, int(max(split.clean.labels.max(), split.targets.max())) + 1)
 
 
@@ -219,7 +230,7 @@ def kept_apart(count: int, fraction: float, generator: torch.Generator) -> tuple
     return np.sort(order[apart:]), np.sort(order[:apart])
 
 
-def _held_at_zero(student: PrunableModel, mask: ChannelMask) -> list[tuple[torch.Tensor, list[int]]]:
+def held_at_zero(student: PrunableModel, mask: ChannelMask) -> list[tuple[torch.Tensor, list[int]]]:
     """Set a mask's channels to zero for good; the tensors and rows that have to stay so."""
     held = list(student.tensors_of(mask))
     with torch.no_grad():

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sweeps.config.constraint import constraints_of
-from sweeps.config.schema import ResourcesConfig, SweepConfig
+from sweeps.config.schema import ResourcesConfig
 from sweeps.config.search import StopConfig
+from sweeps.config.sweep import SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS, given_up, recorded_trial

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prune_core.errors import InputError
-from sweeps.config.schema import Config, ResourcesConfig, SweepConfig
+from sweeps.config.schema import Config, ResourcesConfig
+from sweeps.config.sweep import SweepConfig
 from sweeps.events import SweepEvents
 from sweeps.execution.executor import Executor
 from sweeps.execution.inline import InlineExecutor

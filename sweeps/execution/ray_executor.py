@@ -25,8 +25,9 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from prune_core.errors import InputError, Unavailable
 from sweeps.config.constraint import Constraint, constraints_of
-from sweeps.config.schema import ResourcesConfig, SweepConfig
+from sweeps.config.schema import ResourcesConfig
 from sweeps.config.search import StopConfig
+from sweeps.config.sweep import SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.events import SweepEvents
 from sweeps.execution.attempts import ATTEMPTS_BY_RAY, given_up, recorded_trial

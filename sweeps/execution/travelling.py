@@ -10,7 +10,7 @@ from prune_core import orders
 from prune_core.errors import InputError
 from prune_core.plugins.registry import Plugin, Plugins
 from prune_core.policies import registry
-from sweeps.config.schema import SweepConfig
+from sweeps.config.sweep import SweepConfig
 
 _KINDS: tuple[Plugins, ...] = (orders.OTHERS, registry.OTHERS)
 

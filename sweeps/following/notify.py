@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from sweeps.config.schema import SweepConfig
+from sweeps.config.sweep import SweepConfig
 from sweeps.events import SweepEvents
 from sweeps.following.course import Course
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prune_core.data.checks.findings import Finding
 from prune_core.errors import InputError
 from prune_core.evaluation.look import LOOK_VERSION, look
-from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
+from sweeps.config.sweep import SweepConfig
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.storage.manifest import Manifest, read_manifest
 from sweeps.storage.storage import Storage

@@ -11,8 +11,8 @@ from prune_core.counts import Counts, exact_points
 from prune_core.defence import attack_is_there
 from prune_core.frontier import hypervolume
 from sweeps.config.constraint import Constraint, within
-from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
+from sweeps.config.sweep import SweepConfig
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.results import not_dominated
 

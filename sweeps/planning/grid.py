@@ -9,8 +9,8 @@ import numpy as np
 from prune_core.errors import InputError
 from prune_core.methods import Inverted
 from prune_core.model.model import PrunableModel
-from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
+from sweeps.config.sweep import SweepConfig
 from sweeps.planning.search_space import SearchSpace
 from sweeps.records.settings import FINAL_LAYER, WHOLE_LAYER, TrialSettings
 

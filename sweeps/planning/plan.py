@@ -15,8 +15,8 @@ from prune_core.errors import InputError
 from prune_core.methods import Inverted
 from prune_core.model.model import PrunableModel
 from sweeps.config.constraint import constraints_of
-from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
+from sweeps.config.sweep import SweepConfig
 from sweeps.extras import need
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of

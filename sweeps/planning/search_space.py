@@ -15,8 +15,8 @@ from prune_core.model.layer_sets import LayerSet, resolve_layer_set
 from prune_core.model.model import PrunableModel
 from prune_core.orders import find_order
 from prune_core.policies.registry import RANKING
-from sweeps.config.schema import SweepConfig
 from sweeps.config.search import XRange
+from sweeps.config.sweep import SweepConfig
 from sweeps.records.settings import FINAL_LAYER, NO_ORDER, TrialSettings
 
 Options = Sequence[Any] | XRange

@@ -18,6 +18,7 @@ MARKS = {
     "pruning": ("o", "circle"),
     "scaling": ("^", "triangle-up"),
     "finetune": ("s", "square"),
+    "finetune-robust": ("D", "diamond"),
     "finetune-margin": ("P", "cross"),
     "unlearn": ("*", "star"),
     "i-bau": ("v", "triangle-down"),

@@ -25,7 +25,8 @@ from prune_core.greedy import PruneStep
 from prune_core.masks import Channel, ChannelMask
 from prune_core.model.model import PrunableModel
 from prune_core.policies.registry import empty_mask, prune
-from sweeps.config.schema import ResourcesConfig, SweepConfig
+from sweeps.config.schema import ResourcesConfig
+from sweeps.config.sweep import SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of

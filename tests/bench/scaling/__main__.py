@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8, 16])
     parser.add_argument("--seconds", type=float, default=5.0, help="that a real trial sleeps")
     parser.add_argument("--rounds", type=int, default=4, help="real trials of each worker")
-    parser.add_argument("--driver-ms", type=float, default=47.0, help="CPU of a trial, without MLflow")
+    parser.add_argument("--driver-ms", type=float, default=15.0, help="CPU of a trial, without MLflow")
     parser.add_argument("--mlflow-ms", type=float, default=53.0, help="CPU of a trial's log")
     parser.add_argument("--worker-ms", type=float, default=35.0, help="CPU of a worker beside the work")
     parser.add_argument("--requests", type=int, nargs=2, default=[0, 10], metavar=("DRIVER", "WORKER"))

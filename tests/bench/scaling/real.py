@@ -21,14 +21,24 @@ Found = dict[str, Any]
 
 
 class Ends(SweepEvents):
-    """When trials ended, and the driver's CPU by then."""
+    """When trials ended, the driver's CPU by then, and which worker's they were."""
 
     def __init__(self) -> None:
-        self.at: list[tuple[float, float]] = []
+        self.at: list[tuple[float, float, str]] = []
 
     def ended(self, record: TrialRecord) -> None:
-        assert record.status == "done", record.reason
-        self.at.append((time.perf_counter(), time.process_time()))
+        assert record.status == "done" and record.ran is not None, record.reason
+        self.at.append((time.perf_counter(), time.process_time(), record.ran.worker))
+
+    def steady(self, workers: int) -> tuple[int, int]:
+        """Positions of the trial by which every worker has ended one, and of the last by which none had to
+        wait for the sweep's end. Raises ValueError where some worker came too late for that."""
+        seen = [worker for *_, worker in self.at]
+        first = max(seen.index(worker) for worker in set(seen))
+        last = len(seen) - workers
+        if len(set(seen)) < workers or last <= first:
+            raise ValueError(f"{len(set(seen))} of {workers} workers were up in time; more rounds are needed")
+        return first, last
 
 
 def sleeping(workers: int, seconds: float, rounds: int) -> Found:
@@ -50,8 +60,8 @@ def sleeping(workers: int, seconds: float, rounds: int) -> Found:
         load_inputs(input_files(config), config.sweep.repair)
         ends, begun = Ends(), time.perf_counter()
         run_sweep(config, open_storage(folder), make_executor("ray", config), ends)
-    first, last = ends.at[workers - 1], ends.at[-workers]
-    trials = len(ends.at) - 2 * workers + 1
+    begin, end = ends.steady(workers)
+    first, last, trials = ends.at[begin], ends.at[end], end - begin
     wall, cpu = last[0] - first[0], last[1] - first[1]
     return {
         "workers": workers,

@@ -20,7 +20,8 @@ from prune_core.evaluators import make_evaluator
 from prune_core.masks import Channel, ChannelMask
 from prune_core.policies.registry import prune
 from prune_core.rules import RULES
-from sweeps.config.schema import ResourcesConfig, SweepConfig
+from sweeps.config.schema import ResourcesConfig
+from sweeps.config.sweep import SweepConfig
 from sweeps.evaluators import Evaluators
 from sweeps.inputs.trial_inputs import TrialInputs
 from sweeps.planning.grid import trials_of

@@ -229,7 +229,10 @@ def test_kept_apart() -> None:
     ("repair", "says"),
     [
         ("unlearn", "unlearn needs the true labels of poisoned images, and poisoned-1 has no field"),
-        ("heal", "repair 'heal' is unknown; expected one of finetune, finetune-margin, unlearn"),
+        (
+            "heal",
+            "repair 'heal' is unknown; expected one of finetune, finetune-robust, finetune-margin, unlearn",
+        ),
     ],
 )
 def test_what_cannot_be_done(tmp_path: Path, repair: str, says: str) -> None:

@@ -15,7 +15,8 @@ import torch
 
 from prune_core.keras_files.h5 import write_keras
 from prune_core.model.model import PrunableModel, load_model
-from sweeps.config.schema import SweepConfig, load_config
+from sweeps.config.schema import load_config
+from sweeps.config.sweep import SweepConfig
 from sweeps.inputs.embedded_training import DeepIDNet, keras_config, keras_weights
 from sweeps.planning.plan import listed
 from sweeps.records.settings import trial_key

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import made
 
-from sweeps.config.schema import SweepConfig
 from sweeps.config.search import BudgetConfig, XRange
+from sweeps.config.sweep import SweepConfig
 from sweeps.planning.grid import trials_of
 from sweeps.planning.optuna_queue import AskTell, Study, Suggested
 from sweeps.planning.plan import listed
