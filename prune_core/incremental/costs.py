@@ -61,12 +61,12 @@ class Costs:
                 continue
             apart = sum(touched[layer] for layer in feeders)
             share = min(1.0, apart / max(1, self._inputs(step)))
-            few = all(step.name in self._fed[layer] for layer in feeders) and share <= WHOLE_SHARE
-            if few and step.name in self.kept.nodes:
+            direct = all(step.name in self._fed[layer] for layer in feeders)
+            if direct and share <= WHOLE_SHARE and step.name in self.kept.nodes:
                 work += share * self.work[step.name]
             else:
                 work += self.work[step.name]
-                wanted += [name for name in step.inputs if few]
+                wanted += [name for name in step.inputs if direct]  # whole, with the new channels in
         again = self._from_kept(wanted)
         return work + sum(self.work[n] for n in again), held + 2 * sum(map(self.flow.size, again))
 
