@@ -1,7 +1,6 @@
 """What an answer costs, reckoned beforehand: multiplications, and bytes that stand in memory meanwhile.
 
-Both only choose between ways to the same counts: from which base, afresh or by differences, how many images
-at a time.
+Both only choose between ways to the same counts: afresh or by differences, how many images at a time.
 """
 
 from __future__ import annotations
@@ -35,10 +34,6 @@ class Costs:
         """Multiplications of telling ``mask`` by its differences from ``base``."""
         return self._both(base, mask)[0] * DIFFERENCES
 
-    def answer(self, base: ChannelMask, mask: ChannelMask) -> float:
-        """The same, or afresh where that is less."""
-        return min(self.of(base, mask), self.whole)
-
     def held(self, base: ChannelMask, mask: ChannelMask) -> int:
         """Bytes of an image's values while ``mask`` is told from ``base``."""
         return self._both(base, mask)[1]
@@ -59,18 +54,27 @@ class Costs:
     def _reckoned(self, touched: Counter[str]) -> tuple[float, int]:
         work, held, wanted = 0.0, 0, [] if touched else [self.goal]
         for step in self.flow.behind(touched, self.goal):
+            held += 2 * self.flow.size(step.name)
             feeders = touched.keys() & step.upstream
+            if not feeders:  # in the layer's own chain: a few channels of it
+                wanted += self._own(step)
+                continue
             apart = sum(touched[layer] for layer in feeders)
             share = min(1.0, apart / max(1, self._inputs(step)))
-            few = all(step.name in self._fed[layer] for layer in feeders) and share <= WHOLE_SHARE
-            if few and step.name in self.kept.nodes:
+            direct = all(step.name in self._fed[layer] for layer in feeders)
+            if direct and share <= WHOLE_SHARE and step.name in self.kept.nodes:
                 work += share * self.work[step.name]
             else:
                 work += self.work[step.name]
-                wanted += [name for name in step.inputs if few]
-            held += 2 * self.flow.size(step.name)
+                wanted += [name for name in step.inputs if direct]  # whole, with the new channels in
         again = self._from_kept(wanted)
         return work + sum(self.work[n] for n in again), held + 2 * sum(map(self.flow.size, again))
+
+    def _own(self, step: Step) -> list[str]:
+        """What is wanted whole for channels of a layer that are at hand nowhere in its chain."""
+        chain = self.flow.chains[str(step.chain)]
+        served = step.name != chain.start or any(node in self.kept.nodes for node in chain.nodes)
+        return [] if served else list(step.inputs)
 
     def _from_kept(self, nodes: list[str]) -> set[str]:
         """What has to be computed for the values of ``nodes``, as far as it is not kept."""

@@ -69,7 +69,6 @@ class KeptBases:
         self.costs = Costs(self.flow, self.kept, self.output.goal)
         self.nothing = ChannelMask()
         self.bases: list[Base] = []
-        self._owed = 0.0  # multiplications that a base nearer to what was asked would have saved
         self._ceilings: dict[tuple[str, object], torch.Tensor] = {}
 
     def _label_table(self) -> torch.Tensor:
@@ -164,8 +163,7 @@ class KeptBases:
 
     def base_for(self, mask: ChannelMask, recent: Outcomes) -> Base:
         """The base to answer from. A mask that was asked before (``recent``, the latest last) and that
-        lies one channel away was accepted, by all appearances: it becomes a base as soon as the questions
-        that were answered from further away have cost as much more as that takes."""
+        lies one channel away was accepted, by all appearances: it becomes a base."""
         if not self.bases:
             self.start()
         nearest = min(self.bases, key=lambda b: apart(b.mask, mask))
@@ -173,12 +171,6 @@ class KeptBases:
             return nearest
         for parent in self._parents(mask, recent):
             start = min(self.bases, key=lambda b: apart(b.mask, parent))
-            self._owed += self.costs.answer(nearest.mask, mask) - self.costs.answer(parent, mask)
-            if self._owed < self.costs.of(start.mask, parent):
-                if parent in recent:
-                    recent.move_to_end(parent)
-                return nearest
-            self._owed = 0.0
             # One step on, the base moves along; further away, a second one is set up.
             moves = apart(start.mask, parent) == 1 or len(self.bases) > 1
             return self._moved(start, parent, recent, moves)

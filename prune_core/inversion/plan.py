@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from prune_core.inversion import margins
 from prune_core.inversion.search import Effort
 from prune_core.inversion.windows import A_SIDE, look_passes
 
@@ -50,7 +51,10 @@ class Plan:
         more = CANDIDATES * STARTS  # other starts, and the copy
         free = first + full * (self.pool + more)
         near = (self.pool + more) * (full + self.windows * look_passes(self.images))
-        return sum(free + near if kind == "patch" else free for kind in self.kinds)
+        climbed = self.pool * margins.STARTS * margins.STEPS
+        if self.screened:
+            climbed += len(self.targets) * margins.SHORT
+        return climbed + sum(free + near if kind == "patch" else free for kind in self.kinds)
 
     def to_json(self) -> dict[str, Any]:
         """What a scan of the same plan repeats."""

@@ -56,7 +56,8 @@ class ScanResult:
         suspected: the classes that the net is too easily led to, the most anomalous first.
         rows: every class that was searched, by kind; the most anomalous first.
         null: what the sizes are compared with: by kind ``median`` and ``spread`` of the other classes (log
-            scale), and of each candidate the same search on a copy without its shortcut.
+            scale), and of each candidate the same search on a copy without its shortcut; and ``margins``,
+            the classes of the greatest margins (``margins.Margins``).
         triggers: the best trigger of every candidate, suspected or not.
         settings: with which the result comes again.
         seconds: CPU time of this process for all searches, also of those taken over from earlier calls.

@@ -41,7 +41,8 @@ def scan(
     say: Say = lambda line: None,
 ) -> ScanResult:
     """Search, for every class, the smallest trigger that leads clean images to it, and say whether a class
-    needs a far smaller one than the others. Half of the images are searched on, the others measure.
+    needs a far smaller one than the others, or has a far greater margin in some image (``margins``). Half of
+    the images are searched on, the others measure.
 
     After Neural Cleanse (Wang et al., S&P 2019), with added and blended triggers beside patches; and what is
     suspected is asked again of a copy without the few channels that its trigger works through: a backdoor

@@ -16,12 +16,14 @@ import torch
 from prune_core.data.labeled import LabeledImages
 from prune_core.files.write import write_whole
 from prune_core.inversion.kinds import Stamps
+from prune_core.inversion.margins import STARTS, STEPS, Margins, greatest_margins
 from prune_core.inversion.search import Effort, Inverted, Span, invert, loss_of
 from prune_core.inversion.windows import JUDGED, LOOK, look_passes, windows_of
 from prune_core.masks import ChannelMask
 from prune_core.model.model import PrunableModel
 
 VERSION = 1  # of the search: what is kept of another one does not count
+MARGINS = 128  # random images that are climbed from together
 GROUP = 16  # classes that are searched together
 
 
@@ -174,6 +176,46 @@ class Searches:
             write_whole(path, _packed(found, self.spent[-1]))
         return found
 
+    def margins(self, targets: Sequence[int], starts: int = STARTS, steps: int = STEPS) -> Margins:
+        """The greatest margins of ``targets``, from random images."""
+        found = []
+        each = max(1, MARGINS // starts)
+        for part in (targets[at : at + each] for at in range(0, len(targets), each)):
+            what = f"margins {list(map(int, part))} {starts} {steps}"
+            path = self._path(what)
+            kept = None if path is None else _read_margins(path, (len(part), starts))
+            if kept is None:
+                kept = self._climbed(part, starts, steps, what)
+                if path is not None:
+                    out = io.BytesIO()
+                    np.savez(out, margins=kept[0], seconds=kept[1])
+                    write_whole(path, out.getvalue())
+            else:
+                self.tell(len(part) * starts * steps)
+            found.append(kept[0])
+            self.spent.append(kept[1])
+        return Margins(np.array(targets, np.int64), np.concatenate(found))
+
+    def _climbed(
+        self, targets: Sequence[int], starts: int, steps: int, what: str
+    ) -> tuple[np.ndarray, float]:
+        """(targets, starts) margins, and CPU seconds."""
+        began = time.process_time()
+        goals = torch.tensor(list(targets), device=self.pixels.device).repeat_interleave(starts)
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {what}".encode()))
+        channels, height, width = self.pixels.shape[1:]
+        found = greatest_margins(
+            self.net,
+            (channels, height, width),
+            goals,
+            self.span,
+            steps,
+            generator,
+            lambda: self.tell(len(goals)),
+        )
+        margins = found.view(len(targets), starts).cpu().numpy().astype(np.float64)
+        return margins, time.process_time() - began
+
     @property
     def begun(self) -> bool:
         """Whether there are finished searches, of this network or another."""
@@ -209,6 +251,16 @@ def _read(path: Path, kind: str, device: torch.device) -> tuple[Inverted, float]
             a = {name: torch.from_numpy(file[name]).to(device) for name in file.files if name != "seconds"}
             stamps = Stamps(kind, a["mask"], a["pattern"], a["sized"])
             return Inverted(a["size"], stamps, a["margin"]), float(file["seconds"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError):
+        return None
+
+
+def _read_margins(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, float] | None:
+    """None where it is not there, or is no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            margins = file["margins"].astype(np.float64)
+            return (margins, float(file["seconds"])) if margins.shape == shape else None
     except (OSError, ValueError, KeyError, EOFError, TypeError):
         return None
 

@@ -15,6 +15,7 @@ from prune_core.data.images import LabeledImages
 from prune_core.inversion.anomaly import Others, others_of
 from prune_core.inversion.found import FoundTrigger
 from prune_core.inversion.kinds import Stamps
+from prune_core.inversion.margins import SHORT, Margins
 from prune_core.inversion.plan import CANDIDATES, EASIEST, ODD, OTHERS, SCREEN, STARTS, Plan
 from prune_core.inversion.result import ScanResult, ScanRow
 from prune_core.inversion.search import Effort, success_of
@@ -40,6 +41,7 @@ class Stages:
     ) -> None:
         self.plan, self.held, self.raw, self.classes = plan, held, raw, classes
         self.doing, self.done, self.tell = "", 0, tell
+        self.easy: set[int] = set()  # classes whose margins are odd
         self.searches = replace(searches, tell=self._passed)
         self.held_pixels = tensor_of(held, searches.net.device)
         self.held_labels = torch.tensor(held.labels, device=searches.net.device)
@@ -54,14 +56,16 @@ class Stages:
         self._foretell(say)
         rows: list[ScanRow] = []
         candidates: list[Candidate] = []
-        null: dict[str, Any] = {}
+        margins = self._margins()
+        self.easy = {one for one, anomaly in margins.anomalies.items() if anomaly >= ODD}
+        null: dict[str, Any] = {"margins": margins.to_json()}
         for kind in plan.kinds:
             others, more, found = self._kind(kind)
             null[kind] = {"median": others.median, "spread": others.spread, "classes": others.count}
             rows += more
             candidates += found
         candidates.sort(key=lambda c: c.anomaly, reverse=True)
-        verdict, why, suspected = concluded(candidates, plan, len(self.held))
+        verdict, why, suspected = concluded(candidates, margins, plan, len(self.held))
         null["copies"] = [c.to_json() for c in candidates]
         return ScanResult(
             model=searches.net.name,
@@ -81,6 +85,15 @@ class Stages:
             seconds=round(sum(searches.spent), 2),
         )
 
+    def _margins(self) -> Margins:
+        """The greatest margins of all classes; of many, after a short climb, of the first and some others."""
+        targets = list(self.plan.targets)
+        self.doing = f"greatest margins of {len(targets)} classes"
+        if self.plan.screened:
+            first = self.searches.margins(targets, 1, SHORT).greatest
+            targets = self._easiest(targets, np.argsort(-first, kind="stable").tolist())
+        return self.searches.margins(targets)
+
     def _kind(self, kind: str) -> tuple[Others, list[ScanRow], list[Candidate]]:
         """All classes under one kind of trigger."""
         pool = self._screened(kind)
@@ -89,8 +102,9 @@ class Stages:
         sizes = found.size.cpu().numpy().astype(np.float64)
         others = others_of(sizes)
         hits, totals = self.measured(pool, found.stamps)
-        odd = [int(i) for i in np.argsort(sizes, kind="stable") if others.anomaly(sizes[i]) >= ODD]
-        odd = odd[:CANDIDATES]
+        ranked = [int(i) for i in np.argsort(sizes, kind="stable")]
+        odd = [i for i in ranked if others.anomaly(sizes[i]) >= ODD][:CANDIDATES]
+        odd += [i for i in ranked if pool[i] in self.easy and i not in odd][: CANDIDATES - len(odd)]
         starts = {i: [float(size)] for i, size in enumerate(sizes)}
         best = {i: (float(sizes[i]), found.stamps.of(slice(i, i + 1))) for i in odd}
         self.doing = f"{kind}: {len(odd)} of them from other starts"
@@ -120,6 +134,11 @@ class Stages:
         self.doing = f"{kind}: screen of {len(targets)} classes"
         found = self.searches(targets, kind, SCREEN, keep=False)
         order = torch.argsort(found.margin, descending=True, stable=True).tolist()
+        pool = self._easiest(targets, order)
+        return pool + sorted(self.easy - set(pool))
+
+    def _easiest(self, targets: Sequence[int], order: Sequence[int]) -> list[int]:
+        """The first ``EASIEST`` of ``targets`` as ``order`` ranks them, and ``OTHERS`` that are drawn."""
         rest = order[EASIEST:]
         drawn = np.random.default_rng([self.searches.seed, len(rest)]).permutation(len(rest))[:OTHERS]
         return [targets[i] for i in order[:EASIEST]] + sorted(targets[rest[int(k)]] for k in drawn)

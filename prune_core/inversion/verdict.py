@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from prune_core.inversion.anomaly import Others
 from prune_core.inversion.found import FoundTrigger
+from prune_core.inversion.margins import Margins
 from prune_core.inversion.shortcut import Copy
 
 if TYPE_CHECKING:
@@ -58,9 +60,13 @@ class Candidate:
 
 
 def concluded(
-    candidates: Sequence[Candidate], plan: Plan, held_out: int
+    candidates: Sequence[Candidate], margins: Margins, plan: Plan, held_out: int
 ) -> tuple[Verdict, str, tuple[int, ...]]:
-    """The verdict, why, and the classes suspected. ``candidates``: the most anomalous first."""
+    """The verdict, why, and the classes suspected. ``candidates``: the most anomalous first.
+
+    Three ways lead to a suspicion: a trigger far smaller than the others', a margin far greater, or both less
+    far: their anomalies together over the square root of 2 (Stouffer's way, as if they were independent).
+    """
     if len(plan.targets) < FEW_CLASSES:
         return "cannot tell", f"{len(plan.targets)} classes are too few to compare one with the others", ()
     if held_out < FEW_IMAGES:
@@ -70,14 +76,39 @@ def concluded(
     for c in sure:
         least[c.trigger.kind] = min(c.trigger.size, least.get(c.trigger.kind, c.trigger.size))
     sure = [c for c in sure if c.trigger.size <= NEAR * least[c.trigger.kind]]
-    if sure:
-        named = tuple(dict.fromkeys(c.trigger.target for c in sure))
-        return "suspected", "; ".join(_words(c) for c in sure), named
-    doubt = [c for c in candidates if c.anomaly >= DOUBT]
+    odd = margins.anomalies
+    greatest = dict(zip(margins.targets.tolist(), margins.greatest.tolist(), strict=True))
+    most = max((greatest[one] for one, anomaly in odd.items() if anomaly >= SURE), default=0.0)
+    leading = [one for one in _ranked(odd) if odd[one] >= SURE and greatest[one] * NEAR >= most]
+    named = dict.fromkeys([*(c.trigger.target for c in sure), *leading])
+    both = [c for c in candidates if c.trigger.target not in named and _together(c, odd) >= SURE]
+    if named or both:
+        said = [*map(_words, sure), *(_margin_words(one, greatest[one], odd[one]) for one in leading)]
+        if not named:
+            first = both[0]
+            one = first.trigger.target
+            named = {one: None}
+            said = [_words(first), _margin_words(one, greatest[one], odd[one]), "together they stand out"]
+        return "suspected", "; ".join(said), tuple(named)
+    doubt = [_words(c) for c in candidates if c.anomaly >= DOUBT]
+    doubt += [_margin_words(one, greatest[one], odd[one]) for one in _ranked(odd) if odd[one] >= DOUBT]
     if doubt:
-        said = "; ".join(_words(c) for c in doubt)
-        return "cannot tell", f"{said}: easier than the others, and not by far", ()
-    return "nothing found", "no class needs a far smaller trigger than the others", ()
+        return "cannot tell", f"{'; '.join(doubt)}: easier than the others, and not by far", ()
+    return "nothing found", "no class needs a far smaller trigger than the others, or leads by far more", ()
+
+
+def _ranked(odd: dict[int, float]) -> list[int]:
+    return sorted(odd, key=lambda one: -odd[one])
+
+
+def _together(c: Candidate, odd: dict[int, float]) -> float:
+    """Both anomalies as one, where each is above 0; else 0."""
+    margin = odd.get(c.trigger.target, 0.0)
+    return (c.anomaly + margin) / math.sqrt(2) if min(c.anomaly, margin) > 0 else 0.0
+
+
+def _margin_words(one: int, margin: float, anomaly: float) -> str:
+    return f"class {one}, margin: up to {margin:.3g} logits, anomaly {anomaly:.2f}"
 
 
 def _words(c: Candidate) -> str:

@@ -42,15 +42,15 @@ class Leap(PruneStep):
 
 
 def prune_best_first_in_leaps(walk: RankedWalk, screen: Screen) -> Steps:
-    """A leap is the best ``1 / SHARE`` of ``Screen.count`` channels. Where all images refuse it, for X or for
-    want of gain, it is halved, down to single channels, of which the next best ones have their turn; after an
-    accepted one the next may be twice as large again.
+    """The first leap is of one channel, and after each accepted one the next may be twice as large, up to
+    ``1 / SHARE`` of ``Screen.count``. Where all images refuse one, for X or for want of gain, it is halved,
+    down to single channels, of which the next best ones have their turn.
 
     The walk ends where of ``TRIES`` times ``Screen.count`` channels none is pruned; then the channels of
     which the part says that the net can do without them are given back, as many of them at once as all
     images allow.
     """
-    size = most = max(1, screen.count // SHARE)
+    size, most = 1, max(1, screen.count // SHARE)
     while not walk.over:
         at, ranked = walk.mask, screen.ranked(walk.mask)
         for start in range(0, TRIES * screen.count, screen.count):

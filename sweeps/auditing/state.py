@@ -51,6 +51,8 @@ class Auditor:
         subjects = {"goodnet": Subject(model.with_weights(weights), point.mask), "badnet": Subject(model)}
         if self.benign is not None:
             subjects["benign"] = Subject(self.benign)
+        if self.store.outdated(self.sweep, point.trial_key, point.step):
+            self.say(f"step {point.step} of trial {point.trial_key}: audited by another version; made again")
         self._say_time(subjects)
         found = {name: self.audited(name, subject) for name, subject in subjects.items()}
         result: Result = {

@@ -57,7 +57,8 @@ def scan(
     quiet: Quiet = False,
 ) -> Result:
     """Look for a backdoor with clean images alone. For every class the smallest trigger is sought that leads
-    images of other classes to it; a class that needs a far smaller one than the others is suspected.
+    images of other classes to it; a class that needs a far smaller one than the others is suspected, and one
+    that some image leads to by a far greater margin.
 
     The verdict is suspected, nothing found or cannot tell. Nothing found is not clean: a trigger of a kind
     that is not searched (a warp, say), or one that is meant for some classes only, is not found. Half of the

@@ -153,6 +153,12 @@ def scanned(result: Result) -> str:
     lines.append(
         f"searched on {counted(result['images'], 'clean image')}, measured on {result['held_out']} others"
     )
+    if margins := result["null"].get("margins"):
+        first = ", ".join(
+            f"{row['class']}: {row['margin']:.3g} (anomaly {row['anomaly']:.1f})"
+            for row in margins["rows"][:3]
+        )
+        lines.append(f"greatest margins of any image, in logits, by class: {first}")
     for one in result["triggers"]:
         files = f" ({one['stamped']})" if one.get("stamped") else ""
         lines.append(

@@ -7,6 +7,18 @@ from typing import Any
 
 LIGHTS = {"green": "held", "amber": "weakened", "red": "broken"}
 WORSE = {light: number for number, light in enumerate(LIGHTS)}
+IDLE = "idle"  # of an attack that the network as handed in does not fall for either: holding it is no merit
+WORDS = {**LIGHTS, IDLE: "says nothing"}
+# For people who do not know the project; "goodnet audit" has the names.
+AUDITS_IN_WORDS = {
+    "as-it-is": "the attack as it was",
+    "reactivation": "trained further, with a few triggered pictures among ordinary ones",
+    "clean-tuning": "trained further, with ordinary pictures alone",
+    "perturbation": "a small change of every pixel, sought in the network",
+    "changed-trigger": "the trigger, changed",
+    "inversion": "the smallest trigger for the attacker's class, sought in the network",
+    "int8": "the network in eight bits",
+}
 
 
 def audit_rows(audit: dict[str, Any] | None) -> dict[str, Any]:
@@ -24,10 +36,14 @@ def audit_rows(audit: dict[str, Any] | None) -> dict[str, Any]:
             if subject == "goodnet" and (row["light"] is None or WORSE[entry["light"]] > WORSE[row["light"]]):
                 row |= {"light": entry["light"], "worst": place}
     told = [
-        {"audit": audit.replace("-", " "), "setting": setting, **row}
+        {"audit": AUDITS_IN_WORDS.get(audit, audit.replace("-", " ")), "setting": setting, **row}
         for (audit, setting), row in rows.items()
         if row["worst"] is not None
     ]
+    for row in told:
+        as_handed_in = [subjects["badnet"][at] for at in row["at"].get("badnet", ())]
+        if row["light"] == "green" and as_handed_in and all(e["light"] == "green" for e in as_handed_in):
+            row["light"] = IDLE
     return {
         "rows": told,
         "subjects": shown,
@@ -49,4 +65,16 @@ def _varied(entries: Sequence[Any]) -> dict[str, set[str]]:
 
 def _words(setting: Mapping[str, Any], varied: set[str]) -> str:
     """What tells an entry from others of its audit, for people."""
-    return ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in setting.items() if n in varied)
+    return ", ".join(_said(name, value) for name, value in setting.items() if name in varied)
+
+
+def _said(name: str, value: Any) -> str:
+    if name == "poisoned_images":
+        return f"{value} with the trigger"
+    if name == "change":
+        return "as it was worked out, unchanged" if value == "none" else str(value)
+    if name == "start":
+        return "with the trigger on" if value == "trigger" else "without the trigger"
+    if isinstance(value, list):
+        value = " and ".join(map(str, value))
+    return f"{name.replace('_', ' ')} {value}"

@@ -152,7 +152,7 @@ def baselines(
 def best_of(front: Sequence[State], badnet: Counts, criterion: Criterion, test: TestCounts) -> Json:
     """``best`` of a frontier on validation, and ``why_none`` where it has none."""
     if not front:
-        return {"best": None, "why_none": "no state was reached"}
+        return {"best": None, "why_none": "no network was reached within the price that is allowed (X)"}
     points = [
         FrontierPoint(s.trial_key, s.step, s.mask, s.counts, s.counts, s.settings, s.weights) for s in front
     ]

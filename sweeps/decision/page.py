@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from prune_core.data.told import goal_words
 from prune_core.defence import LEAST_ATTACK
-from sweeps.decision.audits import LIGHTS, audit_rows
+from sweeps.decision.audits import WORDS, audit_rows
 from sweeps.decision.facts import Told
 from sweeps.decision.figures import Figures
 from sweeps.decision.images import uri
@@ -52,7 +52,7 @@ def report_html(told: Told) -> str:
         facts=figures.facts,
         fig=figures,
         pictures=pictures,
-        lights=LIGHTS,
+        lights=WORDS,
         least=LEAST_ATTACK,
         goal=goal_words,
         named=lambda c: _has_name(facts["data"]["names"], c),

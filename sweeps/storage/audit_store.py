@@ -58,6 +58,13 @@ class AuditStore:
             return None
         return found if same == (AUDITS_VERSION, sweep, trial, step) else None
 
+    def outdated(self, sweep: str, trial: str, step: int) -> bool:
+        """Whether another version of the audits has left one of this state."""
+        try:
+            return self._read(self._path(sweep, trial, step)).get("version") != AUDITS_VERSION
+        except DAMAGE:
+            return False
+
     def keep_state(self, found: dict[str, Any]) -> str:
         """The name of its file."""
         path = self._path(found["sweep"], found["trial"], found["step"])

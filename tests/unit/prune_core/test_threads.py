@@ -25,6 +25,7 @@ from prune_core.model.model import load_model
 from prune_core.orders import ORDERS, OrderInput, channel_order
 from prune_core.repair.finetune import GENTLE, finetune
 from prune_core.repair.nets import Given
+from prune_core.repair.robust import ROBUST, finetune_robust
 from prune_core.repair.scaling import ScalingSettings, scale_channels
 from prune_core.threads import fixed_threads, steps_on_fixed_threads
 from sweeps.inputs import embedded
@@ -107,6 +108,9 @@ def _made(number: int, folder: Path) -> dict[str, str]:
     for repair in ("finetune", "finetune-margin", "unlearn"):
         for tuned in finetune(model, split, ChannelMask(), {}, repair, courses=[course]):
             found[f"{repair}, round {tuned.round}"] = weights_digest(tuned.weights)
+    quick_course = replace(ROBUST, rounds=1, batches=2)
+    for net in finetune_robust(Given(model, split), ChannelMask(), {}, course=quick_course):
+        found[net.note] = weights_digest(net.weights)
     short = ScalingSettings(pressures=(0.1, 0.2), epochs=1)
     for state in scale_channels(model, split, layers, 0, short):
         found[f"scaling {state.stage}"] = weights_digest(state.weights)

@@ -57,6 +57,14 @@ def test_a_report_shows_audits_of_this_very_net_alone(tmp_path: Path, changes: d
     assert evidence_of(storage, manifest, POINT, None).audit is None
 
 
+def test_an_audit_of_another_version_is_told_from_none(tmp_path: Path) -> None:
+    store = AuditStore(Storage(str(tmp_path)))
+    assert not store.outdated("sweep-1", "trial-1", 1)
+    for version, outdated in ((AUDITS_VERSION, False), (AUDITS_VERSION - 1, True), (None, True)):
+        store.keep_state(kept(version=version))
+        assert store.outdated("sweep-1", "trial-1", 1) == outdated
+
+
 @pytest.mark.parametrize(
     ("now", "shown"),
     [({"benign_digest": "one"}, ["as-it-is", "int8"]), ({"benign_digest": "other"}, ["int8"]), ({}, None)],

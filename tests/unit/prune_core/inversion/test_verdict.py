@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from prune_core.inversion.anomaly import Others
 from prune_core.inversion.found import FoundTrigger
+from prune_core.inversion.margins import Margins
 from prune_core.inversion.plan import Plan
 from prune_core.inversion.verdict import Candidate, concluded
 
 PLAN = Plan(tuple(range(10)), ("patch",), 150, False)
+
+
+FLAT = np.full((10, 2), 20.0)
+
+
+def margins(greatest: dict[int, float] | None = None) -> Margins:
+    """20 logits of every class, and others of some."""
+    found = FLAT.copy()
+    for one, margin in (greatest or {}).items():
+        found[one, 1] = margin
+    return Margins(np.arange(10), found)
 
 
 def candidate(target: int, size: float, *anomalies: float, kind: str = "patch") -> Candidate:
@@ -34,11 +48,35 @@ def candidate(target: int, size: float, *anomalies: float, kind: str = "patch") 
     ],
 )
 def test_verdicts(given, verdict, suspected) -> None:
-    found, why, named = concluded(given, PLAN, 150)
+    found, why, named = concluded(given, margins(), PLAN, 150)
+    assert (found, named) == (verdict, suspected) and why
+
+
+def times(anomaly: float) -> float:
+    """The margin that lies so far above 20 logits: a spread below 0.2 counts as 0.2."""
+    return 20.0 * math.exp(0.2 * anomaly)
+
+
+@pytest.mark.parametrize(
+    ("greatest", "given", "verdict", "suspected"),
+    [
+        ({3: times(5.1)}, [], "suspected", (3,)),
+        ({3: times(4.9)}, [], "cannot tell", ()),
+        ({3: times(2.9)}, [], "nothing found", ()),
+        # Two of their own; a third, less than half as large, is only easier beside them.
+        ({3: times(12.0), 5: times(11.0), 6: times(5.1)}, [], "suspected", (3, 5)),
+        # Both less far, and of one class: 3.6 and 3.6 are 5.1 together.
+        ({3: times(3.6)}, [candidate(3, 30.0, 3.6)], "suspected", (3,)),
+        ({3: times(3.6)}, [candidate(4, 30.0, 3.6)], "cannot tell", ()),
+        ({3: times(2.2)}, [candidate(3, 30.0, 3.6)], "cannot tell", ()),
+    ],
+)
+def test_verdicts_with_margins(greatest, given, verdict, suspected) -> None:
+    found, why, named = concluded(given, margins(greatest), PLAN, 150)
     assert (found, named) == (verdict, suspected) and why
 
 
 def test_too_few_to_tell() -> None:
     far = [candidate(1, 4.6, 10.3)]
-    assert concluded(far, Plan((0, 1), ("patch",), 150, False), 150)[0] == "cannot tell"
-    assert concluded(far, PLAN, 29)[0] == "cannot tell"
+    assert concluded(far, margins(), Plan((0, 1), ("patch",), 150, False), 150)[0] == "cannot tell"
+    assert concluded(far, margins(), PLAN, 29)[0] == "cannot tell"

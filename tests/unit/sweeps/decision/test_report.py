@@ -285,6 +285,22 @@ def test_scan_and_audits_stand_on_the_page(small: tuple[Told, Given]) -> None:
     assert "Nobody has attacked" not in page and "Nobody has searched" not in page
 
 
+def test_an_attack_that_the_network_as_handed_in_holds_too_says_nothing() -> None:
+    held, broken = (entry("int8", {}, 0, rate, light) for rate, light in ((0.0, "green"), (0.9, "red")))
+    for badnet, light, green in ((broken, "green", 1), (held, "idle", 0)):
+        found = audit_rows({"subjects": {"goodnet": [held], "badnet": [badnet]}, "skipped": []})
+        assert [row["light"] for row in found["rows"]] == [light] and found["count"]["green"] == green
+
+
+def test_the_answer_says_that_the_backdoor_wakes_up_again(small: tuple[Told, Given]) -> None:
+    told = small[0]
+    woken = {"audit": AUDIT, "lights": audit_rows(AUDIT)["count"]}
+    assert "can be woken again" in checked(replace(told, facts={**told.facts, **woken}))
+    calm = {**AUDIT, "subjects": {"goodnet": [entry("int8", {}, 0, 0.0, "green")], "badnet": []}}
+    found = {"audit": calm, "lights": audit_rows(calm)["count"]}
+    assert "can be woken again" not in checked(replace(told, facts={**told.facts, **found}))
+
+
 @pytest.mark.parametrize(
     ("given", "says"), [(True, "The trigger that was given works"), (False, "found by another search")]
 )
