@@ -66,10 +66,9 @@ class Evaluators:
         return sum(e.asked for e in each), sum(e.remembered for e in each)
 
     def exchange(self) -> None:
-        """Tell other workers what was found out here, and hear from them; without waiting for a storage by
-        network."""
+        """Tell other workers what was found out here, and hear from them."""
         for memory in self.memories:
-            memory.exchange_soon()
+            memory.exchange()
 
 
 def remembering(

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 import uuid
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -58,37 +56,15 @@ class EvaluationCache:
         self._new: set[bytes] = set()
         self._seen: set[str] = set()
         self._looked = time.monotonic()
-        self._guard = threading.Lock()  # of what is known and new
-        self._one = threading.Lock()  # one exchange at a time
-        self._thread: threading.Thread | None = None
-        self._wanted = threading.Event()  # another exchange, once the thread's is over
 
     def get(self, mask: ChannelMask) -> Known | None:
         return self._known.get(_key(mask))
 
     def put(self, mask: ChannelMask, known: Known) -> None:
         key = _key(mask)
-        with self._guard:
-            self._known[key] = known
-            self._new.add(key)
+        self._known[key] = known
+        self._new.add(key)
         if time.monotonic() - self._looked > SECONDS:
-            self.exchange_soon()
-
-    def exchange_soon(self) -> None:
-        """``exchange``; in a thread where the storage is reached by network, as there is a file to be read of
-        every trial of every other worker. What a process that ends has not told yet is worked out again."""
-        if self.storage is None or self.storage.local is not None:
-            self.exchange()
-            return
-        self._looked = time.monotonic()
-        self._wanted.set()
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._exchange_wanted, name="evaluations", daemon=True)
-            self._thread.start()
-
-    def _exchange_wanted(self) -> None:
-        while self._wanted.is_set():
-            self._wanted.clear()
             self.exchange()
 
     def exchange(self) -> None:
@@ -96,29 +72,18 @@ class EvaluationCache:
         asked again later."""
         if self.storage is None:
             return
-        with self._one:
-            try:
-                self._tell()
-                for name in self.storage.names(self.folder):
-                    if name not in self._seen:
-                        self._read(name)
-            except (OSError, pa.ArrowException):
-                pass
-            self._looked = time.monotonic()
-
-    def _tell(self) -> None:
-        with self._guard:
-            new, self._new = self._new, set()
-        if not new or self.storage is None:
-            return
-        name = f"{uuid.uuid4().hex}.parquet"
         try:
-            self.storage.write_bytes(f"{self.folder}/{name}", self._table(new))
-        except BaseException:
-            with self._guard:
-                self._new |= new
-            raise
-        self._seen.add(name)
+            if self._new:
+                name = f"{uuid.uuid4().hex}.parquet"
+                self.storage.write_bytes(f"{self.folder}/{name}", self._table(self._new))
+                self._new.clear()
+                self._seen.add(name)
+            for name in self.storage.names(self.folder):
+                if name not in self._seen:
+                    self._read(name)
+        except (OSError, pa.ArrowException):
+            pass
+        self._looked = time.monotonic()
 
     def tidy(self) -> None:
         """One file instead of many."""
@@ -127,14 +92,14 @@ class EvaluationCache:
             return
         try:
             name = f"{uuid.uuid4().hex}.parquet"
-            self.storage.write_bytes(f"{self.folder}/{name}", self._table(list(self._known)))
+            self.storage.write_bytes(f"{self.folder}/{name}", self._table(self._known))
             for old in self._seen:
                 self.storage.delete(f"{self.folder}/{old}")
             self._seen = {name}
         except (OSError, pa.ArrowException):
             pass
 
-    def _table(self, keys: Iterable[bytes]) -> bytes:
+    def _table(self, keys: set[bytes] | dict[bytes, Known]) -> bytes:
         rows = []
         for key in keys:
             known = self._known[key]
@@ -164,8 +129,7 @@ class EvaluationCache:
                     found = replace(found, counts=_counts(row))
                 except DAMAGE:
                     continue
-            with self._guard:
-                self._known[row["mask"]] = _joined(self._known.get(row["mask"]), found)
+            self._known[row["mask"]] = _joined(self._known.get(row["mask"]), found)
 
 
 def _counts(row: dict[str, Any]) -> Counts:

@@ -80,7 +80,7 @@ class Grid:
         result = run_sweep(config, storage, executor, cpu)
         assert all(record.status == "done" for record in result.records)
         inputs = load_inputs(input_files(config))
-        space = SearchSpace.of(config.sweep, inputs.model, inputs.inverted)
+        space = SearchSpace.of(config.sweep, inputs.model)
         records = {record.settings: record for record in result.records}
         return cls(config.name, space, records, cpu.seconds)
 
@@ -92,8 +92,6 @@ class Grid:
         known: set[ChannelMask] = set()
         of_keys = {record.key: record for record in self.records.values()}
         for key, spent in self.cpu.items():
-            if key not in of_keys:  # of the file, but not of this grid
-                continue
             settings = of_keys[key].settings
             seconds[settings.layers] += spent
             networks[settings.layers] += len(set(self.nets(settings)) - known)

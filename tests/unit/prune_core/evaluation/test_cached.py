@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,40 +184,6 @@ def test_evaluations_are_exchanged_tidied_and_survive_damage(tmp_path: Path) -> 
         b.tidy()
         assert len(list(folder.iterdir())) == 1
         b = EvaluationCache("badnet", "split", storage)
-
-
-class Slow(Storage):
-    """Reached by network, as far as a cache can tell; it answers once it is allowed to."""
-
-    local = None  # type: ignore[assignment]
-
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.may = threading.Event()
-        self.asked = 0
-
-    def names(self, folder: str) -> list[str]:
-        self.asked += 1
-        assert self.may.wait(60)
-        return super().names(folder)
-
-
-def test_no_trial_waits_for_a_storage_by_network(tmp_path: Path) -> None:
-    """What becomes known while the thread is at it is told in its next round."""
-    storage = Slow(str(tmp_path))
-    cache = EvaluationCache("badnet", "split", storage)
-    masks = [ChannelMask.of({"conv": [i]}) for i in range(3)]
-    for number, mask in enumerate(masks):
-        cache.put(mask, Known(clean_below=number + 1))
-        cache.exchange_soon()  # comes back at once
-        assert cache.get(mask) == Known(clean_below=number + 1)
-    storage.may.set()
-    assert cache._thread is not None
-    cache._thread.join(60)
-    assert storage.asked <= 4
-    later = EvaluationCache("badnet", "split", Storage(str(tmp_path)))
-    later.exchange()
-    assert [later.get(mask) for mask in masks] == [Known(clean_below=n) for n in (1, 2, 3)]
 
 
 def test_a_storage_that_is_away_loses_nothing(tmp_path: Path) -> None:
