@@ -38,7 +38,7 @@ SWEEP = {
 
 @pytest.fixture(scope="module")
 def inputs() -> Any:
-    return SimpleNamespace(model=tiny_net())
+    return SimpleNamespace(model=tiny_net(), inverted=None)
 
 
 def made(inputs: Any, **more: Any) -> tuple[Manifest, list[TrialRecord]]:
