@@ -36,6 +36,7 @@ def test_a_rule_is_not_told_what_a_stopped_trial_would_have_come_to(monkeypatch:
     monkeypatch.setattr(stopping, "StoppingRule", AfterTwo)
     record = make_record("a", [(980, 300), (970, 200), (960, 100), (950, 0)])
     space = SearchSpace(("margin",), ("none",), (), (), ("index",), (0,), (4.0,))
-    grid = stopping.Grid("grid", space, {record.settings: record})
+    grid = stopping.Grid("grid", space, {record.settings: record}, {record.key: 4.0})
     points, stopped = grid.course([record.settings], StopConfig(rule="asha"))
     assert (stopped, points[0][0], AfterTwo.told) == (1, 2, [2])
+    assert points[0][2] == 2.0  # of four seconds for four networks
