@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from prune_core.errors import InputError
-from prune_core.repair.crops import cropped
+from prune_core.repair.augment import cropped
 from prune_core.repair.losses import image_tensor, shuffled_batches
 from prune_core.repair.nets import Given
 

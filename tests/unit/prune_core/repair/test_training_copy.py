@@ -12,7 +12,7 @@ from small_nets import small_badnet, small_split
 
 from prune_core.model.model import PrunableModel
 from prune_core.model.parameters import parameters_of
-from prune_core.repair.crops import cropped
+from prune_core.repair.augment import cropped
 from prune_core.repair.training_copy import TrainingCopy, places_of
 
 
