@@ -141,6 +141,7 @@ class Sweep:
             None if benign is None else Path(benign),
             frontier,
             _log.info,
+            warn=_log.warning,
         )
 
     def report(
@@ -211,7 +212,7 @@ def sweep(
         log.close()
     if result.stopped:
         raise KeyboardInterrupt
-    audit_after(result, checked, _log.info, executor=executor)
+    audit_after(result, checked, _log.info, executor=executor, warn=_log.warning)
     return Sweep(result.manifest.name, checked, result)
 
 

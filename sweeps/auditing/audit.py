@@ -35,10 +35,11 @@ def audit_from(
     say: Callable[[str], None] = lambda line: None,
     tell: Callable[[str, int, int, str], None] = lambda subject, done, total, what: None,
     over_workers: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Audit a state of a sweep, the one that ``criterion`` chooses on validation, or every member of the
     frontier. What is there already is not made again. ``over_workers``: of Ray; else all is made in this
-    process. Raises InputError."""
+    process. ``say`` gets what is done, ``warn`` what is amiss. Raises InputError."""
     from prune_core.audits.names import check_audits
     from prune_core.audits.plan import Bench
     from prune_core.audits.subject import Subject
@@ -92,7 +93,7 @@ def audit_from(
         spread(auditor, points, config.resources, storage)
     found = [auditor(point, store.weights(point.trial_key, point.weights)) for point in points]
     if auditor.made or over_workers:
-        _log(manifest, storage, found, say)
+        _log(manifest, storage, found, warn)
     return {"sweep": manifest.name, "states": found} if frontier_members else found[0]
 
 
@@ -123,10 +124,11 @@ def audit_after(
     say: Callable[[str], None],
     tell: Callable[[str, int, int, str], None] = lambda subject, done, total, what: None,
     executor: str = "inline",
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Result | None:
     """What ``sweep.audit`` asks for: the states of the frontier of a sweep that has ended, audited over the
     workers of ``executor``, or in this process. None where nothing is asked for, there is nothing to audit,
-    or it cannot be audited, which is said: the sweep itself is done."""
+    or it cannot be audited, which ``warn`` gets: the sweep itself is done."""
     asked, frontier = config.sweep.audit, result.frontier
     if not asked or not frontier.points:
         return None
@@ -137,7 +139,7 @@ def audit_after(
     how = "over the workers" if ray else "one after the other in this process"
     say(f"sweep.audit: {len(frontier.points)} states of the frontier, {how}")
     try:
-        return audit_from(name, config.storage, Knee(), names or (), None, True, say, tell, ray)
+        return audit_from(name, config.storage, Knee(), names or (), None, True, say, tell, ray, warn)
     except InputError as error:  # the sweep itself is done, and its results stand
-        say(f"sweep.audit: not audited: {error}")
+        warn(f"sweep.audit: not audited: {error}")
         return None

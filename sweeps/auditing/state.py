@@ -124,7 +124,8 @@ class Auditor:
         if left:
             minutes = max(1, round(seconds / 60))
             self.say(
-                f"{left} audits of {len(subjects)} nets: about {minutes} minute{'s' if minutes > 1 else ''} "
+                f"{left} audit{'s' if left > 1 else ''} of {len(subjects)} networks: about {minutes} "
+                f"minute{'s' if minutes > 1 else ''} "
                 "on one thread of this machine; stopped, the same command goes on from there"
             )
 

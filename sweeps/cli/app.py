@@ -256,7 +256,7 @@ def _swept(settings: Config, storage: Storage, executor: str, quiet: bool) -> Sw
         from sweeps.cli.auditing import AuditProgress
 
         with AuditProgress(quiet) as told:
-            audit_after(result, settings, told.say, told, executor)
+            audit_after(result, settings, told.say, told, executor, say)
     return result
 
 

@@ -170,5 +170,13 @@ def audit(
     criterion = criterion_or_knee(max_accuracy_drop, max_attack_success, knee, trial, step)
     with AuditProgress(quiet) as progress:
         return audit_from(
-            sweep, storage, criterion, words_of("--only", only), benign, frontier, progress.say, progress
+            sweep,
+            storage,
+            criterion,
+            words_of("--only", only),
+            benign,
+            frontier,
+            progress.say,
+            progress,
+            warn=say,
         )

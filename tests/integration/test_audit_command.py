@@ -128,10 +128,16 @@ def test_a_sweep_that_cannot_be_audited_is_done_all_the_same(goodnet, smoke_conf
         np.savez(alone, data=file["data"][:1], label=file["label"][:1])
     options = ["sweep.audit=true", f"data.poisoned_valid={alone}", "sweep.orders=[index]"]
     said = goodnet(
-        "sweep", smoke_config, "--executor", "inline", *(w for o in options for w in ("--set", o)), "--json"
+        "sweep",
+        smoke_config,
+        "--executor",
+        "inline",
+        *(w for o in options for w in ("--set", o)),
+        "--json",
+        "--quiet",
     )
     assert said.status == 0 and said.json["trials"] > 0, said.err
-    assert "not audited: " in said.err and "2 or more" in said.err
+    assert "not audited: " in said.err and "2 or more" in said.err  # said to those, too, who want no progress
 
 
 @pytest.mark.slow
