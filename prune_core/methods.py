@@ -26,7 +26,8 @@ POISONED = "poisoned images, true labels not used"
 TRUE_LABELS = "poisoned images with their true labels"
 # Triggers found by inversion, for a target that was given or for one that was found, too.
 Inverted = Literal["class", "auto"]
-_WEAKEST_FIRST = (WEIGHTS_ALONE, CLEAN, CLEAN_AND_TARGET, POISONED, TRUE_LABELS)
+# What has to be known, the least first.
+WEAKEST_FIRST = (WEIGHTS_ALONE, CLEAN, CLEAN_AND_TARGET, POISONED, TRUE_LABELS)
 
 # Words of what an order needs, the strongest first.
 _WORDS = {TRUE_LABELS: "true label", POISONED: "poisoned", CLEAN: "clean"}
@@ -113,7 +114,7 @@ def method_of(policy: str, repair: str = "none", order_needs: str | None = None)
     assumptions = [first.assumption, then.assumption if then is not None else WEIGHTS_ALONE]
     if first.ordered and order_needs is not None:
         assumptions.append(_assumption(order_needs))
-    strongest = max(assumptions, key=_WEAKEST_FIRST.index)
+    strongest = max(assumptions, key=WEAKEST_FIRST.index)
     if then is None:
         return replace(first, assumption=strongest)
     return Method(then.kind, strongest, True, first.ordered)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_core.counts import Counts
-from prune_core.methods import CLEAN, POISONED, TRUE_LABELS, WEIGHTS_ALONE
+from prune_core.methods import WEAKEST_FIRST
 from sweeps.records.trial_record import State, TrialRecord
 from sweeps.reports.study import lowest_attack_within
 
 PRICES = (2.0, 4.0)  # points of clean accuracy on validation
-_KNOWN = (WEIGHTS_ALONE, CLEAN, POISONED, TRUE_LABELS)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def paper_rows(net: str, records: Sequence[TrialRecord], test: Callable[[State],
                     len(theirs) - len(done),
                 )  # fmt: skip
             )
-    return sorted(rows, key=lambda row: (_KNOWN.index(row.known), row.method, row.points))
+    return sorted(rows, key=lambda row: (WEAKEST_FIRST.index(row.known), row.method, row.points))
 
 
 def _best(records: Sequence[TrialRecord], points: float) -> State | None:

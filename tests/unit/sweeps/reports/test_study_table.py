@@ -9,7 +9,7 @@ from dataclasses import replace
 from factories import make_counts, make_record, make_settings
 
 from prune_core.counts import Counts
-from prune_core.methods import CLEAN, POISONED
+from prune_core.methods import CLEAN, CLEAN_AND_TARGET, POISONED
 from sweeps.records.trial_record import State
 from sweeps.reports.study_table import paper_csv, paper_markdown, paper_rows
 
@@ -69,3 +69,11 @@ def test_counts_stand_in_the_csv() -> None:
     assert [(line["attacked"], line["clean_correct"]) for line in lines] == [
         ("110", "965"), ("310", "975"), ("30", "950"), ("50", "955"),
     ]  # fmt: skip
+
+
+def test_triggers_found_by_inversion_have_a_row_of_their_own() -> None:
+    inverted = [replace(r, settings=replace(r.settings, inverted="class")) for r in RECORDS]
+    rows = paper_rows("net", [*RECORDS, *inverted], on_test)
+    known = [row.known for row in rows]
+    assert {CLEAN_AND_TARGET, POISONED} <= set(known)
+    assert known.index(CLEAN_AND_TARGET) < known.index(POISONED)
