@@ -7,7 +7,8 @@ from factories import make_manifest, make_record
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE
 
-from sweeps.tracking.background import REFUSALS, BackgroundTracking
+from sweeps.tracking import background
+from sweeps.tracking.background import BackgroundTracking
 
 RECORD = make_record("a", [(985, 400)])
 DOUBLE = MlflowException("UNIQUE constraint failed: params.key, params.run_uuid", BAD_REQUEST)
@@ -45,10 +46,10 @@ class Crossed:
 
 
 def close(tracking: Crossed, warnings: list[str]) -> list[str]:
-    background = BackgroundTracking(lambda: tracking, make_manifest([RECORD]), {}, warnings.append)
-    background.log_trial("a", "done", lambda: RECORD)
-    background.finish_sweep({}, {})
-    return background.close(timeout=60)
+    driver = BackgroundTracking(lambda: tracking, make_manifest([RECORD]), {}, warnings.append)
+    driver.log_trial("a", "done", lambda: RECORD)
+    driver.finish_sweep({}, {})
+    return driver.close(timeout=60)
 
 
 @pytest.mark.parametrize("error", [DOUBLE, DELETED])
@@ -58,7 +59,8 @@ def test_the_sweep_is_logged_whole_and_nobody_is_told(error) -> None:
     assert [t for t in tracking.logged if t != "start"] == ["trial a", "end"] and warnings == []
 
 
-def test_what_is_refused_for_ever_is_told_in_the_end() -> None:
-    tracking, warnings = Crossed([DOUBLE] * 3 * (REFUSALS + 3)), []
+def test_what_is_refused_for_ever_is_told_in_the_end(monkeypatch) -> None:
+    monkeypatch.setattr(background, "REFUSALS", 2)  # it pauses after each
+    tracking, warnings = Crossed([DOUBLE] * 30), []
     assert "the sweep's run" in close(tracking, warnings)
     assert len(warnings) == 1 and "UNIQUE constraint failed" in warnings[0]
